@@ -1,0 +1,44 @@
+"""The `vlm4vla` console script: finds the command's module and runs it."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from vlm4vla.errors import UserError
+
+COMMANDS = {
+    "doctor": "check that this machine can run VLM4VLA",
+    "expert": "success rates of the scripted expert",
+    "collect": "record demonstrations with labels for every valid instruction",
+    "replay": "replay stored labels open loop: the gate that data must pass",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code.
+
+    A `UserError` is printed as one message and gives 2; Ctrl-C gives 130.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="vlm4vla", description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if argv and argv[0] == name:
+            # Only the chosen command is imported: torch and SAPIEN take seconds to load.
+            importlib.import_module(f"vlm4vla.commands.{name}").add_arguments(command)
+    args = parser.parse_args(argv)
+    module = importlib.import_module(f"vlm4vla.commands.{args.command}")
+    try:
+        return int(module.run(args))
+    except UserError as error:
+        print(f"vlm4vla {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"vlm4vla {args.command}: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""Which scene seeds may be used for what; the ranges never overlap.
+
+A seed fixes the scene of an episode (objects, colours, poses) and the instruction drawn for it.
+Figures that are reported come from `TEST`; checkpoints are chosen on `SELECT`; everything that a
+model learns from has seeds in `TRAIN`.
+"""
+
+TEST = range(0, 100_000)
+SELECT = range(100_000, 200_000)
+TRAIN = range(1_000_000, 100_000_000)
+
+
+def split_of(seed: int) -> str:
+    """The split a seed belongs to: "test", "select", "train" or "none"."""
+    for name, seeds in (("test", TEST), ("select", SELECT), ("train", TRAIN)):
+        if seed in seeds:
+            return name
+    return "none"
