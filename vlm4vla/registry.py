@@ -7,7 +7,6 @@ from typing import Generic, TypeVar
 
 from vlm4vla.errors import UserError
 
-
 T = TypeVar("T")
 
 

@@ -1,0 +1,33 @@
+# Two commands: `make app` and `make test`. Everything else is in vlm4vla/system/bootstrap.py.
+export HOST ?= 127.0.0.1
+export PORT ?= 7860
+
+supported := import sys; (3, 11) <= sys.version_info[:2] <= (3, 12) and print(sys.executable)
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell $(p) -c '$(supported)' 2>/dev/null)))
+ifeq ($(strip $(PYTHON)),)
+$(error VLM4VLA needs Python 3.11 or 3.12, and none was found: install one (`apt-get install python3.12`, pyenv or uv) or name it with PYTHON=/path/to/python)
+endif
+
+bin := .venv/bin
+
+.PHONY: app test setup check-312
+
+app:
+	@$(PYTHON) -m vlm4vla.system.bootstrap app
+	@exec $(bin)/python app.py
+
+test:
+	@$(PYTHON) -m vlm4vla.system.bootstrap test
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/pytest
+
+setup:
+	@$(PYTHON) -m vlm4vla.system.bootstrap app
+
+# Tests run on 3.11; this resolves every dependency and checks every type as on 3.12.
+check-312:
+	$(bin)/pip install --dry-run --quiet --ignore-installed --no-deps --python-version 3.12 \
+	    --only-binary=:all: --target build/resolve-312 -r constraints.txt
+	$(bin)/mypy --python-version 3.12
