@@ -1,0 +1,214 @@
+"""What the seven numbers of an action mean, and how they become training targets and back.
+
+One `ActionSpec` travels with the data, the weights and the figures. Scaling and its inverse live
+in the same object, so a prediction cannot be executed with another scaling than it was trained on.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vlm4vla.errors import UserError
+
+Array = npt.NDArray[np.float32]
+
+ARM = ("x", "y", "z", "roll", "pitch", "yaw")
+DIMENSIONS = (*ARM, "gripper")
+
+
+class Targets(NamedTuple):
+    """What a policy learns: `arm` (..., 6) in [-1, 1], `gripper` (...) with 1 open and 0 closed."""
+
+    arm: Array
+    gripper: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionSpec:
+    """The meaning of an action of six arm numbers and one gripper number.
+
+    An arm number a is scaled in two stages, as in the paper (section "Actions", its code clips at
+    0.65): low..high goes to -1..1, then the result is clipped to +-clip and divided by clip.
+
+    Args:
+        name: which preset this is.
+        units: what 1.0 stands for in each of the seven environment dimensions.
+        frame: the frame that the arm's motion is expressed in.
+        control_mode: the controller that the environment must run.
+        low: six lower ends of stage one, in environment units.
+        high: six upper ends of stage one.
+        clip: half range kept by stage two, in (0, 1]; 1.0 keeps everything.
+        moves: False for a dimension that never moves: its target is 0 and its command `still`.
+        still: the six commands of "no motion", used where `moves` is False.
+        gripper_open: the environment's command for an open gripper.
+        gripper_closed: the environment's command for a closed gripper.
+        chunk: actions predicted at a time.
+        execute: how many of them are executed before the next prediction.
+        statistics: where `low` and `high` come from.
+
+    Raises:
+        UserError: the values contradict one another.
+    """
+
+    name: str
+    units: tuple[str, ...]
+    frame: str
+    control_mode: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    clip: float
+    moves: tuple[bool, ...]
+    still: tuple[float, ...]
+    gripper_open: float
+    gripper_closed: float
+    chunk: int
+    execute: int
+    statistics: str
+
+    def __post_init__(self) -> None:
+        arm = (self.low, self.high, self.moves, self.still)
+        numbers = (*self.low, *self.high, *self.still, self.gripper_open, self.gripper_closed)
+        for broken, problem in (
+            (len(self.units) != 7 or any(len(v) != 6 for v in arm), "needs 7 units and 6 arm values"),
+            (not all(math.isfinite(v) for v in numbers), "holds a value that is not finite"),
+            (any(a >= b for a, b in zip(self.low, self.high, strict=False)), "has low >= high"),
+            (not 0 < self.clip <= 1, "has a clip outside (0, 1]"),
+            (self.gripper_open == self.gripper_closed, "does not tell open from closed"),
+            (not 1 <= self.execute <= self.chunk, "executes fewer than 1 or more than chunk steps"),
+        ):
+            if broken:
+                raise UserError(f"The action specification {self.name!r} {problem}.")
+
+    def normalise(self, actions: npt.ArrayLike) -> Targets:
+        """Environment actions (..., 7) to training targets.
+
+        Raises:
+            UserError: the last axis is not 7 long or a number is not finite.
+        """
+        actions = np.asarray(actions, dtype=np.float32)
+        if actions.ndim == 0 or actions.shape[-1] != 7 or not np.isfinite(actions).all():
+            raise UserError(f"Actions must be finite (..., 7), not {actions.shape}.")
+        low, high = np.float32(self.low), np.float32(self.high)
+        arm = 2 * (actions[..., :6] - low) / (high - low) - 1
+        arm = np.clip(arm, -self.clip, self.clip) / np.float32(self.clip)
+        middle = (self.gripper_open + self.gripper_closed) / 2
+        opens = (actions[..., 6] > middle) == (self.gripper_open > middle)
+        return Targets(np.where(self.moves, arm, 0).astype(np.float32), opens.astype(np.float32))
+
+    def unnormalise(self, arm: npt.ArrayLike, gripper_logits: npt.ArrayLike) -> Array:
+        """A prediction to environment actions (..., 7).
+
+        Args:
+            arm: (..., 6) in [-1, 1].
+            gripper_logits: (...); positive means open.
+        """
+        arm = np.asarray(arm, dtype=np.float32) * np.float32(self.clip)
+        low, high = np.float32(self.low), np.float32(self.high)
+        motion = np.where(self.moves, (arm + 1) / 2 * (high - low) + low, np.float32(self.still))
+        opens = np.asarray(gripper_logits, dtype=np.float32) > 0
+        gripper = np.where(opens, self.gripper_open, self.gripper_closed)
+        return np.concatenate([motion, gripper[..., None]], axis=-1).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary that `from_json` reads back unchanged."""
+        return {"dimensions": list(DIMENSIONS)} | {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "ActionSpec":
+        """Reads what `to_json` gave.
+
+        Raises:
+            UserError: a field is missing, unknown, of the wrong kind, or the dimensions differ.
+        """
+        fields = dict(value)
+        if fields.pop("dimensions", None) != list(DIMENSIONS):
+            raise UserError(f"The action's dimensions are not {', '.join(DIMENSIONS)}.")
+        names = {field.name for field in dataclasses.fields(cls)}
+        if odd := sorted(names ^ set(fields)):
+            raise UserError(f"The action specification lacks or does not know: {', '.join(odd)}.")
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        except TypeError as error:
+            raise UserError(f"The action specification holds a wrong type: {error}.") from error
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits that change with any field."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def tiny(
+    caps: Sequence[float] = (0.3, 0.3, 0.3, 0.0, 0.0, 0.0), chunk: int = 4, execute: int = 4
+) -> ActionSpec:
+    """Our simulator's action: ManiSkill `pd_ee_delta_pose`.
+
+    Args:
+        caps: the largest command that the expert gives in each of the six arm dimensions, in
+            environment units; 0 marks a dimension that never moves.
+        chunk: actions predicted at a time.
+        execute: how many of them are executed before the next prediction.
+    """
+    return ActionSpec(
+        name="tiny",
+        units=("0.1 m",) * 3 + ("0.1 rad",) * 3 + ("+1 open, -1 closed",),
+        frame="robot base",
+        control_mode="pd_ee_delta_pose",
+        low=tuple(-float(cap or 1.0) for cap in caps),
+        high=tuple(float(cap or 1.0) for cap in caps),
+        clip=1.0,
+        moves=tuple(cap > 0 for cap in caps),
+        still=(0.0,) * 6,
+        gripper_open=1.0,
+        gripper_closed=-1.0,
+        chunk=chunk,
+        execute=execute,
+        statistics="the expert's declared caps",
+    )
+
+
+def paper(
+    q01: Sequence[float],
+    q99: Sequence[float],
+    statistics: str,
+    chunk: int = 4,
+    execute: int = 4,
+    gripper_open: float = 1.0,
+    gripper_closed: float = -1.0,
+) -> ActionSpec:
+    """The paper's action: scaled between the 1 % and 99 % quantiles, then clipped at 0.65.
+
+    Args:
+        q01: six 1 % quantiles of the data set, in its units.
+        q99: six 99 % quantiles.
+        statistics: the data set that they come from.
+        chunk: 4 on Bridge and LIBERO, 10 on CALVIN.
+        execute: how many are executed before the next prediction.
+        gripper_open: the environment's command for an open gripper.
+        gripper_closed: the environment's command for a closed gripper.
+    """
+    return ActionSpec(
+        name="paper",
+        units=("data set",) * 6 + (f"{gripper_open:+g} open, {gripper_closed:+g} closed",),
+        frame="end effector, relative",
+        control_mode="the data set's",
+        low=tuple(map(float, q01)),
+        high=tuple(map(float, q99)),
+        clip=0.65,
+        moves=(True,) * 6,
+        still=(0.0,) * 6,
+        gripper_open=gripper_open,
+        gripper_closed=gripper_closed,
+        chunk=chunk,
+        execute=execute,
+        statistics=statistics,
+    )

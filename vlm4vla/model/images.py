@@ -1,0 +1,51 @@
+"""Pictures to pixels: resize and normalise, with torch alone, the same for every family."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlm4vla.errors import UserError
+
+FIRST_SIDE = 224
+"""The paper resizes every frame to this side first, then to the size of the vision tower."""
+
+
+def _resize(pictures: Tensor, side: int) -> Tensor:
+    """Bicubic with antialiasing, in 0..255 and rounded as PIL does."""
+    if pictures.shape[-2:] == (side, side):
+        return pictures
+    resized = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255)
+
+
+def to_pixels(
+    images: npt.NDArray[np.uint8] | Tensor,
+    side: int,
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]],
+    device: torch.device,
+) -> Tensor:
+    """Prepares camera pictures for a vision tower (paper section "Images").
+
+    Args:
+        images: (B, H, W, 3) RGB; uint8, or floats in 0..255 where a gradient is wanted.
+        side: side of the result; from 224 on, pictures pass through 224 first.
+        mean_std: normalisation by channel of values in 0..1.
+        device: where the result is wanted.
+
+    Returns:
+        float32 (B, 3, side, side).
+
+    Raises:
+        UserError: the pictures have another shape.
+    """
+    batch = torch.as_tensor(images)
+    if batch.ndim != 4 or batch.shape[-1] != 3 or 0 in batch.shape:
+        raise UserError(f"Pictures must be (batch, height, width, 3), not {tuple(batch.shape)}.")
+    pictures = batch.to(device).permute(0, 3, 1, 2).float()
+    if side >= FIRST_SIDE:
+        pictures = _resize(pictures, FIRST_SIDE)
+    pictures = _resize(pictures, side)
+    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in mean_std)
+    return (pictures / 255 - mean) / std

@@ -1,0 +1,75 @@
+"""Sentences to token rows, the same for every family."""
+
+from collections.abc import Sequence
+
+import torch
+from tokenizers import Tokenizer
+from torch.nn.utils.rnn import pad_sequence
+
+from vlm4vla.errors import UserError
+from vlm4vla.model.family import QUERY_ID, Family, Rows
+
+
+def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of `text` without anything added; special tokens written out are recognised."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """Id of one special token.
+
+    Raises:
+        UserError: the vocabulary lacks it.
+    """
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise UserError(f"The tokenizer has no token {token!r}.", "It belongs to another family.")
+    return int(found)
+
+
+def build_rows(
+    tokenizer: Tokenizer,
+    family: Family,
+    image_tokens: int,
+    texts: Sequence[str],
+    answers: Sequence[str] | None,
+    device: torch.device,
+) -> Rows:
+    """Rows of prompt and action query, or of prompt and answer.
+
+    The query follows each row's own last token, so padding changes nothing. (The authors put it
+    after the padding.)
+
+    Args:
+        tokenizer: the VLM's.
+        family: gives the prompt.
+        image_tokens: length of the run of image tokens.
+        texts: R user's sentences.
+        answers: R answers, each ended by the family's end token; None for the action query.
+        device: where the rows are wanted.
+    """
+    before, after = family.around_image()
+    start = token_ids(tokenizer, before)
+    image = [token_id(tokenizer, family.image_token)] * image_tokens
+    prompts = [
+        start + image + token_ids(tokenizer, after.replace("{text}", text)) for text in texts
+    ]
+    if answers is None:
+        tails = [[QUERY_ID]] * len(prompts)
+    else:
+        tails = [token_ids(tokenizer, answer + family.end) for answer in answers]
+    length = torch.tensor([len(p) + len(t) for p, t in zip(prompts, tails, strict=True)])
+    prompt_length = torch.tensor([len(p) for p in prompts])
+    ids = pad_sequence(
+        [torch.tensor(p + t) for p, t in zip(prompts, tails, strict=True)], batch_first=True
+    )
+    column = torch.arange(ids.shape[1]).expand_as(ids)
+    attended = column < length[:, None]
+    return Rows(
+        ids=ids.to(device),
+        attention=attended.long().to(device),
+        is_image=((column >= len(start)) & (column < len(start) + image_tokens)).to(device),
+        last=(length - 1).to(device),
+        is_answer=(attended & (column >= prompt_length[:, None]) & (ids != QUERY_ID)).to(device),
+    )
