@@ -22,6 +22,10 @@ ARM = ("x", "y", "z", "roll", "pitch", "yaw")
 DIMENSIONS = (*ARM, "gripper")
 
 
+def _f32(values: Sequence[float]) -> Array:
+    return np.asarray(values, dtype=np.float32)
+
+
 class Targets(NamedTuple):
     """What a policy learns: `arm` (..., 6) in [-1, 1], `gripper` (...) with 1 open and 0 closed."""
 
@@ -75,7 +79,10 @@ class ActionSpec:
         arm = (self.low, self.high, self.moves, self.still)
         numbers = (*self.low, *self.high, *self.still, self.gripper_open, self.gripper_closed)
         for broken, problem in (
-            (len(self.units) != 7 or any(len(v) != 6 for v in arm), "needs 7 units and 6 arm values"),
+            (
+                len(self.units) != 7 or any(len(v) != 6 for v in arm),
+                "needs 7 units and 6 arm values",
+            ),
             (not all(math.isfinite(v) for v in numbers), "holds a value that is not finite"),
             (any(a >= b for a, b in zip(self.low, self.high, strict=False)), "has low >= high"),
             (not 0 < self.clip <= 1, "has a clip outside (0, 1]"),
@@ -94,7 +101,7 @@ class ActionSpec:
         actions = np.asarray(actions, dtype=np.float32)
         if actions.ndim == 0 or actions.shape[-1] != 7 or not np.isfinite(actions).all():
             raise UserError(f"Actions must be finite (..., 7), not {actions.shape}.")
-        low, high = np.float32(self.low), np.float32(self.high)
+        low, high = _f32(self.low), _f32(self.high)
         arm = 2 * (actions[..., :6] - low) / (high - low) - 1
         arm = np.clip(arm, -self.clip, self.clip) / np.float32(self.clip)
         middle = (self.gripper_open + self.gripper_closed) / 2
@@ -109,8 +116,8 @@ class ActionSpec:
             gripper_logits: (...); positive means open.
         """
         arm = np.asarray(arm, dtype=np.float32) * np.float32(self.clip)
-        low, high = np.float32(self.low), np.float32(self.high)
-        motion = np.where(self.moves, (arm + 1) / 2 * (high - low) + low, np.float32(self.still))
+        low, high = _f32(self.low), _f32(self.high)
+        motion = np.where(self.moves, (arm + 1) / 2 * (high - low) + low, _f32(self.still))
         opens = np.asarray(gripper_logits, dtype=np.float32) > 0
         gripper = np.where(opens, self.gripper_open, self.gripper_closed)
         return np.concatenate([motion, gripper[..., None]], axis=-1).astype(np.float32)
@@ -135,8 +142,11 @@ class ActionSpec:
         names = {field.name for field in dataclasses.fields(cls)}
         if odd := sorted(names ^ set(fields)):
             raise UserError(f"The action specification lacks or does not know: {', '.join(odd)}.")
+        tuples: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
+        }
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+            return cls(**tuples)
         except TypeError as error:
             raise UserError(f"The action specification holds a wrong type: {error}.") from error
 

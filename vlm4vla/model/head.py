@@ -1,5 +1,6 @@
 """The paper's policy head and its loss (paper section "Policy head"; Huber + 0.01 BCE)."""
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ class Prediction(NamedTuple):
 def _branch(outputs: int) -> nn.Sequential:
     widths = (1024, 1024, 512, 256)
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
 

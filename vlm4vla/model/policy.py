@@ -54,7 +54,7 @@ class Policy(nn.Module):
         super().__init__()
         self.vlm = vlm
         self.spec = spec
-        self.base = vlm.base
+        self.base: Any = vlm.base
         self.query = nn.Parameter(_initial_query(vlm, query_init))
         self.head = ActionHead(vlm.width, spec.chunk).to(self.query.device)
         self._hooks = attach_query(self.base, self.base.get_input_embeddings(), self.query)
@@ -80,6 +80,21 @@ class Policy(nn.Module):
         """
         loaded = vlm if isinstance(vlm, Vlm) else load_vlm(vlm, dtype, device)
         return cls(loaded, spec, query_init)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, device: str | torch.device | None = None
+    ) -> "Policy":
+        """Loads a checkpoint folder; see `vlm4vla.model.checkpoint.load`."""
+        from vlm4vla.model.checkpoint import load  # it imports this module
+
+        return load(folder, device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes a checkpoint folder; see `vlm4vla.model.checkpoint.save`."""
+        from vlm4vla.model.checkpoint import save  # it imports this module
+
+        save(self, folder)
 
     @property
     def device(self) -> torch.device:
@@ -118,9 +133,7 @@ class Policy(nn.Module):
             answers: R texts to be written, or None for the action query.
         """
         vlm = self.vlm
-        return build_rows(
-            vlm.tokenizer, vlm.family, vlm.image_tokens, texts, answers, self.device
-        )
+        return build_rows(vlm.tokenizer, vlm.family, vlm.image_tokens, texts, answers, self.device)
 
     def states(self, features: Features, rows: Rows, image_index: Tensor | None = None) -> Tensor:
         """Last hidden states (R, L, D) of the VLM's own forward.
@@ -150,7 +163,7 @@ class Policy(nn.Module):
 
     def word_logits(self, states: Tensor) -> Tensor:
         """Scores (..., V) of every word by the tied word embeddings."""
-        return states @ self.base.get_input_embeddings().weight.T.to(states.dtype)
+        return states @ self.vlm.words.T.to(states.dtype)
 
     # --- actions -----------------------------------------------------------------------------
 
@@ -176,9 +189,7 @@ class Policy(nn.Module):
     ) -> Tensor:
         """Huber + `gripper_weight` x BCE over steps with a weight; see `action_loss`."""
         moves = torch.tensor(self.spec.moves, device=self.device)
-        return action_loss(
-            prediction, arm, gripper, weight, moves, gripper_weight=gripper_weight
-        )
+        return action_loss(prediction, arm, gripper, weight, moves, gripper_weight=gripper_weight)
 
     @torch.inference_mode()
     def act(self, images: Images, instructions: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -200,23 +211,20 @@ class Policy(nn.Module):
 
 
 def _initial_query(vlm: Vlm, how: str) -> Tensor:
-    embeddings = vlm.base.get_input_embeddings()
-    device = embeddings.weight.device
+    device = vlm.words.device
     if how == "zero":
         return torch.zeros(vlm.width, device=device)
     if how == "embedding":
         with torch.no_grad():
-            some = torch.arange(min(4096, embeddings.weight.shape[0]), device=device)
-            scale = embeddings(some).float().std().cpu()
+            some = torch.arange(min(4096, len(vlm.words)), device=device)
+            scale = vlm.base.get_input_embeddings()(some).float().std().cpu()
         draw = torch.randn(vlm.width, generator=torch.Generator().manual_seed(0))
         return (draw * scale).to(device)
     raise UserError(f"Unknown start of the query {how!r}; known: zero, embedding.")
 
 
 @contextlib.contextmanager
-def _given_features(
-    base: nn.Module, features: Features, image_index: Tensor | None
-) -> Iterator[None]:
+def _given_features(base: Any, features: Features, image_index: Tensor | None) -> Iterator[None]:
     """Lets the VLM's forward use features that exist, for as many rows as ask for them."""
     output = features.output
     if image_index is not None:
@@ -227,7 +235,7 @@ def _given_features(
             if output.get(key) is not None
         }
         output = type(output)(**{**output, **chosen})
-    base.get_image_features = lambda *args, **kwargs: output  # type: ignore[assignment]
+    base.get_image_features = lambda *args, **kwargs: output
     try:
         yield
     finally:

@@ -30,7 +30,9 @@ class _Injection:
         return torch.where(mask[..., None], self.query.to(output.dtype), output)
 
 
-def attach_query(base: nn.Module, embeddings: nn.Module, query: nn.Parameter) -> list[RemovableHandle]:
+def attach_query(
+    base: nn.Module, embeddings: nn.Module, query: nn.Parameter
+) -> list[RemovableHandle]:
     """Makes `QUERY_ID` stand for `query` in every embedding that shares the words' weight.
 
     Args:

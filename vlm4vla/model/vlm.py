@@ -1,20 +1,29 @@
 """A VLM with what belongs to it: where it comes from, how it is loaded, how it is saved."""
 
+import contextlib
 import dataclasses
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
-from transformers import PreTrainedTokenizerFast
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
 
 from vlm4vla.errors import UserError
 from vlm4vla.model import families as _families  # noqa: F401  (registers them)
 from vlm4vla.model.family import FAMILIES, Family, family_of
 from vlm4vla.model.tokenizer import CORPUS, train_tokenizer
+
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
+"""Endings of files that may run code when read; none is ever opened."""
 
 BF16_FROM_BYTES = 400_000_000
 """Folders with more weights than this load in bfloat16; smaller ones keep their precision."""
@@ -26,20 +35,25 @@ class Vlm:
 
     Attributes:
         family: how it is spoken to.
-        base: the bare transformers model, without a language-modelling head.
+        base: the bare transformers model (`PreTrainedModel`), without a language-modelling head.
         tokenizer: its tokenizer.
         source: what the user typed, for cards and messages.
     """
 
     family: Family
-    base: PreTrainedModel
+    base: Any
     tokenizer: Tokenizer
     source: str
 
     @property
     def width(self) -> int:
         """Hidden size of the language model."""
-        return int(self.base.get_input_embeddings().weight.shape[1])
+        return int(self.words.shape[1])
+
+    @property
+    def words(self) -> nn.Parameter:
+        """Word embeddings (V, D)."""
+        return cast(nn.Parameter, self.base.get_input_embeddings().weight)
 
     @property
     def image_tokens(self) -> int:
@@ -79,7 +93,10 @@ def make_tiny(
 
 
 def load_vlm(
-    name: str | Path, dtype: torch.dtype | None = None, device: str | torch.device | None = None
+    name: str | Path,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    complete: bool = False,
 ) -> Vlm:
     """Finds and loads a VLM.
 
@@ -87,6 +104,8 @@ def load_vlm(
         name: `FAMILY:tiny`, `FAMILY:paper`, a Hub id, or a local folder.
         dtype: None for bfloat16, or the stored precision where the weights are small.
         device: None for the accelerator if there is one, else the CPU.
+        complete: refuse every tensor that the bare model does not use; otherwise the word head of
+            a released VLM is passed over.
 
     Raises:
         UserError: there is no such family, preset, folder or reachable Hub id.
@@ -107,15 +126,37 @@ def load_vlm(
     found = family_of(config.model_type)
     if found is None:
         raise UserError(f"No family speaks to {config.model_type!r} models.")
-    base = AutoModel.from_pretrained(
-        source,
-        config=config,
-        dtype=dtype or _stored_dtype(Path(source)),
-        attn_implementation="sdpa",
-        use_safetensors=True,
-        device_map={"": device},
-    )
-    return Vlm(found, base.eval(), AutoTokenizer.from_pretrained(source).backend_tokenizer, source)
+    with quiet():
+        base, report = AutoModel.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype or _stored_dtype(Path(source)),
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            device_map={"": device},
+            output_loading_info=True,
+        )
+    _check_report(source, report, complete)
+    return Vlm(found, base.eval(), _load_tokenizer(source), source)
+
+
+def _check_report(source: str, report: Mapping[str, Any], complete: bool) -> None:
+    """Refuses weights that would leave a tensor at its random start."""
+    extra = [k for k in report["unexpected_keys"] if complete or not k.endswith("lm_head.weight")]
+    for what, names in (
+        ("lacks", report["missing_keys"]),
+        ("has an unknown", extra),
+        ("has the wrong shape for", [key for key, *_ in report["mismatched_keys"]]),
+    ):
+        if names:
+            raise UserError(f"{source} {what} tensor {sorted(names)[0]!r} ({len(names)} in all).")
+
+
+def _load_tokenizer(source: str) -> Tokenizer:
+    file = Path(source) / "tokenizer.json"
+    if file.is_file():
+        return Tokenizer.from_file(str(file))
+    return AutoTokenizer.from_pretrained(source).backend_tokenizer
 
 
 def accelerator() -> str:
@@ -131,8 +172,21 @@ def _stored_dtype(folder: Path) -> torch.dtype | str:
 
 def save_vlm(vlm: Vlm, folder: Path) -> None:
     """Writes a plain transformers folder that `load_vlm` and transformers read."""
-    vlm.base.save_pretrained(folder)
+    with quiet():
+        vlm.base.save_pretrained(folder)
     save_tokenizer(vlm, folder)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars off a terminal that shows our own lines."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def save_tokenizer(vlm: Vlm, folder: Path) -> None:

@@ -1,0 +1,252 @@
+"""The checkpoint folder: everything a policy is, in files that say what they are.
+
+    config.json, model*.safetensors, tokenizer*.json   the VLM, as transformers writes it
+    action.safetensors                                 the action query and the head
+    policy.json                                        action specification, provenance, hashes
+    README.md                                          the model card
+
+Loading checks all of it before it builds anything. Nothing is ever unpickled.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vlm4vla.action import ActionSpec
+from vlm4vla.errors import UserError
+from vlm4vla.files import replacing, write_json
+from vlm4vla.model.card import card
+from vlm4vla.model.groups import describe_trainable
+from vlm4vla.model.policy import Policy
+from vlm4vla.model.vlm import PICKLES, load_vlm, quiet, save_tokenizer
+
+FORMAT = 1
+MANIFEST = "policy.json"
+ACTION = "action.safetensors"
+CARD = "README.md"
+_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
+_REQUIRED = ("format", "family", "source", "action", "action_hash", "dtype", "files")
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where a policy comes from, for its manifest and card.
+
+    Attributes:
+        command: the command that made it.
+        data: fingerprints of the data it learned from, by name.
+        training: settings and gates, as plain values.
+        evaluation: results, as `vlm4vla eval --json` prints them.
+        notes: sentences for the card.
+    """
+
+    command: str = ""
+    data: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: str = ""
+
+
+def save(
+    policy: Policy,
+    folder: str | Path,
+    provenance: Provenance | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes a checkpoint folder; an existing one is replaced when the new one is complete.
+
+    Args:
+        policy: what to save.
+        folder: where; its parent is made if needed.
+        provenance: where the policy comes from.
+        dtype: of the tensors in the files; None keeps each as it is. The policy computes in its
+            own precision again after loading.
+
+    Raises:
+        UserError: the folder holds something else, or the disk is full or not writable.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+        raise UserError(f"{folder} holds files that are no checkpoint.", "Choose another folder.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as parent:
+            new = Path(parent) / "new"
+            new.mkdir(mode=0o755)
+            _write(policy, new, provenance or Provenance(), dtype)
+            if folder.exists():
+                os.replace(folder, Path(parent) / "old")
+            os.replace(new, folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"Could not write the checkpoint {folder}: {reason}.",
+            "Free some disk space or choose another folder.",
+        ) from error
+
+
+def _write(policy: Policy, folder: Path, provenance: Provenance, dtype: torch.dtype | None) -> None:
+    stored = {name: t.to(dtype or t.dtype) for name, t in policy.base.state_dict().items()}
+    with quiet():
+        policy.base.save_pretrained(folder, state_dict=stored)
+    save_tokenizer(policy.vlm, folder)
+    action = {k: v.to(dtype or v.dtype).contiguous() for k, v in _action_tensors(policy).items()}
+    save_file(action, folder / ACTION, metadata={"format": "pt"})
+    for file in folder.iterdir():
+        file.chmod(0o644)
+        with open(file, "rb") as written:
+            os.fsync(written.fileno())
+    manifest = {
+        "format": FORMAT,
+        "family": policy.vlm.family.name,
+        "source": policy.vlm.source,
+        "action": policy.spec.to_json(),
+        "action_hash": policy.spec.hash,
+        "dtype": str(policy.base.dtype).removeprefix("torch."),
+        "parameters": {k: v._asdict() for k, v in describe_trainable(policy).items()},
+        "trainable": [name for name, p in policy.named_parameters() if p.requires_grad],
+        "libraries": {"python": sys.version.split()[0]} | {n: version(n) for n in _LIBRARIES},
+        "files": {
+            file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+            for file in sorted(folder.iterdir())
+        },
+        **dataclasses.asdict(provenance),
+    }
+    _write_manifest(folder, manifest)
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(card(manifest), "utf-8")
+    write_json(folder / MANIFEST, manifest)
+
+
+def record_evaluation(folder: str | Path, evaluation: Mapping[str, Any]) -> None:
+    """Puts results into the manifest and the card; the checkpoint's hash stays what it was."""
+    folder = Path(folder)
+    _write_manifest(folder, verify(folder) | {"evaluation": dict(evaluation)})
+
+
+def load(
+    folder: str | Path, device: str | torch.device | None = None, family: str | None = None
+) -> Policy:
+    """Reads a checkpoint folder, after checking that it is whole and what it says it is.
+
+    Args:
+        folder: what `save` wrote.
+        device: None for the accelerator if there is one, else the CPU.
+        family: refuse any other family than this one.
+
+    Raises:
+        UserError: anything is missing, foreign, changed, too long, pickled or contradictory.
+    """
+    folder = Path(folder)
+    manifest = verify(folder)
+    name = manifest["family"]
+    if family is not None and family != name:
+        raise UserError(f"{folder} is a checkpoint of the family {name!r}, not of {family!r}.")
+    spec = ActionSpec.from_json(manifest["action"])
+    vlm = load_vlm(folder, getattr(torch, manifest["dtype"]), device, complete=True)
+    if vlm.family.name != name:
+        raise UserError(f"{folder} says family {name!r} but holds {vlm.family.name!r} weights.")
+    vlm.source = manifest["source"]
+    policy = Policy(vlm, spec)
+    _load_action(policy, folder / ACTION)
+    return policy.eval()
+
+
+def _action_tensors(policy: Policy) -> dict[str, torch.Tensor]:
+    head = {f"head.{name}": tensor for name, tensor in policy.head.state_dict().items()}
+    return {"query": policy.query.detach()} | head
+
+
+def _load_action(policy: Policy, file: Path) -> None:
+    wanted, found = _action_tensors(policy), load_file(file)
+    if odd := sorted(wanted.keys() ^ found.keys()):
+        state = "lacks" if odd[0] in wanted else "has an unknown"
+        raise UserError(f"{file} {state} tensor {odd[0]!r} ({len(odd)} in all).")
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            raise UserError(
+                f"{file} holds {name!r} as {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}."
+            )
+    with torch.no_grad():
+        for name, tensor in found.items():
+            wanted[name].copy_(tensor)
+
+
+def verify(folder: str | Path) -> dict[str, Any]:
+    """Checks a checkpoint folder without loading it and returns its manifest.
+
+    Raises:
+        UserError: see `load`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"There is no checkpoint folder {folder}.")
+    if not (folder / MANIFEST).is_file():
+        is_vlm = (folder / "config.json").is_file()
+        raise UserError(
+            f"{folder} has no {MANIFEST}, so it is no policy.",
+            "It is a bare VLM: use Policy.from_vlm." if is_vlm else "",
+        )
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+        missing = [key for key in _REQUIRED if key not in manifest]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{folder / MANIFEST} is not readable: {error}.") from error
+    if missing:
+        raise UserError(f"{folder / MANIFEST} lacks {missing[0]!r}.")
+    if manifest["format"] != FORMAT:
+        raise UserError(
+            f"{folder} has checkpoint format {manifest['format']}; this version reads {FORMAT}."
+        )
+    if ActionSpec.from_json(manifest["action"]).hash != manifest["action_hash"]:
+        raise UserError(f"The action specification in {folder / MANIFEST} was changed.")
+    _verify_files(folder, manifest["files"])
+    return manifest
+
+
+def _verify_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    for file in sorted(folder.iterdir()):
+        if file.suffix in PICKLES:
+            raise UserError(f"{file} is or may be a pickle, which can run code.", "Remove it.")
+        listed = file.name in files or file.name == MANIFEST or file.suffix == ".md"
+        if not listed and not file.name.startswith("."):
+            raise UserError(f"{file} does not belong to the checkpoint.", "Remove it.")
+    for name in ("config.json", "tokenizer.json", ACTION, *files):
+        file, entry = folder / name, files.get(name)
+        if entry is None or not file.is_file():
+            raise UserError(f"{folder} lacks {name}.", "Copy the checkpoint again.")
+        size = file.stat().st_size
+        if size != entry["bytes"]:
+            way = "shorter" if size < entry["bytes"] else "longer"
+            raise UserError(f"{file} is {way} ({size} bytes) than the {entry['bytes']} it had.")
+        if _sha256(file) != entry["sha256"]:
+            raise UserError(f"{file} is not the file that was saved.", "Its SHA-256 differs.")
+
+
+def checkpoint_hash(folder: str | Path) -> str:
+    """Sixteen hexadecimal digits that change with any weight, word or action statistic.
+
+    They do not change when an evaluation is recorded. The files are read and checked.
+    """
+    manifest = verify(folder)
+    parts = {key: manifest[key] for key in ("family", "action_hash", "files")}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
