@@ -58,11 +58,12 @@ def set_up(goal: str) -> None:
     inputs = fingerprint()
     if stamp.is_file() and stamp.read_text() == inputs:
         return
-    _say("[1/4] Python environment in .venv")
+    steps = 4 if goal == "test" else 3
+    _say(f"[1/{steps}] Python environment in .venv")
     _make_environment()
-    _say("[2/4] Python packages (about 3 GB on disk; the first time takes minutes)")
+    _say(f"[2/{steps}] Python packages (about 3 GB on disk; the first time takes minutes)")
     _install_packages("test" if goal == "test" else "")
-    _say("[3/4] Vulkan driver for the simulator's pictures")
+    _say(f"[3/{steps}] Vulkan driver for the simulator's pictures")
     try:
         if not vulkan.has_driver():
             vulkan.install_driver()

@@ -7,11 +7,13 @@ Only the standard library is used: set-up runs this before anything is installed
 """
 
 import ctypes
+import ctypes.util
 import json
 import os
 import re
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 from vlm4vla import files, paths
@@ -20,7 +22,14 @@ from vlm4vla.system.debian import SUPPORTED, Apt, codename
 
 MINIMUM_MESA = (24, 3)
 
-_PACKAGES = ("mesa-vulkan-drivers", "libvulkan1")
+_DRIVER_PACKAGES = ("mesa-vulkan-drivers", "libvulkan1")
+# The wheels of SAPIEN and of OpenCV, which it imports, are linked to these and do not bring them.
+_LIBRARIES = {
+    "libX11.so.6": "libx11-6",
+    "libGL.so.1": "libgl1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+}
 _MANIFEST_FOLDERS = (
     Path("/etc/vulkan/icd.d"),
     Path("/usr/local/share/vulkan/icd.d"),
@@ -52,6 +61,8 @@ def ensure_driver() -> Path | None:
         return Path(os.environ[name].split(os.pathsep)[0])
     record = private_folder() / "driver.json"
     if record.is_file():
+        # SAPIEN looks for the Vulkan loader in system folders only, and its own serves as well.
+        warnings.filterwarnings("ignore", "Failed to find system libvulkan")
         driver = json.loads(record.read_text())
         for library in driver["preload"]:
             # The loader opens the driver by path, and nothing would tell it where the libraries
@@ -68,10 +79,14 @@ def ensure_driver() -> Path | None:
 
 
 def has_driver() -> bool:
-    """Whether a software driver that is new enough is installed, judged without loading it."""
+    """Whether a software driver that is new enough is installed, judged without loading it.
+
+    Counts as missing, too, while a system library is missing that the simulator is linked to.
+    """
     if (private_folder() / "driver.json").is_file():
         return True
-    if _system_manifest() is None:
+    linked = [name.removeprefix("lib").split(".so")[0] for name in _LIBRARIES]
+    if _system_manifest() is None or not all(map(ctypes.util.find_library, linked)):
         return False
     if shutil.which("dpkg-query") is None:
         return True
@@ -105,10 +120,10 @@ def install_driver() -> None:
             f"Enable the updates of {SUPPORTED[release]} in /etc/apt, then run this again.",
         )
     if root:
-        apt.install(*_PACKAGES)
+        apt.install(*_DRIVER_PACKAGES, *_LIBRARIES.values())
         return
     unpacked = folder / "root"
-    apt.unpack(_PACKAGES, unpacked)
+    apt.unpack([*_DRIVER_PACKAGES, *_LIBRARIES.values()], unpacked)
     _record_private(unpacked, folder / "driver.json")
     shutil.rmtree(folder / "apt")
 
@@ -129,7 +144,9 @@ def _record_private(unpacked: Path, record: Path) -> None:
     manifest = next(unpacked.rglob("lvp_icd*.json"))
     driver = next(unpacked.rglob("libvulkan_lvp.so"))
     folders = {library.parent for library in unpacked.rglob("*.so*")}
-    needed = _linked(driver, folders) | {str(driver)}
+    opened = [driver, *(next(unpacked.rglob(name), None) for name in _LIBRARIES)]
+    needed = {str(library) for library in opened if library}
+    needed |= {name for library in opened if library for name in _linked(library, folders)}
     inside = sorted(library for library in needed if library.startswith(str(unpacked)))
     # A library links to strictly more than any library it links to, so this order loads each
     # one after what it needs.
