@@ -28,6 +28,6 @@ setup:
 
 # Tests run on 3.11; this resolves every dependency and checks every type as on 3.12.
 check-312:
-	$(bin)/pip install --dry-run --quiet --ignore-installed --no-deps --python-version 3.12 \
-	    --only-binary=:all: --target build/resolve-312 -r constraints.txt
+	$(bin)/pip install --dry-run --quiet --ignore-installed --python-version 3.12 \
+	    --only-binary=:all: --target build/312 -c constraints.txt '.[test]'
 	$(bin)/mypy --python-version 3.12

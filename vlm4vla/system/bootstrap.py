@@ -158,7 +158,7 @@ def _prefer_cpu_torch(pip: list[str | Path]) -> None:
         raise ValueError("constraints.txt pins no torch")
     wanted = f"torch=={pinned[1]}+cpu"
     for index in ([], ["--index-url", CPU_INDEX]):
-        command = [*pip, "install", "--no-deps", *index, wanted]
+        command = [*pip, "install", "--retries", "1", "--no-deps", *index, wanted]
         done = subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
         if done.returncode == 0:
             return

@@ -147,7 +147,11 @@ def _loader() -> str:
 def main() -> None:
     """Prints the devices, then what a test render gave."""
     vulkan.ensure_driver()
-    import sapien  # noqa: F401  (names its own Vulkan loader where the system has none)
+    # ManiSkill imports it, and it needs system libraries that a small system lacks.
+    import cv2  # noqa: F401
+
+    # Names its own Vulkan loader where the system has none.
+    import sapien  # noqa: F401
 
     print(json.dumps({"devices": [asdict(device) for device in devices(_loader())]}), flush=True)
     print(json.dumps({"render": render()}), flush=True)

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import warnings
 from pathlib import Path
+from typing import Any
 
 from vlm4vla import files, paths
 from vlm4vla.errors import UserError
@@ -44,8 +45,12 @@ def private_folder() -> Path:
 
 
 def overridden() -> str:
-    """The name of the environment variable by which the user chose a driver, else empty."""
-    return next((name for name in _OVERRIDES if os.environ.get(name)), "")
+    """The name of the environment variable by which the user chose a driver, else empty.
+
+    What `ensure_driver` set, in this process or in its parent, is not the user's choice.
+    """
+    own = _record().get("manifest") or str(_system_manifest())
+    return next((name for name in _OVERRIDES if os.environ.get(name) not in (None, "", own)), "")
 
 
 def ensure_driver() -> Path | None:
@@ -57,24 +62,19 @@ def ensure_driver() -> Path | None:
         The driver's manifest, or None when no software driver was found and Vulkan's own search
         decides. `vlm4vla.system.doctor` says what is wrong then.
     """
-    if name := overridden():
-        return Path(os.environ[name].split(os.pathsep)[0])
-    record = private_folder() / "driver.json"
-    if record.is_file():
+    record = _record()
+    if record:
         # SAPIEN looks for the Vulkan loader in system folders only, and its own serves as well.
         warnings.filterwarnings("ignore", "Failed to find system libvulkan")
-        driver = json.loads(record.read_text())
-        for library in driver["preload"]:
+        for library in record["preload"]:
             # The loader opens the driver by path, and nothing would tell it where the libraries
             # are that the driver needs: a library that is already loaded is found by its name.
             ctypes.CDLL(library)
-        manifest = Path(driver["manifest"])
-    else:
-        found = _system_manifest()
-        if found is None:
-            return None
-        manifest = found
-    os.environ["VK_DRIVER_FILES"] = str(manifest)
+    if name := overridden():
+        return Path(os.environ[name].split(os.pathsep)[0])
+    manifest = Path(record["manifest"]) if record else _system_manifest()
+    if manifest is not None:
+        os.environ["VK_DRIVER_FILES"] = str(manifest)
     return manifest
 
 
@@ -83,7 +83,7 @@ def has_driver() -> bool:
 
     Counts as missing, too, while a system library is missing that the simulator is linked to.
     """
-    if (private_folder() / "driver.json").is_file():
+    if _record():
         return True
     linked = [name.removeprefix("lib").split(".so")[0] for name in _LIBRARIES]
     if _system_manifest() is None or not all(map(ctypes.util.find_library, linked)):
@@ -126,6 +126,12 @@ def install_driver() -> None:
     apt.unpack([*_DRIVER_PACKAGES, *_LIBRARIES.values()], unpacked)
     _record_private(unpacked, folder / "driver.json")
     shutil.rmtree(folder / "apt")
+
+
+def _record() -> dict[str, Any]:
+    """What is known of the driver in the private folder, empty when there is none."""
+    record = private_folder() / "driver.json"
+    return json.loads(record.read_text()) if record.is_file() else {}
 
 
 def _system_manifest() -> Path | None:
