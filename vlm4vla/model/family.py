@@ -1,10 +1,9 @@
 """What a family of VLMs must declare so that the core can adapt it."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
@@ -47,11 +46,16 @@ QUERY_ID = -1
 """The action query's token id. No vocabulary has it, so it can collide with no word."""
 
 
-def _pixel_values(pixels: Tensor, config: PretrainedConfig) -> dict[str, Tensor]:
+def _image_size(config: Any) -> int:
+    size = config.vision_config.image_size
+    return int(size if isinstance(size, int) else size[0])
+
+
+def _pixel_values(pixels: Tensor, config: Any) -> dict[str, Tensor]:
     return {"pixel_values": pixels}
 
 
-def _nothing(rows: Rows, config: PretrainedConfig) -> dict[str, Tensor]:
+def _nothing(rows: Rows, config: Any) -> dict[str, Tensor]:
     return {}
 
 
@@ -61,14 +65,14 @@ class Family:
 
     Attributes:
         name: as the user types it.
-        model_type: `config.model_type` of its transformers class.
+        model_types: `config.model_type` of its transformers classes.
         prompt: the whole input with `{image}` where the image tokens go and `{text}` where the
             user's sentence goes (paper section "Prompts").
         question: how an instruction becomes that sentence.
+        side: config -> side of the square picture that the vision tower gets, in pixels.
         image_token: the token that is repeated in the image's place.
         end: the token that ends an answer.
         mean_std: normalisation of pixels in 0..1, by channel.
-        side: config -> side of the square picture the vision tower gets, in pixels.
         image_tokens: config -> how many tokens a picture takes.
         vision: module paths of the vision encoder, as it freezes in the paper's ablation.
         projector: module paths of what maps picture features to words, if it lies outside.
@@ -79,16 +83,16 @@ class Family:
         special: the special tokens of a tiny tokenizer; the first is the padding.
         paper: the Hub id that the preset `NAME:paper` stands for.
         hub: known Hub ids with their size in billions of parameters.
+        text_type: `config.text_config.model_type`, where two families share a class.
         merger: module paths inside `vision` that act as the projector, for display.
     """
 
     name: str
-    model_type: str
+    model_types: tuple[str, ...]
     prompt: str
     image_token: str
     end: str
     mean_std: tuple[tuple[float, ...], tuple[float, ...]]
-    side: Callable[[Any], int]
     image_tokens: Callable[[Any], int]
     vision: tuple[str, ...]
     projector: tuple[str, ...]
@@ -98,6 +102,8 @@ class Family:
     paper: str
     hub: Mapping[str, float]
     question: str = QUESTION
+    side: Callable[[Any], int] = _image_size
+    text_type: str | None = None
     merger: tuple[str, ...] = ()
     pixels: Callable[[Tensor, Any], dict[str, Tensor]] = _pixel_values
     inputs: Callable[[Rows, Any], dict[str, Tensor]] = _nothing
@@ -115,34 +121,15 @@ class Family:
 FAMILIES: Registry[Family] = Registry("family")
 
 
-def family_of(model_type: str, families: Iterable[str] = FAMILIES) -> Family | None:
-    """The family whose transformers class is `model_type`, or None."""
-    for name in families:
-        if FAMILIES.get(name).model_type == model_type:
-            return FAMILIES.get(name)
+def register(family: Family) -> Family:
+    """Makes a family known by its name."""
+    return FAMILIES.add(family.name, family)
+
+
+def family_of(config: Any) -> Family | None:
+    """The registered family that a transformers config belongs to, or None."""
+    text = getattr(getattr(config, "text_config", None), "model_type", None)
+    for family in map(FAMILIES.get, FAMILIES):
+        if config.model_type in family.model_types and family.text_type in (None, text):
+            return family
     return None
-
-
-def patches(pixels: Tensor, patch: int, merge: int, temporal: int) -> Tensor:
-    """Cuts pictures into the flat patches that the Qwen vision towers take.
-
-    Args:
-        pixels: (B, 3, S, S) with S divisible by patch * merge.
-        patch: side of a patch in pixels.
-        merge: patches that are later merged into one token stand next to each other.
-        temporal: how often a still picture is repeated in time.
-
-    Returns:
-        (B * (S / patch)^2, 3 * temporal * patch * patch).
-    """
-    batch, channels, side, _ = pixels.shape
-    blocks = side // (patch * merge)
-    cut = pixels.view(batch, channels, blocks, merge, patch, blocks, merge, patch)
-    cut = cut.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6)
-    cut = cut.expand(*cut.shape[:6], temporal, *cut.shape[7:])
-    return cut.reshape(-1, channels * temporal * patch * patch)
-
-
-def grid(count: int, side: int, device: torch.device) -> Tensor:
-    """`image_grid_thw` (count, 3) of square pictures of `side` patches."""
-    return torch.tensor([[1, side, side]], device=device).repeat(count, 1)

@@ -5,6 +5,7 @@ picture), L tokens, T image tokens, D hidden size, n actions a chunk.
 """
 
 import contextlib
+import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.model.family import Rows
 from vlm4vla.model.head import ActionHead, Prediction, action_loss
 from vlm4vla.model.images import to_pixels
-from vlm4vla.model.prompt import build_rows
+from vlm4vla.model.prompt import build_rows, split_for_decoder
 from vlm4vla.model.query import attach_query
 from vlm4vla.model.vlm import Vlm, load_vlm
 
@@ -136,19 +137,23 @@ class Policy(nn.Module):
         return build_rows(vlm.tokenizer, vlm.family, vlm.image_tokens, texts, answers, self.device)
 
     def states(self, features: Features, rows: Rows, image_index: Tensor | None = None) -> Tensor:
-        """Last hidden states (R, L, D) of the VLM's own forward.
+        """Last hidden states (R, L, D) of the VLM's own forward; of the decoder if it has one.
 
         Args:
             features: of B pictures; gradients flow into them.
             rows: R rows.
             image_index: (R,) the picture of each row; None when there is one a row.
         """
-        extra = self.vlm.family.inputs(rows, self.base.config)
+        config = self.base.config
+        text = {"input_ids": rows.ids, "attention_mask": rows.attention}
+        if config.is_encoder_decoder:
+            text = split_for_decoder(rows, config.get_text_config().decoder_start_token_id)
         with _given_features(self.base, features, image_index):
             output = self.base(
-                **{"input_ids": rows.ids, "attention_mask": rows.attention, "use_cache": False}
-                | {"pixel_values": features.pixels["pixel_values"]}
-                | extra
+                **text,
+                **self.vlm.family.inputs(rows, config),
+                pixel_values=features.pixels["pixel_values"],
+                use_cache=False,
             )
         states: Tensor = output.last_hidden_state
         return states
@@ -159,7 +164,8 @@ class Policy(nn.Module):
         """The query's last hidden state (R, D), float32."""
         rows = self.rows([self.vlm.family.text(i) for i in instructions])
         states = self.states(features, rows, image_index)
-        return states[torch.arange(len(states)), rows.last].float()
+        last = -1 if self.base.config.is_encoder_decoder else rows.last
+        return states[torch.arange(len(states)), last].float()
 
     def word_logits(self, states: Tensor) -> Tensor:
         """Scores (..., V) of every word by the tied word embeddings."""
@@ -226,15 +232,11 @@ def _initial_query(vlm: Vlm, how: str) -> Tensor:
 @contextlib.contextmanager
 def _given_features(base: Any, features: Features, image_index: Tensor | None) -> Iterator[None]:
     """Lets the VLM's forward use features that exist, for as many rows as ask for them."""
-    output = features.output
+    output = types.SimpleNamespace(**vars(features.output))
     if image_index is not None:
-        count = len(features.tokens)
-        chosen = {
-            key: _pick(output[key], image_index, count)
-            for key in ("pooler_output", "deepstack_features")
-            if output.get(key) is not None
-        }
-        output = type(output)(**{**output, **chosen})
+        for key in ("pooler_output", "deepstack_features"):
+            if (value := getattr(output, key, None)) is not None:
+                setattr(output, key, _pick(value, image_index, len(features.tokens)))
     base.get_image_features = lambda *args, **kwargs: output
     try:
         yield

@@ -73,3 +73,21 @@ def build_rows(
         last=(length - 1).to(device),
         is_answer=(attended & (column >= prompt_length[:, None]) & (ids != QUERY_ID)).to(device),
     )
+
+
+def split_for_decoder(rows: Rows, start: int) -> dict[str, torch.Tensor]:
+    """Rows as an encoder-decoder reads them: prompt to the encoder, query or answer after `start`.
+
+    Args:
+        rows: as `build_rows` makes them.
+        start: id of the token that every decoder sequence begins with.
+    """
+    tail = rows.is_query | rows.is_answer
+    tails = [
+        torch.cat([ids.new_tensor([start]), ids[t]]) for ids, t in zip(rows.ids, tail, strict=True)
+    ]
+    return {
+        "input_ids": rows.ids.masked_fill(tail, 0),
+        "attention_mask": rows.attention * ~tail,
+        "decoder_input_ids": pad_sequence(tails, batch_first=True),
+    }

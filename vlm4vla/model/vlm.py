@@ -86,7 +86,11 @@ def make_tiny(
     config = chosen.tiny(tokenizer.get_vocab(), **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        base = AutoModel.from_config(config, attn_implementation="sdpa")
+        base = AutoModel.from_config(config)
+        for parameter in base.parameters():
+            # Gemma 3 starts its projection at zero: the picture would have no effect.
+            if parameter.ndim == 2 and not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.02)
         if embedding_std is not None:
             torch.nn.init.normal_(base.get_input_embeddings().weight, std=embedding_std)
     return Vlm(chosen, base.eval(), tokenizer, f"{family}:tiny")
@@ -123,7 +127,7 @@ def load_vlm(
         name = family.paper
     source = str(name)
     config = AutoConfig.from_pretrained(source)
-    found = family_of(config.model_type)
+    found = family_of(config)
     if found is None:
         raise UserError(f"No family speaks to {config.model_type!r} models.")
     with quiet():
@@ -131,7 +135,6 @@ def load_vlm(
             source,
             config=config,
             dtype=dtype or _stored_dtype(Path(source)),
-            attn_implementation="sdpa",
             use_safetensors=True,
             device_map={"": device},
             output_loading_info=True,

@@ -3,62 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
 from transformers import Qwen3VLConfig
 
-from vlm4vla.model.family import FAMILIES, HALF, Family, Rows, grid, patches
-
-PROMPT = (
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-    "<|vision_start|>{image}<|vision_end|>{text}<|im_end|>\n<|im_start|>assistant\n"
-)
-SPECIAL = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
+from vlm4vla.model import qwen
+from vlm4vla.model.family import HALF, Family, register
 
 
-def side(config: Any) -> int:
-    """448 for released models; a tiny config names its own."""
-    return int(getattr(config.vision_config, "image_size", 448))
-
-
-def _cut(config: Any) -> tuple[int, int, int]:
-    vision = config.vision_config
-    return vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
-
-
-def image_tokens(config: Any) -> int:
-    """One token for every merge x merge patches."""
-    patch, merge, _ = _cut(config)
-    return int(side(config) // (patch * merge)) ** 2
-
-
-def pixels(pictures: Tensor, config: Any) -> dict[str, Tensor]:
-    """Flat patches and their grid."""
-    patch, merge, temporal = _cut(config)
-    return {
-        "pixel_values": patches(pictures, patch, merge, temporal),
-        "image_grid_thw": grid(len(pictures), side(config) // patch, pictures.device),
-    }
-
-
-def inputs(rows: Rows, config: Any) -> dict[str, Tensor]:
-    """What M-RoPE is computed from: token types and the grid of each row's picture."""
-    return {
-        "mm_token_type_ids": rows.is_image.int(),
-        "image_grid_thw": grid(
-            len(rows.ids), side(config) // config.vision_config.patch_size, rows.ids.device
-        ),
-    }
-
-
-def tiny(
+def sizes(
     tokens: Mapping[str, int],
     image_side: int = 128,
     patch: int = 16,
@@ -68,8 +19,8 @@ def tiny(
     language_layers: int = 4,
     language_width: int = 192,
     heads: int = 6,
-) -> Qwen3VLConfig:
-    """A small config of the real class.
+) -> dict[str, Any]:
+    """Arguments of a small config.
 
     Args:
         tokens: the tokenizer's vocabulary, token to id.
@@ -78,14 +29,14 @@ def tiny(
         merge: patches merged into a token, along each side.
         vision_layers: depth of the vision tower.
         vision_width: its width.
-        language_layers: depth of the language model.
+        language_layers: depth of the language model, at least 2.
         language_width: its width.
-        heads: attention heads of both; each width must be divisible by 2 * heads.
+        heads: attention heads of both; each width must be divisible by 4 * heads.
     """
     head_dim = language_width // heads
     third = head_dim // 6
-    return Qwen3VLConfig(
-        vision_config={
+    return {
+        "vision_config": {
             "depth": vision_layers,
             "hidden_size": vision_width,
             "intermediate_size": 4 * vision_width,
@@ -98,7 +49,7 @@ def tiny(
             "deepstack_visual_indexes": [vision_layers // 3, 2 * vision_layers // 3],
             "image_size": image_side,
         },
-        text_config={
+        "text_config": {
             "vocab_size": max(tokens.values()) + 1,
             "hidden_size": language_width,
             "intermediate_size": 8 * language_width // 3,
@@ -114,39 +65,41 @@ def tiny(
                 "mrope_interleaved": True,
             },
             "pad_token_id": tokens["<|endoftext|>"],
+            "tie_word_embeddings": True,
         },
-        image_token_id=tokens["<|image_pad|>"],
-        video_token_id=tokens["<|video_pad|>"],
-        vision_start_token_id=tokens["<|vision_start|>"],
-        vision_end_token_id=tokens["<|vision_end|>"],
-        tie_word_embeddings=True,
-    )
+        "tie_word_embeddings": True,
+        **qwen.special_ids(tokens),
+    }
 
 
-FAMILIES.add(
-    "qwen3-vl",
+def tiny(tokens: Mapping[str, int], **changes: int) -> Qwen3VLConfig:
+    """A small config of the real class; `changes` as in `sizes`."""
+    return Qwen3VLConfig(**sizes(tokens, **changes))
+
+
+register(
     Family(
         name="qwen3-vl",
-        model_type="qwen3_vl",
-        prompt=PROMPT,
+        model_types=("qwen3_vl",),
+        prompt=qwen.PROMPT,
         image_token="<|image_pad|>",
         end="<|im_end|>",
         mean_std=HALF,
-        side=side,
-        image_tokens=image_tokens,
+        side=qwen.side,
+        image_tokens=qwen.image_tokens,
         vision=("visual",),
         projector=(),
         merger=("visual.merger", "visual.deepstack_merger_list"),
         language=("language_model",),
-        pixels=pixels,
-        inputs=inputs,
+        pixels=qwen.pixels,
+        inputs=qwen.inputs,
         tiny=tiny,
-        special=SPECIAL,
+        special=qwen.SPECIAL,
         paper="Qwen/Qwen3-VL-2B-Instruct",
         hub={
             "Qwen/Qwen3-VL-2B-Instruct": 2.1,
             "Qwen/Qwen3-VL-4B-Instruct": 4.4,
             "Qwen/Qwen3-VL-8B-Instruct": 8.8,
         },
-    ),
+    )
 )

@@ -1,0 +1,68 @@
+"""Kosmos-2: its image latents stand before the text, whose literal image tags stay."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from transformers import Kosmos2Config
+
+from vlm4vla.model.family import CLIP, Family, Rows, register
+
+
+def image_tokens(config: Any) -> int:
+    """One token a latent query of the projector."""
+    return int(config.latent_query_num)
+
+
+def inputs(rows: Rows, config: Any) -> dict[str, Tensor]:
+    """Which columns are replaced by image latents."""
+    return {"image_embeds_position_mask": rows.is_image.long()}
+
+
+def tiny(tokens: Mapping[str, int], width: int = 64, layers: int = 2) -> Kosmos2Config:
+    """A small config of the real class, 16 latents a picture."""
+    heads = 4
+    return Kosmos2Config(
+        vision_config={
+            "image_size": 128,
+            "patch_size": 16,
+            "hidden_size": width,
+            "intermediate_size": 2 * width,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+        },
+        text_config={
+            "vocab_size": max(tokens.values()) + 1,
+            "max_position_embeddings": 1024,
+            "embed_dim": width,
+            "layers": layers,
+            "ffn_dim": 2 * width,
+            "attention_heads": heads,
+            "pad_token_id": tokens["<pad>"],
+            "bos_token_id": tokens["<s>"],
+            "eos_token_id": tokens["</s>"],
+        },
+        latent_query_num=16,
+    )
+
+
+register(
+    Family(
+        name="kosmos-2",
+        model_types=("kosmos-2",),
+        prompt="{image}<s><image><image_pad></image><p>{text}\n</p>",
+        question="{instruction}",
+        image_token="<image>",
+        end="</s>",
+        mean_std=CLIP,
+        image_tokens=image_tokens,
+        vision=("vision_model",),
+        projector=("image_to_text_projection",),
+        language=("text_model",),
+        inputs=inputs,
+        tiny=tiny,
+        special=("<pad>", "<s>", "</s>", "<image>", "</image>"),
+        paper="microsoft/kosmos-2-patch14-224",
+        hub={"microsoft/kosmos-2-patch14-224": 1.7},
+    )
+)

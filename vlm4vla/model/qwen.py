@@ -1,0 +1,76 @@
+"""What the Qwen-VL families share: prompt, patches and picture grids."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlm4vla.model.family import Rows
+
+PROMPT = (
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+    "<|vision_start|>{image}<|vision_end|>{text}<|im_end|>\n<|im_start|>assistant\n"
+)
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+
+def side(config: Any) -> int:
+    """448, where 224 is scaled up to by the processor's least size; a tiny config names its own."""
+    return int(getattr(config.vision_config, "image_size", 448))
+
+
+def image_tokens(config: Any) -> int:
+    """One token for every merge x merge patches."""
+    vision = config.vision_config
+    return int(side(config) // (vision.patch_size * vision.spatial_merge_size)) ** 2
+
+
+def _grid(count: int, config: Any, device: torch.device) -> Tensor:
+    patches = side(config) // config.vision_config.patch_size
+    return torch.tensor([[1, patches, patches]], device=device).repeat(count, 1)
+
+
+def pixels(pictures: Tensor, config: Any) -> dict[str, Tensor]:
+    """Flat patches (B * patches, 3 * time * patch * patch) and their grid (B, 3).
+
+    Patches that are later merged into one token stand next to each other, and a still picture is
+    repeated in time.
+    """
+    vision = config.vision_config
+    patch, merge, time = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+    batch, channels, size, _ = pictures.shape
+    blocks = size // (patch * merge)
+    cut = pictures.view(batch, channels, blocks, merge, patch, blocks, merge, patch)
+    cut = cut.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6)
+    cut = cut.expand(*cut.shape[:6], time, *cut.shape[7:])
+    return {
+        "pixel_values": cut.reshape(-1, channels * time * patch * patch),
+        "image_grid_thw": _grid(batch, config, pictures.device),
+    }
+
+
+def inputs(rows: Rows, config: Any) -> dict[str, Tensor]:
+    """What M-RoPE is computed from: token types and the grid of each row's picture."""
+    return {
+        "mm_token_type_ids": rows.is_image.int(),
+        "image_grid_thw": _grid(len(rows.ids), config, rows.ids.device),
+    }
+
+
+def special_ids(tokens: Mapping[str, int]) -> dict[str, Any]:
+    """The ids that a Qwen-VL config names."""
+    return {
+        "image_token_id": tokens["<|image_pad|>"],
+        "video_token_id": tokens["<|video_pad|>"],
+        "vision_start_token_id": tokens["<|vision_start|>"],
+        "vision_end_token_id": tokens["<|vision_end|>"],
+    }
