@@ -1,0 +1,28 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+# Spawned collector processes import the fake simulator by name, so it has to be on the path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fake_simulator
+
+from vlm4vla.data import finish, parts, record
+
+TASKS = ("reach", "pick", "push", "place", "stack")
+
+
+@pytest.fixture(scope="session")
+def recordings():
+    rig = fake_simulator.rig()
+    return [record.record(rig, TASKS[i % 5], 1_000_000 + i) for i in range(10)]
+
+
+@pytest.fixture
+def dataset(recordings, tmp_path):
+    root = tmp_path / "dataset"
+    for index, recording in enumerate(recordings):
+        parts.write_part(root, index, recording)
+    finish.finish(root, len(recordings), {"episodes": 2})
+    return root

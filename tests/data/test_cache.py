@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+
+from vlm4vla.data import finish, parts
+from vlm4vla.data.cache import build_cache, open_cache
+from vlm4vla.errors import UserError
+
+
+@pytest.fixture
+def cached(dataset, tmp_path):
+    build_cache([dataset], tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def test_every_frame_holds_what_was_recorded(cached, recordings):
+    cache = open_cache(cached)
+    assert len(cache) == sum(map(len, recordings))
+    assert cache.episodes == tuple(recording.info for recording in recordings)
+    frame = 0
+    for number, recording in enumerate(recordings):
+        things = len(recording.info.things)
+        assert tuple(map(str, cache.goals(number))) == recording.info.goals
+        assert cache.scene(number).seed == recording.info.seed
+        for step in range(len(recording)):
+            assert cache.episode[frame] == number
+            assert cache.step[frame] == step
+            assert np.array_equal(cache.images[frame], recording.images[step])
+            assert np.array_equal(cache.labels(frame), recording.chunks[step])
+            assert np.array_equal(cache.state[frame], recording.state[step])
+            assert np.array_equal(cache.action[frame], recording.action[step])
+            assert np.array_equal(cache.positions[frame, :things], recording.positions[step])
+            assert not cache.positions[frame, things:].any()
+            assert np.array_equal(cache.pixels[frame, :things], recording.pixels[step])
+            assert cache.noisy[frame] == recording.noisy[step]
+            assert cache.success[frame] == recording.success[step]
+            frame += 1
+
+
+def test_pictures_are_mapped_not_copied(cached):
+    cache = open_cache(cached)
+    picture = cache.images[3]
+    assert picture.base is not None
+    assert not picture.flags.writeable
+    assert np.shares_memory(picture, cache.images)
+
+
+def test_no_scene_is_on_both_sides_of_the_split(cached):
+    cache = open_cache(cached)
+    train, validation = cache.split(0.4)
+    assert sorted([*train, *validation]) == list(range(len(cache)))
+    assert len(train) and len(validation)
+    seeds = np.array([info.seed for info in cache.episodes])[cache.episode]
+    assert not set(seeds[train]) & set(seeds[validation])
+    assert len(cache.split(0.0).validation) == 0
+    # A larger share only adds seeds: nothing changes sides when more is held back.
+    assert set(cache.split(0.2).validation) <= set(validation)
+
+
+def test_several_datasets_follow_one_another(cached, dataset, tmp_path):
+    build_cache([dataset, dataset], tmp_path / "both")
+    one, both = open_cache(cached), open_cache(tmp_path / "both")
+    half = len(one)
+    assert len(both) == 2 * half
+    assert np.array_equal(both.images[half:], one.images)
+    assert np.array_equal(both.labels(half + 5), one.labels(5))
+    assert both.episode[half] == len(one.episodes)
+
+
+def test_a_stale_cache_is_refused_and_a_cache_alone_is_not(cached, dataset, recordings):
+    described = json.loads((dataset / "meta/vlm4vla.json").read_text())
+    described["fingerprint"] = "0" * 64
+    (dataset / "meta/vlm4vla.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match="earlier state"):
+        open_cache(cached)
+    dataset.rename(dataset.with_name("gone"))
+    assert len(open_cache(cached)) == sum(map(len, recordings))
+
+
+def test_damage_is_named(cached):
+    path = cached / "images.npy"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=str(path)):
+        open_cache(cached)
+    path.unlink()
+    with pytest.raises(UserError, match=str(path)):
+        open_cache(cached)
+    (cached / "cache.json").write_text("{")
+    with pytest.raises(UserError, match=r"cache\.json"):
+        open_cache(cached)
+    with pytest.raises(UserError, match="no training cache"):
+        open_cache(cached.parent)
+
+
+def test_a_failed_build_keeps_the_old_cache_and_leaves_nothing_else(cached, dataset):
+    data = next((dataset / "data").rglob("*.parquet"))
+    content = bytearray(data.read_bytes())
+    content[content.index(b"IDAT") + 6] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(UserError, match=str(data)):
+        build_cache([dataset], cached)
+    assert len(open_cache(cached)) > 0
+    assert {path.name for path in cached.parent.iterdir()} == {"cache", "dataset"}
+
+
+def test_another_folder_is_not_overwritten(dataset, tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="no cache"):
+        build_cache([dataset], tmp_path / "mine")
+
+
+def test_labels_of_other_scenes_are_refused(recordings, tmp_path):
+    import dataclasses
+
+    first = recordings[0]
+    wrong = dataclasses.replace(first.info, goals=tuple(reversed(first.info.goals)))
+    parts.write_part(tmp_path / "d", 0, dataclasses.replace(first, info=wrong))
+    finish.finish(tmp_path / "d", 1, {})
+    with pytest.raises(UserError, match="other scenes"):
+        build_cache([tmp_path / "d"], tmp_path / "c")

@@ -1,0 +1,288 @@
+"""Reading datasets in the LeRobotDataset v3 layout, ours or anybody's with pictures in Parquet."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vlm4vla.data.layout import DATA_PATH, INFO, OURS, TASKS
+from vlm4vla.data.pictures import decode_image
+from vlm4vla.data.schema import (
+    ACTION,
+    CHUNK,
+    CHUNKS,
+    IMAGE,
+    NEXT_DONE,
+    NEXT_EVENTS,
+    NEXT_SUCCESS,
+    NOISY,
+    PIXELS,
+    POSITIONS,
+    STATE,
+    VELOCITY,
+    EpisodeInfo,
+    Recording,
+    episode_info,
+)
+from vlm4vla.data.tables import damaged, open_parquet, read_groups, values_of
+from vlm4vla.errors import UserError
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """Where an episode lies.
+
+    Attributes:
+        index: its number.
+        instructions: the sentences that its frames belong to.
+        begin: global index of its first frame.
+        length: number of frames.
+        file: the data file that holds it, relative to the dataset.
+        offset: row of that file at which it begins.
+        info: what was recorded about it; None in datasets that we did not write.
+    """
+
+    index: int
+    instructions: tuple[str, ...]
+    begin: int
+    length: int
+    file: str
+    offset: int
+    info: EpisodeInfo | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset whose metadata has been read and whose data files are all there.
+
+    Attributes:
+        root: its folder.
+        fps: frames a second.
+        features: name to {"dtype", "shape", "names"}, as in `meta/info.json`.
+        tasks: the instructions; position is the task index.
+        episodes: in order.
+        fingerprint: SHA-256 of the content; None in datasets that we did not write.
+    """
+
+    root: Path
+    fps: int
+    features: dict[str, dict[str, Any]]
+    tasks: tuple[str, ...]
+    episodes: tuple[EpisodeRow, ...]
+    fingerprint: str | None
+
+    def __len__(self) -> int:
+        return sum(episode.length for episode in self.episodes)
+
+    def table(self, episode: int, columns: list[str] | None = None) -> pa.Table:
+        """The frames of an episode, all columns or those named.
+
+        Raises:
+            UserError: the file is damaged, or a column is missing.
+        """
+        row = self.episodes[episode]
+        path = self.root / row.file
+        with open_parquet(path) as file:
+            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        first = int(np.searchsorted(starts, row.offset, side="right")) - 1
+        last = int(np.searchsorted(starts, row.offset + row.length, side="left"))
+        rows = read_groups(path, range(first, last), columns)
+        return rows.slice(row.offset - int(starts[first]), row.length)
+
+    def values(self, episode: int, column: str) -> NDArray[Any]:
+        """One column of an episode as (T,) or (T, d).
+
+        Raises:
+            UserError: the file is damaged, or the column is missing or not numeric.
+        """
+        try:
+            return values_of(self.table(episode, [column])[column])
+        except ValueError as error:
+            raise damaged(self.root / self.episodes[episode].file, error) from error
+
+    def images(self, episode: int, key: str = IMAGE) -> NDArray[np.uint8]:
+        """The pictures of an episode, (T, height, width, 3) uint8 RGB.
+
+        Raises:
+            UserError: the camera is missing, its pictures are in a video, or one is damaged.
+        """
+        if self.features.get(key, {}).get("dtype") == "video":
+            raise UserError(
+                f"{self.root}: {key} is stored as video.",
+                "Only pictures stored in Parquet can be read: videos smear colours.",
+            )
+        table = self.table(episode, [key])
+        return self._decoded(episode, table[key])
+
+    def recording(self, episode: int) -> Recording:
+        """An episode of a dataset that this project recorded, as it was before it was stored.
+
+        Raises:
+            UserError: the dataset has no labels, or a file is damaged.
+        """
+        row = self.episodes[episode]
+        info = row.info
+        if info is None:
+            raise UserError(
+                f"{self.root} has no labels for its instructions.",
+                "Use a dataset made by `vlm4vla collect`.",
+            )
+        table = self.table(episode)
+        goals, things = len(info.goals), len(info.things)
+        try:
+            values = {name: values_of(table[name]) for name in _RECORDED}
+        except (KeyError, ValueError) as error:
+            raise damaged(self.root / row.file, error) from error
+        return Recording(
+            info=info,
+            images=self._decoded(episode, table[IMAGE]),
+            state=values[STATE],
+            velocity=values[VELOCITY],
+            action=values[ACTION],
+            chunks=values[CHUNKS].reshape(row.length, -1, CHUNK, 7)[:, :goals],
+            noisy=values[NOISY],
+            positions=values[POSITIONS].reshape(row.length, -1, 3)[:, :things],
+            pixels=values[PIXELS][:, :things],
+            events=values[NEXT_EVENTS],
+            success=values[NEXT_SUCCESS],
+            done=values[NEXT_DONE],
+        )
+
+    def _decoded(self, episode: int, column: pa.ChunkedArray) -> NDArray[np.uint8]:
+        try:
+            return np.stack([decode_image(cell["bytes"].as_py()) for cell in column])
+        except (OSError, TypeError, KeyError, ValueError) as error:
+            raise damaged(self.root / self.episodes[episode].file, error) from error
+
+
+_RECORDED = (
+    STATE,
+    VELOCITY,
+    ACTION,
+    CHUNKS,
+    NOISY,
+    POSITIONS,
+    PIXELS,
+    NEXT_EVENTS,
+    NEXT_SUCCESS,
+    NEXT_DONE,
+)
+
+
+def open_dataset(root: Path) -> Dataset:
+    """Reads a dataset's metadata and checks that every data file is there and as long as it says.
+
+    Raises:
+        UserError: `root` is not a finished dataset of layout v3, or a file is missing or damaged.
+    """
+    if not (root / INFO).is_file():
+        raise UserError(
+            f"{root} is not a finished dataset: it has no {INFO}.",
+            "Make one with `vlm4vla collect`, or run an interrupted collect again.",
+        )
+    info = _json(root / INFO)
+    version = str(info.get("codebase_version"))
+    if not version.startswith("v3"):
+        raise UserError(
+            f"{root} has layout {version}; v3.0 can be read.",
+            "Convert it with lerobot's convert_dataset_v21_to_v30.",
+        )
+    try:
+        dataset = Dataset(
+            root=root,
+            fps=int(info["fps"]),
+            features=dict(info["features"]),
+            tasks=_tasks(root / TASKS),
+            episodes=tuple(_episodes(root, str(info.get("data_path") or DATA_PATH))),
+            fingerprint=_json(root / OURS)["fingerprint"] if (root / OURS).is_file() else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(root / INFO, error) from error
+    if len(dataset.episodes) != info["total_episodes"] or len(dataset) != info["total_frames"]:
+        raise UserError(
+            f"{root / INFO} counts {info['total_episodes']} episodes of {info['total_frames']} "
+            f"frames, but meta/episodes {len(dataset.episodes)} of {len(dataset)}.",
+            "Copy the dataset again.",
+        )
+    _check_lengths(dataset)
+    return dataset
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+    if not isinstance(value, dict):
+        raise damaged(path, ValueError("it is not a JSON object"))
+    return value
+
+
+def _tasks(path: Path) -> tuple[str, ...]:
+    """The instructions by task index; they are a pandas index, whose column has many names."""
+    with open_parquet(path) as file:
+        table = file.read()
+    described = (table.schema.pandas_metadata or {}).get("index_columns") or []
+    named = [name for name in described if isinstance(name, str) and name in table.column_names]
+    texts = [name for name in table.column_names if name != "task_index"]
+    if not (named or texts) or "task_index" not in table.column_names:
+        raise damaged(path, ValueError("it has no column of instructions with their task_index"))
+    sentences = table[(named or texts)[0]].to_pylist()
+    numbers = table["task_index"].to_pylist()
+    if sorted(numbers) != list(range(len(numbers))):
+        raise damaged(path, ValueError("its task_index does not count from 0"))
+    return tuple(sentence for _, sentence in sorted(zip(numbers, sentences, strict=True)))
+
+
+def _episodes(root: Path, data_path: str) -> Iterator[EpisodeRow]:
+    columns = ["episode_index", "tasks", "length", "data/chunk_index", "data/file_index"]
+    rows: list[dict[str, Any]] = []
+    paths = sorted((root / "meta" / "episodes").glob("chunk-*/file-*.parquet"))
+    if not paths:
+        raise UserError(f"{root / 'meta' / 'episodes'} holds no files.", "Copy the dataset again.")
+    for path in paths:
+        with open_parquet(path) as file:
+            groups, names = range(file.num_row_groups), file.schema_arrow.names
+        ours = [name for name in ("vlm4vla/info",) if name in names]
+        wanted = [*columns, "dataset_from_index", *ours]
+        rows += read_groups(path, groups, wanted).to_pylist()
+    rows.sort(key=lambda row: row["episode_index"])
+    if [row["episode_index"] for row in rows] != list(range(len(rows))):
+        raise damaged(paths[0], ValueError("episode_index does not count from 0"))
+    begins: dict[str, int] = {}
+    for row in rows:
+        file_name = data_path.format(
+            chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
+        )
+        begin = row["dataset_from_index"]
+        text = row.get("vlm4vla/info")
+        yield EpisodeRow(
+            index=row["episode_index"],
+            instructions=tuple(row["tasks"]),
+            begin=begin,
+            length=row["length"],
+            file=file_name,
+            offset=begin - begins.setdefault(file_name, begin),
+            info=None if text is None else episode_info(text),
+        )
+
+
+def _check_lengths(dataset: Dataset) -> None:
+    """Every data file has the rows that the episodes in it need."""
+    needed: dict[str, int] = defaultdict(int)
+    for episode in dataset.episodes:
+        needed[episode.file] += episode.length
+    for name, rows in needed.items():
+        with open_parquet(dataset.root / name) as file:
+            found = file.metadata.num_rows
+        if found != rows:
+            raise damaged(
+                dataset.root / name, ValueError(f"it has {found} frames instead of {rows}")
+            )
