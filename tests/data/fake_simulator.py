@@ -6,9 +6,9 @@ import time
 import numpy as np
 
 from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.scene import Scene
 from vlm4vla.sim.types import Array, Observation, Pictures, State
 
+ALL = Pictures()
 STEP = 0.03
 HOLD = 0.015
 LIMIT = 40
@@ -18,7 +18,7 @@ class FakeSimulator:
     def __init__(self, pause: float = 0.0) -> None:
         self.pause = pause
 
-    def reset(self, scene, goal, pictures=Pictures(), start=None) -> Observation:
+    def reset(self, scene, goal, pictures=ALL, start=None) -> Observation:
         self.scene, self.goal, self.steps = scene, goal, 0
         rng = np.random.default_rng(scene.seed)
         home = rng.uniform((-0.1, -0.1, 0.15), (0.0, 0.1, 0.20)) if start is None else start
@@ -32,7 +32,7 @@ class FakeSimulator:
         )
         return self._observe(pictures, ())
 
-    def step(self, action: Array, pictures: Pictures = Pictures()) -> Observation:
+    def step(self, action: Array, pictures: Pictures = ALL) -> Observation:
         time.sleep(self.pause)
         self.steps += 1
         self.tcp = (self.tcp + np.asarray(action[:3], np.float32) * np.float32(0.1)).astype("f4")

@@ -25,7 +25,7 @@ NOISY_STEPS: Final = 0.5
 of all steps has it."""
 
 NOISE: Final = 0.25
-"""Standard deviation of the noise in x, y and z: 1 cm a step, just under half the expert's speed."""
+"""Standard deviation of the noise in x, y and z: 1 cm a step, under half the expert's speed."""
 
 FLIP_SHARE: Final = 0.04
 """Noisy steps at which the fingers do the opposite, so that there are drops to recover from."""
@@ -81,8 +81,8 @@ def draw(scene: Scene, goal: Goal, rng: np.random.Generator, *, expert: bool) ->
     if rng.random() >= NEAR_SHARE:
         return Draw(noise, None)
     item = next(item for item in scene.objects if item.name == goal.object)
-    x, y = (item.x, item.y) + rng.uniform(-NEAR_SPREAD, NEAR_SPREAD, 2)
-    return Draw(noise, (float(x), float(y), float(rng.uniform(*NEAR_HEIGHT))))
+    dx, dy = rng.uniform(-NEAR_SPREAD, NEAR_SPREAD, 2)
+    return Draw(noise, (float(item.x + dx), float(item.y + dy), float(rng.uniform(*NEAR_HEIGHT))))
 
 
 def disturbed(action: Array, rng: np.random.Generator) -> Array:
