@@ -20,6 +20,7 @@ from typing import Any, Literal
 from vlm4vla import paths
 from vlm4vla.errors import UserError
 from vlm4vla.system import vulkan
+from vlm4vla.system.probe import BOX_SHARE
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALL = "pip install -e . -c constraints.txt"
@@ -229,8 +230,9 @@ def _judge_render(render: dict[str, float] | None, error: str, fix: str) -> Chec
     name = "test render"
     if render is None:
         return Check(name, "fail", f"{_last_line(error)}. {NO_VULKAN}", fix)
-    if render["colours"] < 2:
-        return Check(name, "fail", f"the picture has one colour only. {NO_VULKAN}", fix)
+    if abs(render["box"] - BOX_SHARE) > 0.02:
+        detail = f"the box covers {render['box']:.1%} of the picture, not {BOX_SHARE:.1%}"
+        return Check(name, "fail", f"{detail}. {NO_VULKAN}", fix)
     first = f"the first, with its shaders, {render['first_ms'] / 1000:.1f} s"
     return Check(name, "ok", f"{render['ms']:.1f} ms a picture; {first}")
 
