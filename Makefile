@@ -9,6 +9,7 @@ $(error VLM4VLA needs Python 3.11 or 3.12, and none was found: install one (`apt
 endif
 
 bin := .venv/bin
+typed := vlm4vla $(wildcard app.py pages/*.py benchmarks/*.py)
 
 .PHONY: app test setup check-312
 
@@ -20,7 +21,7 @@ test:
 	@$(PYTHON) -m vlm4vla.system.bootstrap test
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
-	$(bin)/mypy
+	$(bin)/mypy $(typed)
 	$(bin)/pytest
 
 setup:
@@ -30,4 +31,4 @@ setup:
 check-312:
 	$(bin)/pip install --dry-run --quiet --ignore-installed --python-version 3.12 \
 	    --only-binary=:all: --target build/312 -c constraints.txt '.[test]'
-	$(bin)/mypy --python-version 3.12
+	$(bin)/mypy --python-version 3.12 $(typed)
