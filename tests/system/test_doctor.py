@@ -161,7 +161,16 @@ def test_underscores_and_builds_do_not_make_another_version(tmp_path: Path) -> N
 def test_memory(tmp_path: Path, kib: int, status: str) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text(f"MemTotal: 99 kB\nMemAvailable:   {kib} kB\n")
-    assert doctor.check_memory(meminfo).status == status
+    assert doctor.check_memory(meminfo, tmp_path).status == status
+
+
+@pytest.mark.parametrize(("limit", "detail"), [("max", "15.3 GiB"), (str(3 * 2**30), "2.0 GiB")])
+def test_a_containers_limit_counts(tmp_path: Path, limit: str, detail: str) -> None:
+    (tmp_path / "meminfo").write_text("MemAvailable: 16000000 kB\n")
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{2**30}\n")
+    check = doctor.check_memory(tmp_path / "meminfo", tmp_path)
+    assert check.detail.startswith(detail)
 
 
 @pytest.mark.parametrize(

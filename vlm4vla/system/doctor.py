@@ -133,10 +133,17 @@ def check_renderer() -> list[Check]:
     return [device, _judge_render(found.get("render"), error, fix)]
 
 
-def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Check:
+def check_memory(
+    meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")
+) -> Check:
     """Enough free memory for the app with one simulator."""
     match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(), re.MULTILINE)
     free = int(match[1]) * 1024 / GIB if match else 0.0
+    limit = group / "memory.max"
+    # In a container the machine's memory says little.
+    if limit.is_file() and (most := limit.read_text().strip()) != "max":
+        used = int((group / "memory.current").read_text())
+        free = min(free, (int(most) - used) / GIB)
     detail = f"{free:.1f} GiB available"
     if free < 2:
         return Check("memory", "fail", f"{detail}, 2 are needed", "Close other programs.")
