@@ -1,10 +1,13 @@
 """A table without physics: the gripper goes exactly where it is told, closed fingers hold."""
 
 import os
+import resource
+import signal
 import time
 
 import numpy as np
 
+from vlm4vla.data.record import Rig
 from vlm4vla.sim.instructions import Goal
 from vlm4vla.sim.types import Array, Observation, Pictures, State
 
@@ -109,6 +112,46 @@ def fake_plan(state: State, goal: Goal, n: int) -> Array:
 
 def rig():
     """What a collector process works with: a simulator and the labels."""
-    from vlm4vla.data.record import Rig
-
     return Rig(FakeSimulator(float(os.environ.get("FAKE_PAUSE", "0"))), fake_plan, None)
+
+
+class FullDiskSimulator(FakeSimulator):
+    """The disk is full from the third episode on: no file can grow beyond a kilobyte."""
+
+    resets = 0
+
+    def reset(self, *args, **kwargs) -> Observation:
+        self.resets += 1
+        if self.resets == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        return super().reset(*args, **kwargs)
+
+
+def full_disk_rig():
+    return Rig(FullDiskSimulator(), fake_plan, None)
+
+
+class CrashingSimulator(FakeSimulator):
+    """Takes its process with it in the second episode, as a fault in a driver does."""
+
+    resets = 0
+
+    def reset(self, *args, **kwargs) -> Observation:
+        self.resets += 1
+        if self.resets == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().reset(*args, **kwargs)
+
+
+def crashing_rig():
+    return Rig(CrashingSimulator(), fake_plan, None)
+
+
+def wandering_policy(image, instruction):
+    """Four actions that depend on the picture and the sentence, and lead nowhere."""
+    step = 0.1 if image.sum() % 2 else -0.1
+    return np.tile(np.array([step, len(instruction) / 1000, 0, 0, 0, 0, 1], np.float32), (4, 1))
+
+
+def policy_rig():
+    return Rig(FakeSimulator(), fake_plan, wandering_policy, "policy 0123")

@@ -1,0 +1,47 @@
+"""`vlm4vla replay`: the gate. Stored labels, replayed open loop, must solve the tasks."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from vlm4vla.action import tiny
+from vlm4vla.data.reader import open_dataset
+from vlm4vla.data.replay import PASS_RATE, gate
+from vlm4vla.errors import UserError
+from vlm4vla.sim.scene import TASKS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("--data", type=Path, required=True, help="folder of the dataset")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), metavar="TASK", choices=TASKS)
+    parser.add_argument("--episodes", type=int, default=100, help="episodes of each task")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON, last")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replays, tells the rates, and returns 1 if a task is below the gate."""
+    if args.episodes < 1:
+        raise UserError("Nothing to replay.", "Ask for at least one episode.")
+    dataset = open_dataset(args.data)
+    # SAPIEN takes seconds to import; a folder that is no dataset should be told at once.
+    from vlm4vla.data.rigs import expert_rig
+    from vlm4vla.sim.expert import ACTION_CAP
+
+    rig = expert_rig()
+    try:
+        found = gate(
+            dataset,
+            args.tasks,
+            args.episodes,
+            rig.simulator,
+            rig.plan,
+            tiny((ACTION_CAP,) * 3 + (0.0,) * 3),
+            lambda line: print(line, file=sys.stderr if args.json else sys.stdout, flush=True),
+        )
+    finally:
+        rig.simulator.close()
+    if args.json:
+        print(json.dumps(found))
+    return 0 if all(row["rate"] >= PASS_RATE for row in found["tasks"].values()) else 1

@@ -1,0 +1,183 @@
+"""The gate that data must pass: stored labels, replayed open loop, must solve the task.
+
+An episode that was recorded without noise is set up again from its seed. At every look the label
+is taken from the dataset if the episode visited this state (`TOLERANCE`), else asked of the expert
+exactly as the collector asked for it. All four actions of the label are carried out blindly, after
+going through the scaling to training targets and back; then comes the next look. What fails here
+cannot be learned: the labels would be wrong, too coarse for four blind steps, or damaged on the
+way through storage and scaling.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from vlm4vla.action import ActionSpec
+from vlm4vla.data.reader import Dataset
+from vlm4vla.data.record import Planner
+from vlm4vla.data.schema import CHUNK, Recording
+from vlm4vla.errors import UserError
+from vlm4vla.sim.instructions import Task
+from vlm4vla.sim.scene import sample_scene
+from vlm4vla.sim.types import Array, Pictures, Simulator, State
+from vlm4vla.statistics import wilson
+
+PASS_RATE: Final = 0.9
+"""Smallest success rate with which a task passes."""
+
+TOLERANCE: Final = 0.005
+"""A state was visited if the finger tips, the finger opening and every thing are this near to a
+recorded frame (metres)."""
+
+_BLIND: Final = Pictures(image=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one replay went.
+
+    Attributes:
+        seed: the scene's seed.
+        success: the goal's condition held before the time was up.
+        wrong_object: another object was grasped or displaced.
+        looks: how many labels were carried out.
+        stored: how many of them came from the dataset.
+    """
+
+    seed: int
+    success: bool
+    wrong_object: bool
+    looks: int
+    stored: int
+
+
+def candidates(dataset: Dataset, task: Task, count: int) -> list[int]:
+    """The first `count` episodes of a task that show the expert undisturbed, from its usual start.
+
+    Raises:
+        UserError: the dataset has fewer.
+    """
+    found = [
+        row.index
+        for row in dataset.episodes
+        if row.info is not None
+        and row.info.task == task
+        and row.info.driver == "expert"
+        and row.info.noise == 0
+        and row.info.start is None
+    ]
+    if len(found) < count:
+        raise UserError(
+            f"{dataset.root} has {len(found)} undisturbed episodes of {task}, not {count}.",
+            f"Ask for --episodes {len(found)}, or collect more." if found else "Collect some.",
+        )
+    return found[:count]
+
+
+def replay(simulator: Simulator, plan: Planner, recording: Recording, spec: ActionSpec) -> Outcome:
+    """Sets a recorded episode up again and solves it with labels alone, four actions a look.
+
+    Args:
+        simulator: where to carry the actions out.
+        plan: the expert, for states that the recording has no label for.
+        recording: the episode.
+        spec: the scaling that labels go through on their way into and out of a model.
+    """
+    info = recording.info
+    followed = info.goals.index(str(info.goal))
+    scene = sample_scene(info.layout, info.seed)
+    seen = simulator.reset(scene, info.goal, _BLIND, info.start)
+    events = set(seen.events)
+    looks = stored = 0
+    while not seen.done:
+        frame = _visited(recording, seen.state)
+        if frame is None:
+            label = plan(seen.state, info.goal, CHUNK)
+        else:
+            label = recording.chunks[frame, followed]
+            stored += 1
+        looks += 1
+        for action in as_learned(label, spec):
+            seen = simulator.step(action, _BLIND)
+            events.update(seen.events)
+            if seen.done:
+                break
+    return Outcome(info.seed, seen.success, "wrong_object" in events, looks, stored)
+
+
+def as_learned(label: Array, spec: ActionSpec) -> Array:
+    """A label as a perfect model would give it back: (n, 7) to targets and to actions again."""
+    targets = spec.normalise(label)
+    return spec.unnormalise(targets.arm, 2 * targets.gripper - 1)
+
+
+def _visited(recording: Recording, state: State) -> int | None:
+    """The recorded frame nearest to a state, if it is within the tolerance."""
+    here = np.concatenate([state.tcp, [state.opening], state.positions.ravel()])
+    frames = np.concatenate(
+        [recording.state, recording.positions.reshape(len(recording), -1)], axis=1
+    )
+    away = np.abs(frames - here).max(axis=1)
+    nearest = int(away.argmin())
+    return nearest if away[nearest] <= TOLERANCE else None
+
+
+def gate(
+    dataset: Dataset,
+    tasks: Sequence[Task],
+    count: int,
+    simulator: Simulator,
+    plan: Planner,
+    spec: ActionSpec,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Replays `count` episodes of each task.
+
+    Args:
+        dataset: made by `vlm4vla collect`.
+        tasks: which tasks to replay.
+        count: episodes of each.
+        simulator: where to replay them.
+        plan: the expert.
+        spec: the scaling between actions and training targets.
+        report: called with a line of text after each task.
+
+    Returns:
+        {"first_seed", "tasks": {task: {"n", "successes", "rate", "ci95", "wrong_object",
+        "stored_labels", "failed_seeds"}}}; all shares are within 0..1.
+
+    Raises:
+        UserError: the dataset has too few undisturbed episodes or is damaged.
+    """
+    chosen = {task: candidates(dataset, task, count) for task in tasks}
+    rows: dict[str, Any] = {}
+    first_seed = None
+    for task, episodes in chosen.items():
+        outcomes = [
+            replay(simulator, plan, dataset.recording(episode), spec) for episode in episodes
+        ]
+        first_seed = min(one.seed for one in outcomes) if first_seed is None else first_seed
+        rate = wilson(sum(one.success for one in outcomes), len(outcomes))
+        rows[task] = {
+            "n": rate.n,
+            "successes": rate.successes,
+            "rate": rate.rate,
+            "ci95": [rate.low, rate.high],
+            "wrong_object": sum(one.wrong_object for one in outcomes) / len(outcomes),
+            "stored_labels": sum(o.stored for o in outcomes) / sum(o.looks for o in outcomes),
+            "failed_seeds": [one.seed for one in outcomes if not one.success],
+        }
+        report(describe(task, rows[task]))
+    return {"first_seed": first_seed, "tasks": rows}
+
+
+def describe(task: str, row: dict[str, Any]) -> str:
+    """One line about a task's row of `gate`."""
+    verdict = "passes" if row["rate"] >= PASS_RATE else "FAILS"
+    return (
+        f"{task}: {row['successes']}/{row['n']} ({row['rate']:.1%}, 95 % interval "
+        f"{row['ci95'][0]:.1%} to {row['ci95'][1]:.1%}), {row['stored_labels']:.0%} of the labels "
+        f"from the dataset: {verdict}"
+    )
