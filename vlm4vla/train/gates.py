@@ -1,0 +1,53 @@
+"""Gates: figures that a stage must reach before the next may start."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vlm4vla.errors import UserError
+from vlm4vla.files import write_json
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One figure and its limit.
+
+    Attributes:
+        figure: what was measured, with its unit.
+        value: what came out.
+        limit: what it must reach.
+        at_least: whether `value` must be at least (True) or at most (False) `limit`.
+    """
+
+    figure: str
+    value: float
+    limit: float
+    at_least: bool = True
+
+    @property
+    def passed(self) -> bool:
+        """Whether the figure reaches its limit; a NaN never does."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    def __str__(self) -> str:
+        sign = ">=" if self.at_least else "<="
+        verdict = "passed" if self.passed else "FAILED"
+        return f"gate {verdict}: {self.figure} {self.value:.4g} (needs {sign} {self.limit:g})"
+
+
+def check_gates(gates: Sequence[Gate], file: Path) -> None:
+    """Prints every gate, records them in `file`, and stops at the first that failed.
+
+    Raises:
+        UserError: a figure misses its limit; the message names it.
+    """
+    for gate in gates:
+        print(gate, flush=True)
+    write_json(file, [asdict(gate) | {"passed": gate.passed} for gate in gates])
+    for gate in gates:
+        if not gate.passed:
+            sign = "at least" if gate.at_least else "at most"
+            raise UserError(
+                f"The {gate.figure} is {gate.value:.4g} and must be {sign} {gate.limit:g}.",
+                "Train this stage for longer (--steps) before the next one builds on it.",
+            )

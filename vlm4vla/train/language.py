@@ -1,0 +1,167 @@
+"""The stage "language": a VLM learns to see and to speak from pictures without a robot.
+
+First every patch learns its words, then questions are answered by next-token prediction with the
+patch words kept beside it. The result stands for "the pretrained VLM" in every study.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlm4vla.model.policy import Policy
+from vlm4vla.model.vlm import Vlm, make_tiny
+from vlm4vla.train.alignment import (
+    COLOUR_WORDS,
+    KIND_WORDS,
+    alignment_accuracy,
+    alignment_loss,
+    patch_words,
+    word_tokens,
+)
+from vlm4vla.train.loop import Recipe
+from vlm4vla.train.pictures import Pool
+from vlm4vla.train.questions import LOCATIONS, ask_any, corpus
+from vlm4vla.train.shared import shared_states
+
+EMBEDDING_STD = 0.5
+"""Word embeddings must lie apart from the first step on, or patches find no word to go to."""
+
+
+@dataclass(frozen=True)
+class LanguageRecipe:
+    """What the language stage adds to the loop's recipe.
+
+    Attributes:
+        loop: the loop's own recipe.
+        pictures: how many pictures are drawn for training.
+        questions: questions a picture in a batch.
+        alignment_steps: steps at the start with the alignment alone.
+        alignment: weight of the alignment afterwards.
+    """
+
+    loop: Recipe
+    pictures: int = 24_000
+    questions: int = 3
+    alignment_steps: int = 150
+    alignment: float = 0.5
+
+
+def make_backbone(seed: int = 0, **sizes: int) -> Vlm:
+    """A tiny random VLM whose tokenizer knows our words, with location tokens.
+
+    Args:
+        seed: of the weights.
+        **sizes: passed to the family's tiny config.
+    """
+    vlm = make_tiny(corpus(), "qwen3-vl", 1024, seed, EMBEDDING_STD, **sizes)
+    vlm.tokenizer.add_special_tokens(list(LOCATIONS))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        vlm.base.resize_token_embeddings(vlm.tokenizer.get_vocab_size(), mean_resizing=False)
+        words = vlm.base.get_input_embeddings().weight
+        torch.nn.init.normal_(words[-len(LOCATIONS) :], std=EMBEDDING_STD)
+    return vlm
+
+
+@dataclass(frozen=True)
+class LanguageBatch:
+    """B pictures with their patch words, and R questions about them.
+
+    `colours` and `kinds` are (B, T); `image_index` (R,) is empty while only patches are learned.
+    """
+
+    images: Tensor
+    colours: Tensor
+    kinds: Tensor
+    texts: tuple[str, ...]
+    answers: tuple[str, ...]
+    image_index: Tensor
+
+
+class _Module(nn.Module):
+    """The policy's VLM under the language stage's loss."""
+
+    def __init__(self, policy: Policy, alignment: float) -> None:
+        super().__init__()
+        self.policy = policy
+        self.alignment = alignment
+        tokenizer = policy.vlm.tokenizer
+        self.colour_tokens = word_tokens(tokenizer, COLOUR_WORDS)
+        self.kind_tokens = word_tokens(tokenizer, KIND_WORDS)
+
+    def forward(self, batch: LanguageBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        policy = self.policy
+        features = policy.encode(batch.images)
+        words = policy.base.get_input_embeddings().weight
+        colour_words, kind_words = words[self.colour_tokens], words[self.kind_tokens]
+        patches = alignment_loss(features.tokens, colour_words, batch.colours)
+        patches = patches + alignment_loss(features.tokens, kind_words, batch.kinds)
+        with torch.no_grad():
+            colour = alignment_accuracy(features.tokens, colour_words, batch.colours)
+            kind = alignment_accuracy(features.tokens, kind_words, batch.kinds)
+        shown = {"patches": patches.detach(), "colour": colour, "kind": kind}
+        if not batch.texts:
+            return patches, shown
+        rows = policy.rows(batch.texts, batch.answers)
+        states, column = shared_states(policy, features, rows, batch.image_index)
+        learned = rows.is_answer[:, column + 1 :]
+        # Words this far apart give logits near 100 at the start; a temperature leaves the order.
+        logits = policy.word_logits(states[:, :-1][learned]) / states.shape[-1] ** 0.5
+        answers = F.cross_entropy(logits.float(), rows.ids[:, column + 1 :][learned])
+        return answers + self.alignment * patches, shown | {"answers": answers.detach()}
+
+
+class LanguageLesson:
+    """Batches and loss of the language stage; a `Lesson` of the loop.
+
+    Args:
+        policy: the policy whose VLM learns; its query and head take no part.
+        pool: the pictures.
+        recipe: the stage's recipe.
+    """
+
+    def __init__(self, policy: Policy, pool: Pool, recipe: LanguageRecipe) -> None:
+        self.policy = policy
+        self.pool = pool
+        self.recipe = recipe
+        self.module: nn.Module = _Module(policy, recipe.alignment)
+        self.query: str | None = None
+        self.side = round(policy.vlm.image_tokens**0.5)
+        for parameter in (policy.query, *policy.head.parameters()):
+            parameter.requires_grad_(False)
+
+    def batch(self, index: int) -> LanguageBatch:
+        """The batch of an index: every picture once an epoch, in another order each time."""
+        recipe = self.recipe
+        chosen = epoch_order(len(self.pool), recipe.loop.batch, index, recipe.loop.seed)
+        rng = np.random.default_rng([recipe.loop.seed, index, 1])
+        asking = index >= recipe.alignment_steps * recipe.loop.accumulation
+        each = recipe.questions if asking else 0
+        asked = [ask_any(self.pool[i], rng) for i in chosen for _ in range(each)]
+        labels = patch_words(
+            self.pool.segmentations[chosen],
+            [[item.name for item in self.pool.items[i]] for i in chosen],
+            self.side,
+        )
+        return LanguageBatch(
+            images=torch.from_numpy(self.pool.images[chosen]),
+            colours=torch.from_numpy(labels.colours).to(self.policy.device),
+            kinds=torch.from_numpy(labels.kinds).to(self.policy.device),
+            texts=tuple(question.text for question in asked),
+            answers=tuple(question.answer for question in asked),
+            image_index=torch.arange(len(chosen)).repeat_interleave(each).to(self.policy.device),
+        )
+
+
+def epoch_order(count: int, batch: int, index: int, seed: int) -> list[int]:
+    """Which of `count` samples the batch of an index holds; a pure function of its arguments.
+
+    Within an epoch no sample comes twice; what does not fill a batch waits for the next epoch.
+    """
+    batch = min(batch, count)
+    epoch, place = divmod(index, count // batch)
+    order = np.random.default_rng([seed, epoch, 2]).permutation(count)
+    return [int(i) for i in order[place * batch : (place + 1) * batch]]

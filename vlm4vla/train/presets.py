@@ -1,0 +1,38 @@
+"""Recipes by name: `tiny` for two CPU cores, `paper` for the published settings."""
+
+from typing import Final
+
+from vlm4vla.train.grounding import GroundingRecipe
+from vlm4vla.train.imitation import ImitationRecipe
+from vlm4vla.train.language import LanguageRecipe
+from vlm4vla.train.loop import Recipe
+
+STAGES: Final = ("language", "grounding", "imitation")
+
+_PAPER: Final = Recipe(
+    steps=50_000,
+    batch=512,
+    learning_rate=2e-5,
+    warmup=250,
+    schedule="constant",
+    clip=0.0,
+    ema=0.0,
+    seed=123,
+    save_every=1_000,
+)
+"""Paper section "Training": AdamW without weight decay, warm-up, then a constant rate."""
+
+PRESETS: Final[dict[str, dict[str, LanguageRecipe | GroundingRecipe | ImitationRecipe]]] = {
+    "tiny": {
+        "language": LanguageRecipe(Recipe(steps=1_200, batch=40, learning_rate=6e-4)),
+        "grounding": GroundingRecipe(Recipe(steps=1_000, batch=40, learning_rate=4e-4)),
+        "imitation": ImitationRecipe(Recipe(steps=2_000, batch=48, learning_rate=3e-4)),
+    },
+    "paper": {
+        "language": LanguageRecipe(Recipe(steps=1_200, batch=40, learning_rate=6e-4)),
+        "grounding": GroundingRecipe(_PAPER, instructions=1),
+        "imitation": ImitationRecipe(
+            _PAPER, instructions=1, gripper=0.01, grounding=0.0, shift=0, brightness=0.2
+        ),
+    },
+}

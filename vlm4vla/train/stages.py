@@ -1,0 +1,274 @@
+"""The stages as runs: where each starts from, what it writes, which gates it must pass.
+
+A run's folder holds its recipe, its snapshot, its gates, and at the end `vlm` (language) or
+`checkpoint` (the others), from which the next stage starts.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vlm4vla import action
+from vlm4vla.data.cache import Cache, open_cache
+from vlm4vla.errors import UserError
+from vlm4vla.files import write_json
+from vlm4vla.model.checkpoint import MANIFEST, Provenance, save
+from vlm4vla.model.groups import set_trainable
+from vlm4vla.model.load import load_vlm
+from vlm4vla.model.policy import Policy
+from vlm4vla.model.vlm import save_vlm
+from vlm4vla.sim.expert import ACTION_CAP
+from vlm4vla.sim.instructions import Task
+from vlm4vla.train.frames import Frames
+from vlm4vla.train.gates import check_gates
+from vlm4vla.train.grounding import (
+    GroundingLesson,
+    GroundingRecipe,
+    check_numbers,
+    measure_grounding,
+)
+from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe, measure_imitation
+from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
+from vlm4vla.train.loop import train
+from vlm4vla.train.pictures import Pool, draw_pool
+from vlm4vla.train.skill import measure_skill
+
+VLM = "vlm"
+"""The folder inside a language run that holds the trained VLM."""
+
+CHECKPOINT = "checkpoint"
+"""The folder inside a robot run that holds the trained policy."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage is told about its run.
+
+    Attributes:
+        folder: where everything of the run is written.
+        check_every: steps between measurements on unseen scenes, 0 for only at the end.
+        track: project name for trackio, or None.
+        device: "cpu", "cuda", or None for the accelerator if there is one.
+    """
+
+    folder: Path
+    check_every: int = 0
+    track: str | None = None
+    device: str | None = None
+
+
+def our_actions() -> action.ActionSpec:
+    """What the seven numbers mean in our simulator, scaled by the expert's cap."""
+    return action.tiny(caps=(ACTION_CAP,) * 3 + (0.0,) * 3)
+
+
+def run_language(
+    run: Run,
+    recipe: LanguageRecipe,
+    sizes: Mapping[str, int] | None = None,
+    pools: tuple[Pool, Pool] | None = None,
+) -> Path:
+    """Trains a tiny VLM from random weights on pictures and questions.
+
+    Args:
+        run: the run.
+        recipe: how.
+        sizes: of the VLM, as its family's tiny config takes them; None for the chosen ones.
+        pools: pictures to learn from and to measure on; drawn if None.
+
+    Returns:
+        The folder of the VLM.
+
+    Raises:
+        UserError: a gate failed.
+    """
+    torch.manual_seed(recipe.loop.seed)
+    vlm = make_backbone(recipe.loop.seed, **(sizes or {}))
+    vlm.base.to(run.device or "cpu")
+    policy = Policy.from_vlm(vlm, our_actions(), query_init="embedding")
+    learned, held_out = pools or (
+        draw_pool(recipe.pictures),
+        draw_pool(400, held_out=True),
+    )
+    few = Pool(held_out.images[:96], held_out.segmentations[:96], held_out.items[:96])
+    lesson = LanguageLesson(policy, learned, recipe)
+    with _quick_attention(policy):
+        train(
+            lesson,
+            recipe.loop,
+            run.folder,
+            check=lambda done: measure_skill(policy, few).figures(),
+            check_every=run.check_every,
+            track=run.track,
+            device=run.device,
+        )
+        skill = measure_skill(policy, held_out)
+    write_json(run.folder / "skill.json", skill.figures())
+    for name, value in skill.figures().items():
+        print(f"{name}: {value:.4g}")
+    policy.detach()
+    target = run.folder / VLM
+    target.mkdir(exist_ok=True)
+    save_vlm(vlm, target)
+    check_gates(skill.gates(), run.folder / "gates.json")
+    return target
+
+
+def start_policy(source: Path | str, init: str, device: str | None) -> Policy:
+    """The policy that a robot stage starts from.
+
+    Args:
+        source: a checkpoint folder, a VLM folder, a preset or a Hub id.
+        init: "vlm" for its weights, "scratch" for the same architecture with random ones.
+        device: "cpu", "cuda", or None.
+
+    Raises:
+        UserError: the source is not there or does not fit.
+    """
+    if init == "vlm" and (Path(source) / MANIFEST).is_file():
+        return Policy.from_pretrained(source, device)
+    vlm = load_vlm(source, torch.float32, device, init)
+    return Policy.from_vlm(vlm, our_actions(), query_init="embedding")
+
+
+def run_grounding(
+    run: Run, recipe: GroundingRecipe, policy: Policy, cache: Cache, tasks: Sequence[Task] = ()
+) -> Path:
+    """Teaches a policy's VLM where things are, from the query's position.
+
+    Args:
+        run: the run.
+        recipe: how.
+        policy: where it starts from; it learns in place.
+        cache: robot frames.
+        tasks: whose instructions are drawn; empty for all.
+
+    Returns:
+        The folder of the policy.
+
+    Raises:
+        UserError: a gate failed.
+    """
+    split = cache.split()
+    unseen = Frames(cache, split.validation, tasks)
+    lesson = GroundingLesson(policy, Frames(cache, split.train, tasks), recipe)
+    head = lesson.grounding.head
+    few, many = check_numbers(unseen, 48, 48), check_numbers(unseen, 300, 700)
+    with _quick_attention(policy):
+        train(
+            lesson,
+            recipe.loop,
+            run.folder,
+            check=lambda done: measure_grounding(policy, head, unseen, few).figures(),
+            check_every=run.check_every,
+            track=run.track,
+            device=run.device,
+        )
+        grounded = measure_grounding(policy, head, unseen, many)
+    figures = grounded.figures()
+    write_json(run.folder / "grounding.json", figures)
+    for name, value in figures.items():
+        print(f"{name}: {value:.4g}")
+    target = _save(policy, run, cache, "grounding", asdict(recipe), figures)
+    check_gates(grounded.gates(), run.folder / "gates.json")
+    return target
+
+
+def run_imitation(
+    run: Run,
+    recipe: ImitationRecipe,
+    policy: Policy,
+    cache: Cache,
+    tasks: Sequence[Task] = (),
+    groups: Sequence[str] = ("vision", "language", "embeddings", "projector", "head"),
+) -> Path:
+    """Teaches a policy the expert's actions.
+
+    Args:
+        run: the run.
+        recipe: how.
+        policy: where it starts from; it learns in place.
+        cache: robot frames with labels.
+        tasks: whose instructions are drawn; empty for all.
+        groups: which freeze groups learn.
+
+    Returns:
+        The folder of the policy.
+
+    Raises:
+        UserError: a group is unknown, or the data holds none of the tasks.
+    """
+    set_trainable(policy, groups)
+    split = cache.split()
+    unseen = Frames(cache, split.validation, tasks)
+    lesson = ImitationLesson(policy, Frames(cache, split.train, tasks), recipe)
+    few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 900)
+    with _quick_attention(policy):
+        train(
+            lesson,
+            recipe.loop,
+            run.folder,
+            check=lambda done: measure_imitation(policy, unseen, few).figures(),
+            check_every=run.check_every,
+            track=run.track,
+            device=run.device,
+        )
+        figures = measure_imitation(policy, unseen, many).figures()
+    write_json(run.folder / "imitation.json", figures)
+    for name, value in figures.items():
+        print(f"{name}: {value:.4g}")
+    return _save(policy, run, cache, "imitation", asdict(recipe), figures)
+
+
+def open_frames(folder: Path) -> Cache:
+    """Opens a training cache.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no training cache {folder}.",
+            "Collect episodes with `vlm4vla collect`, or name another folder with --data.",
+        )
+    return open_cache(folder)
+
+
+def _save(
+    policy: Policy,
+    run: Run,
+    cache: Cache,
+    stage: str,
+    recipe: Mapping[str, Any],
+    figures: Mapping[str, float],
+) -> Path:
+    target = run.folder / CHECKPOINT
+    save(
+        policy,
+        target,
+        Provenance(
+            command=" ".join(["vlm4vla", *sys.argv[1:]]),
+            data={"cache": cache.fingerprint},
+            training={"stage": stage, "recipe": recipe, "figures": figures},
+        ),
+    )
+    return target
+
+
+@contextmanager
+def _quick_attention(policy: Policy) -> Iterator[None]:
+    """Plain matrix products for attention: on a CPU at these lengths twice as fast to train."""
+    if policy.device.type != "cpu":
+        yield
+        return
+    before = policy.base.config._attn_implementation
+    policy.base.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        policy.base.set_attn_implementation(before)
