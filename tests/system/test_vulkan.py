@@ -94,6 +94,16 @@ def test_a_missing_system_library_counts_as_a_missing_driver(
     assert not vulkan.has_driver()
 
 
+def test_a_damaged_private_driver_is_named_with_its_fix(tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "vulkan"
+    folder.mkdir(parents=True)
+    record = {"manifest": str(folder / "lvp_icd.json"), "preload": [str(folder / "libgone.so")]}
+    (folder / "driver.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"libgone\.so") as caught:
+        vulkan.ensure_driver()
+    assert "vlm4vla doctor --fix" in caught.value.fix
+
+
 def test_an_unknown_system_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vulkan, "codename", lambda: "")
     with pytest.raises(UserError, match=r"24\.3 or newer") as caught:

@@ -61,6 +61,9 @@ def ensure_driver() -> Path | None:
     Returns:
         The driver's manifest, or None when no software driver was found and Vulkan's own search
         decides. `vlm4vla.system.doctor` says what is wrong then.
+
+    Raises:
+        UserError: the driver in the private folder is damaged.
     """
     record = _record()
     if record:
@@ -69,7 +72,13 @@ def ensure_driver() -> Path | None:
         for library in record["preload"]:
             # The loader opens the driver by path, and nothing would tell it where the libraries
             # are that the driver needs: a library that is already loaded is found by its name.
-            ctypes.CDLL(library)
+            try:
+                ctypes.CDLL(library)
+            except OSError as error:
+                raise UserError(
+                    f"The driver in {private_folder()} does not load: {error}.",
+                    "Unpack it again with `vlm4vla doctor --fix`.",
+                ) from error
     if name := overridden():
         return Path(os.environ[name].split(os.pathsep)[0])
     manifest = Path(record["manifest"]) if record else _system_manifest()
@@ -123,6 +132,7 @@ def install_driver() -> None:
         apt.install(*_DRIVER_PACKAGES, *_LIBRARIES.values())
         return
     unpacked = folder / "root"
+    shutil.rmtree(unpacked, ignore_errors=True)
     apt.unpack([*_DRIVER_PACKAGES, *_LIBRARIES.values()], unpacked)
     _record_private(unpacked, folder / "driver.json")
     shutil.rmtree(folder / "apt")
