@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from vlm4vla.errors import UserError
 
 COMMANDS = {
+    "backbones": "list the VLMs that can become a policy",
+    "probe": "show a VLM's parts and prove that its adaptation is sound",
     "doctor": "check that this machine can run VLM4VLA",
     "expert": "success rates of the scripted expert",
     "collect": "record demonstrations with labels for every valid instruction",
     "replay": "replay stored labels open loop: the gate that data must pass",
+    "cache": "lay datasets out for training",
+    "describe": "make the data page: counts, histograms, a sheet of pictures",
 }
 
 

@@ -28,8 +28,9 @@ from vlm4vla.errors import UserError
 from vlm4vla.files import replacing, write_json
 from vlm4vla.model.card import card
 from vlm4vla.model.groups import describe_trainable
+from vlm4vla.model.load import PICKLES, load_vlm
 from vlm4vla.model.policy import Policy
-from vlm4vla.model.vlm import PICKLES, load_vlm, quiet, save_tokenizer
+from vlm4vla.model.vlm import quiet, save_tokenizer
 
 FORMAT = 1
 MANIFEST = "policy.json"

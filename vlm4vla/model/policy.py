@@ -20,9 +20,10 @@ from vlm4vla.errors import UserError
 from vlm4vla.model.family import Rows
 from vlm4vla.model.head import ActionHead, Prediction, action_loss
 from vlm4vla.model.images import to_pixels
+from vlm4vla.model.load import load_vlm
 from vlm4vla.model.prompt import build_rows, split_for_decoder
 from vlm4vla.model.query import attach_query
-from vlm4vla.model.vlm import Vlm, load_vlm
+from vlm4vla.model.vlm import Vlm
 
 Images = npt.NDArray[np.uint8] | Tensor
 
@@ -58,7 +59,7 @@ class Policy(nn.Module):
         self.base: Any = vlm.base
         self.query = nn.Parameter(_initial_query(vlm, query_init))
         self.head = ActionHead(vlm.width, spec.chunk).to(self.query.device)
-        self._hooks = attach_query(self.base, self.base.get_input_embeddings(), self.query)
+        self.attach()
 
     @classmethod
     def from_vlm(
@@ -69,6 +70,7 @@ class Policy(nn.Module):
         query_init: str = "zero",
         dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
+        init: str = "vlm",
     ) -> "Policy":
         """Adapts a VLM: the whole adaptation is this call.
 
@@ -78,8 +80,9 @@ class Policy(nn.Module):
             query_init: see the class.
             dtype: of the VLM's weights; see `load_vlm`.
             device: see `load_vlm`.
+            init: "vlm" for the VLM's weights, "scratch" for fresh ones.
         """
-        loaded = vlm if isinstance(vlm, Vlm) else load_vlm(vlm, dtype, device)
+        loaded = vlm if isinstance(vlm, Vlm) else load_vlm(vlm, dtype, device, init)
         return cls(loaded, spec, query_init)
 
     @classmethod
@@ -101,6 +104,10 @@ class Policy(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.query.device
+
+    def attach(self) -> None:
+        """Lets the query enter the VLM; done when the policy is made."""
+        self._hooks = attach_query(self.base, self.base.get_input_embeddings(), self.query)
 
     def detach(self) -> None:
         """Takes the query's hooks off; the VLM is then the bare one."""
@@ -163,9 +170,12 @@ class Policy(nn.Module):
     ) -> Tensor:
         """The query's last hidden state (R, D), float32."""
         rows = self.rows([self.vlm.family.text(i) for i in instructions])
-        states = self.states(features, rows, image_index)
+        return self.at_query(self.states(features, rows, image_index), rows).float()
+
+    def at_query(self, states: Tensor, rows: Rows) -> Tensor:
+        """Picks the query's (R, D) of all states (R, L, D)."""
         last = -1 if self.base.config.is_encoder_decoder else rows.last
-        return states[torch.arange(len(states)), last].float()
+        return states[torch.arange(len(states)), last]
 
     def word_logits(self, states: Tensor) -> Tensor:
         """Scores (..., V) of every word by the tied word embeddings."""

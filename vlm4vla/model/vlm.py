@@ -1,4 +1,4 @@
-"""A VLM with what belongs to it: where it comes from, how it is loaded, how it is saved."""
+"""A VLM with what belongs to it: family, tokenizer, weights; how a small one is made and saved."""
 
 import contextlib
 import dataclasses
@@ -9,24 +9,12 @@ from typing import Any, cast
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from vlm4vla.errors import UserError
 from vlm4vla.model import families as _families  # noqa: F401  (registers them)
-from vlm4vla.model.family import FAMILIES, Family, family_of
-from vlm4vla.model.tokenizer import CORPUS, train_tokenizer
-
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
-"""Endings of files that may run code when read; none is ever opened."""
-
-BF16_FROM_BYTES = 400_000_000
-"""Folders with more weights than this load in bfloat16; smaller ones keep their precision."""
+from vlm4vla.model.family import FAMILIES, Family
+from vlm4vla.model.tokenizer import train_tokenizer
 
 
 @dataclasses.dataclass
@@ -38,12 +26,14 @@ class Vlm:
         base: the bare transformers model (`PreTrainedModel`), without a language-modelling head.
         tokenizer: its tokenizer.
         source: what the user typed, for cards and messages.
+        extras: further small text files of its folder, name to content, kept when it is saved.
     """
 
     family: Family
     base: Any
     tokenizer: Tokenizer
     source: str
+    extras: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def width(self) -> int:
@@ -83,94 +73,23 @@ def make_tiny(
     tokenizer = train_tokenizer(
         corpus, chosen.special, chosen.prompt + " " + chosen.question, vocabulary
     )
-    config = chosen.tiny(tokenizer.get_vocab(), **sizes)
+    base = random_weights(chosen.tiny(tokenizer.get_vocab(), **sizes), seed)
+    if embedding_std is not None:
+        draw = torch.Generator().manual_seed(seed)
+        torch.nn.init.normal_(base.get_input_embeddings().weight, 0, embedding_std, draw)
+    return Vlm(chosen, base, tokenizer, f"{family}:tiny")
+
+
+def random_weights(config: Any, seed: int, dtype: torch.dtype = torch.float32) -> Any:
+    """A model of a config's class with fresh weights; the global random state stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        base = AutoModel.from_config(config)
+        base = AutoModel.from_config(config, dtype=dtype)
         for parameter in base.parameters():
             # Gemma 3 starts its projection at zero: the picture would have no effect.
             if parameter.ndim == 2 and not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.02)
-        if embedding_std is not None:
-            torch.nn.init.normal_(base.get_input_embeddings().weight, std=embedding_std)
-    return Vlm(chosen, base.eval(), tokenizer, f"{family}:tiny")
-
-
-def load_vlm(
-    name: str | Path,
-    dtype: torch.dtype | None = None,
-    device: str | torch.device | None = None,
-    complete: bool = False,
-) -> Vlm:
-    """Finds and loads a VLM.
-
-    Args:
-        name: `FAMILY:tiny`, `FAMILY:paper`, a Hub id, or a local folder.
-        dtype: None for bfloat16, or the stored precision where the weights are small.
-        device: None for the accelerator if there is one, else the CPU.
-        complete: refuse every tensor that the bare model does not use; otherwise the word head of
-            a released VLM is passed over.
-
-    Raises:
-        UserError: there is no such family, preset, folder or reachable Hub id.
-    """
-    device = torch.device(device or accelerator())
-    family_name, colon, preset = str(name).partition(":")
-    if colon and not Path(name).exists():
-        family = FAMILIES.get(family_name)
-        if preset == "tiny":
-            vlm = make_tiny(CORPUS, family_name)
-            vlm.base.to(device, dtype or torch.float32)
-            return vlm
-        if preset != "paper":
-            raise UserError(f"Unknown preset {preset!r} of {family_name}; known: tiny, paper.")
-        name = family.paper
-    source = str(name)
-    config = AutoConfig.from_pretrained(source)
-    found = family_of(config)
-    if found is None:
-        raise UserError(f"No family speaks to {config.model_type!r} models.")
-    with quiet():
-        base, report = AutoModel.from_pretrained(
-            source,
-            config=config,
-            dtype=dtype or _stored_dtype(Path(source)),
-            use_safetensors=True,
-            device_map={"": device},
-            output_loading_info=True,
-        )
-    _check_report(source, report, complete)
-    return Vlm(found, base.eval(), _load_tokenizer(source), source)
-
-
-def _check_report(source: str, report: Mapping[str, Any], complete: bool) -> None:
-    """Refuses weights that would leave a tensor at its random start."""
-    extra = [k for k in report["unexpected_keys"] if complete or not k.endswith("lm_head.weight")]
-    for what, names in (
-        ("lacks", report["missing_keys"]),
-        ("has an unknown", extra),
-        ("has the wrong shape for", [key for key, *_ in report["mismatched_keys"]]),
-    ):
-        if names:
-            raise UserError(f"{source} {what} tensor {sorted(names)[0]!r} ({len(names)} in all).")
-
-
-def _load_tokenizer(source: str) -> Tokenizer:
-    file = Path(source) / "tokenizer.json"
-    if file.is_file():
-        return Tokenizer.from_file(str(file))
-    return AutoTokenizer.from_pretrained(source).backend_tokenizer
-
-
-def accelerator() -> str:
-    """The device a model goes to when nobody says: "cuda", "mps", or "cpu"."""
-    current = torch.accelerator.current_accelerator(check_available=True)
-    return current.type if current else "cpu"
-
-
-def _stored_dtype(folder: Path) -> torch.dtype | str:
-    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return "auto" if 0 < stored < BF16_FROM_BYTES else torch.bfloat16
+    return base.eval()
 
 
 def save_vlm(vlm: Vlm, folder: Path) -> None:
@@ -178,6 +97,13 @@ def save_vlm(vlm: Vlm, folder: Path) -> None:
     with quiet():
         vlm.base.save_pretrained(folder)
     save_tokenizer(vlm, folder)
+
+
+def save_tokenizer(vlm: Vlm, folder: Path) -> None:
+    """Writes the tokenizer and the small files into an existing folder."""
+    PreTrainedTokenizerFast(tokenizer_object=vlm.tokenizer).save_pretrained(folder)
+    for name, content in vlm.extras.items():
+        (folder / name).write_text(content, "utf-8")
 
 
 @contextlib.contextmanager
@@ -190,8 +116,3 @@ def quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def save_tokenizer(vlm: Vlm, folder: Path) -> None:
-    """Writes the tokenizer into an existing folder."""
-    PreTrainedTokenizerFast(tokenizer_object=vlm.tokenizer).save_pretrained(folder)

@@ -1,0 +1,181 @@
+"""Finding and loading a VLM: presets, local folders, the Hub."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils.hub import cached_file
+
+from vlm4vla.errors import UserError
+from vlm4vla.model.family import FAMILIES, family_of
+from vlm4vla.model.introspect import introspect
+from vlm4vla.model.tokenizer import CORPUS
+from vlm4vla.model.vlm import Vlm, make_tiny, quiet, random_weights
+
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
+"""Endings of files that may run code when read; none is ever opened."""
+
+BF16_FROM_BYTES = 400_000_000
+"""Folders with more weights than this load in bfloat16; smaller ones keep their precision."""
+
+EXTRAS = ("chat_template.jinja", "preprocessor_config.json")
+
+
+def load_vlm(
+    name: str | Path,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    init: str = "vlm",
+    complete: bool = False,
+) -> Vlm:
+    """Finds and loads a VLM.
+
+    Args:
+        name: `FAMILY:tiny`, `FAMILY:paper`, a Hub id, or a local folder.
+        dtype: None for bfloat16, or the stored precision where the weights are small.
+        device: None for the accelerator if there is one, else the CPU.
+        init: "vlm" for its weights, "scratch" for the same architecture with fresh ones.
+        complete: refuse every tensor that the bare model does not use; otherwise the word head of
+            a released VLM is passed over.
+
+    Raises:
+        UserError: there is no such family, preset, folder or reachable Hub id, its weights do not
+            fit it, or its architecture cannot be adapted.
+    """
+    if init not in ("vlm", "scratch"):
+        raise UserError(f"Unknown start of the weights {init!r}; known: vlm, scratch.")
+    device = torch.device(device or accelerator())
+    source = str(name)
+    name, colon, preset = source.partition(":")
+    if colon and not Path(source).exists():
+        named = FAMILIES.get(name)
+        if preset == "tiny":
+            vlm = make_tiny(CORPUS, name)
+            vlm.base.to(device, dtype or torch.float32)
+            return vlm
+        if preset != "paper":
+            raise UserError(f"Unknown preset {preset!r} of {name}; known: tiny, paper.")
+        source = named.paper
+    _check_folder(source)
+    try:
+        config = AutoConfig.from_pretrained(source)
+        tokenizer = _load_tokenizer(source)
+        extras = _load_extras(source)
+        known = family_of(config)
+        family, account = (known, ()) if known else introspect(config, tokenizer, extras)
+        base = _load_base(source, config, dtype, device, init, complete)
+    except (OSError, SafetensorError) as error:
+        raise _explained(source, error) from error
+    for line in account:
+        print(line, file=sys.stderr)
+    return Vlm(family, base, tokenizer, source, extras)
+
+
+def accelerator() -> str:
+    """The device a model goes to when nobody says: "cuda", "mps", or "cpu"."""
+    current = torch.accelerator.current_accelerator(check_available=True)
+    return current.type if current else "cpu"
+
+
+def _load_base(
+    source: str,
+    config: Any,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    init: str,
+    complete: bool,
+) -> Any:
+    stored = sum(file.stat().st_size for file in Path(source).glob("*.safetensors"))
+    small = 0 < stored < BF16_FROM_BYTES
+    if init == "scratch":
+        kept = config.dtype if small and config.dtype else torch.bfloat16
+        return random_weights(config, seed=0, dtype=dtype or kept).to(device)
+    with quiet():
+        base, report = AutoModel.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype or ("auto" if small else torch.bfloat16),
+            use_safetensors=True,
+            device_map={"": device},
+            output_loading_info=True,
+        )
+    _check_report(source, report, complete)
+    return base.eval()
+
+
+def _check_folder(source: str) -> None:
+    """Refuses a folder that cannot hold a VLM, before anything is read."""
+    folder = Path(source)
+    if not folder.is_dir():
+        if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
+            raise UserError(
+                f"There is no VLM folder {source}.",
+                "Name a folder, a Hub id (OWNER/NAME) or a preset; `vlm4vla backbones` lists them.",
+            )
+        return
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} has no config.json, so it is no VLM.")
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(f.name for f in folder.iterdir() if f.suffix in PICKLES)
+        why = f"; {pickles[0]} may be a pickle and is not read" if pickles else ""
+        raise UserError(f"{folder} has no .safetensors weights{why}.")
+
+
+def _check_report(source: str, report: Mapping[str, Any], complete: bool) -> None:
+    """Refuses weights that would leave a tensor at its random start."""
+    extra = [k for k in report["unexpected_keys"] if complete or not k.endswith("lm_head.weight")]
+    for what, names in (
+        ("lacks", report["missing_keys"]),
+        ("has an unknown", extra),
+        ("has the wrong shape for", [key for key, *_ in report["mismatched_keys"]]),
+    ):
+        if names:
+            raise UserError(f"{source} {what} tensor {min(names)!r} ({len(names)} in all).")
+
+
+def _load_tokenizer(source: str) -> Tokenizer:
+    file = Path(source) / "tokenizer.json"
+    if file.is_file():
+        return Tokenizer.from_file(str(file))
+    return AutoTokenizer.from_pretrained(source).backend_tokenizer
+
+
+def _load_extras(source: str) -> dict[str, str]:
+    found = {
+        name: cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+        for name in EXTRAS
+    }
+    return {name: Path(file).read_text("utf-8") for name, file in found.items() if file}
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _explained(source: str, error: Exception) -> UserError:
+    """One sentence for what went wrong and one for what to do about it."""
+    if Path(source).is_dir():
+        return UserError(f"{source} cannot be read: {str(error).splitlines()[0]}")
+    for cause in _causes(error):
+        if isinstance(cause, GatedRepoError):
+            return UserError(
+                f"{source} is gated.",
+                f"Accept its terms at https://huggingface.co/{source}, then run `hf auth login`.",
+            )
+        if isinstance(cause, RepositoryNotFoundError):
+            return UserError(
+                f"The Hub has no public model {source}.",
+                "Check the name, or run `hf auth login` if it is private.",
+            )
+    return UserError(
+        f"{source} is not in the local cache and the Hub cannot be reached.",
+        f"Run `hf download {source}` on a machine that is online and pass the folder.",
+    )
