@@ -121,6 +121,9 @@ def test_sources_without_a_new_mesa_stop_before_anything_is_installed(
         def update(self) -> None:
             pass
 
+        def use_backports(self) -> None:
+            pass
+
         def candidate(self, package: str) -> str:
             return "24.0.5-1ubuntu1"
 

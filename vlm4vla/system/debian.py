@@ -44,6 +44,7 @@ class Apt:
         self.release = codename()
         self._parts = Path("/etc/apt/sources.list.d")
         self._options: list[str] = []
+        self._target: list[str] = []
         if private is not None:
             self._parts = private / "sources.list.d"
             shutil.copytree("/etc/apt/sources.list.d", self._parts, dirs_exist_ok=True)
@@ -62,11 +63,15 @@ class Apt:
                 self._options += ["-o", f"{key}={value}"]
 
     def update(self) -> None:
-        """Fetches the package lists, after adding the release's backports where they are needed."""
+        """Fetches the package lists."""
         self._get("update")
+
+    def use_backports(self) -> None:
+        """Prefers the release's backports from here on, where it needs them at all."""
         suite = BACKPORTS.get(self.release)
         if suite is None:
             return
+        self._target = ["-t", suite]
         sources = self._sources()
         if all(name != suite for _, name in sources):
             archive = next((uri for uri, name in sources if name == self.release), DEBIAN_ARCHIVE)
@@ -78,13 +83,13 @@ class Apt:
 
     def candidate(self, package: str) -> str:
         """The version of `package` that `install` would choose, empty when there is none."""
-        output = self._run("apt-cache", *self._target(), "policy", package)
+        output = self._run("apt-cache", *self._target, "policy", package)
         match = re.search(r"^  Candidate: (\S+)$", output, re.MULTILINE)
         return match[1] if match and match[1] != "(none)" else ""
 
     def install(self, *packages: str) -> None:
         """Installs packages into the system."""
-        self._get("install", "--yes", "--no-install-recommends", *self._target(), *packages)
+        self._get("install", "--yes", "--no-install-recommends", *self._target, *packages)
 
     def unpack(self, packages: Sequence[str], folder: Path) -> None:
         """Unpacks packages, with whatever they need that the system lacks, below `folder`."""
@@ -95,15 +100,11 @@ class Apt:
             "--yes",
             "--no-install-recommends",
             "--download-only",
-            *self._target(),
+            *self._target,
             *packages,
         )
         for archive in sorted((self.private / "archives").glob("*.deb")):
             subprocess.run(["dpkg-deb", "--extract", archive, folder], check=True)
-
-    def _target(self) -> list[str]:
-        suite = BACKPORTS.get(self.release)
-        return ["-t", suite] if suite else []
 
     def _sources(self) -> list[tuple[str, str]]:
         """The address and the suite of every package list, whatever format its source is in."""

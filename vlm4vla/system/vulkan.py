@@ -122,6 +122,7 @@ def install_driver() -> None:
     folder = private_folder()
     apt = Apt(None if root else folder / "apt")
     apt.update()
+    apt.use_backports()
     offered = apt.candidate("mesa-vulkan-drivers")
     if _mesa(offered) < MINIMUM_MESA:
         raise UserError(
