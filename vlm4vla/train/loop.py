@@ -261,8 +261,8 @@ def _snapshot(
 ) -> Snapshot:
     tensors = {f"weights/{name}": p.detach() for name, p in module.named_parameters()}
     for i, (name, parameter) in enumerate(learning):
-        for moment in _MOMENTS:
-            tensors[f"{moment}/{name}"] = optimiser.state[parameter][moment]
+        for moment, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"{moment}/{name}"] = value
         if average.values:
             tensors[f"average/{name}"] = average.values[i]
     facts = {"recipe": asdict(recipe), "updates": average.updates}
@@ -296,11 +296,11 @@ def _resume(
         for name, parameter in module.named_parameters():
             parameter.copy_(tensors[f"weights/{name}"])
         for i, (name, parameter) in enumerate(learning):
+            # A weight that had no gradient yet has no moments.
             optimiser.state[parameter] = {
-                moment: tensors[f"{moment}/{name}"].to(
-                    parameter.device if moment != "step" else "cpu"
-                )
+                moment: tensors[f"{moment}/{name}"].to(parameter.device)
                 for moment in _MOMENTS
+                if f"{moment}/{name}" in tensors
             }
             if average.values:
                 average.values[i].copy_(tensors[f"average/{name}"])

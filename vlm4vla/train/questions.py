@@ -265,7 +265,9 @@ def _draw_goal(items: _Items, rng: np.random.Generator, held_out: bool) -> tuple
     goals = [Goal("reach", name), Goal("pick", name)]
     goals += [Goal("push", name, zone) for zone in zones]
     goals += [Goal("place", name, place) for place in containers]
-    goals += [Goal("stack", name, other) for other in objects if other != name]
+    # As in scenes, balls are never stacked.
+    flat = [thing for thing in objects if kind_of(thing) != "ball"]
+    goals += [Goal("stack", name, other) for other in flat if other != name and name in flat]
     task = _pick(rng, [task for task in TEMPLATES if any(goal.task == task for goal in goals)])
     among = [goal for goal in goals if goal.task == task]
     goal = among[int(rng.integers(len(among)))]

@@ -1,0 +1,27 @@
+import json
+
+import pytest
+
+from vlm4vla.errors import UserError
+from vlm4vla.train.gates import Gate, check_gates
+
+
+def test_gates_that_pass_are_printed_and_recorded(tmp_path, capsys):
+    check_gates([Gate("accuracy", 0.97, 0.95), Gate("error", 3, 8, False)], tmp_path / "g.json")
+    assert capsys.readouterr().out.splitlines() == [
+        "gate passed: accuracy 0.97 (needs >= 0.95)",
+        "gate passed: error 3 (needs <= 8)",
+    ]
+    assert [gate["passed"] for gate in json.loads((tmp_path / "g.json").read_text())] == [1, 1]
+
+
+def test_a_failed_gate_stops_and_names_the_figure(tmp_path):
+    gates = [Gate("accuracy", 0.97, 0.95), Gate("error in mm", 9.5, 8, at_least=False)]
+    with pytest.raises(UserError, match="error in mm is 9.5 and must be at most 8"):
+        check_gates(gates, tmp_path / "gates.json")
+    assert json.loads((tmp_path / "gates.json").read_text())[1]["passed"] is False
+
+
+def test_a_figure_that_is_no_number_fails():
+    assert not Gate("accuracy", float("nan"), 0.95).passed
+    assert not Gate("error", float("nan"), 8, at_least=False).passed

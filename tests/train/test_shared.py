@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from vlm4vla import action
+from vlm4vla.model.policy import Policy
+from vlm4vla.train.language import make_backbone
+from vlm4vla.train.shared import shared_query_state, shared_states
+
+SIZES = {"vision_layers": 3, "vision_width": 48, "language_layers": 3, "language_width": 48}
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return Policy.from_vlm(
+        make_backbone(**SIZES, heads=4), action.tiny(), query_init="embedding", device="cpu"
+    )
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.integers(0, 256, size=(3, 128, 128, 3), dtype=np.uint8))
+
+
+INDEX = torch.tensor([0, 0, 1, 2, 2])
+TEXTS = ["Point at the red cube.", "What is the blue thing?", "a", "Is there a red ball?", "b c"]
+
+
+def test_states_are_those_of_the_whole_rows(policy, images):
+    rows = policy.rows(TEXTS, ["<loc_01><loc_02>", " cube", " yes", " no", " one two"])
+    with torch.inference_mode():
+        features = policy.encode(images)
+        whole = policy.states(features, rows, INDEX)
+        part, column = shared_states(policy, features, rows, INDEX)
+    attended = rows.attention[:, column:].bool()
+    assert column == int(rows.is_image.sum(1)[0]) + int(rows.is_image[0].nonzero()[0])
+    assert torch.allclose(part[attended], whole[:, column:][attended], atol=2e-5)
+
+
+def test_the_query_sees_the_same(policy, images):
+    with torch.inference_mode():
+        whole = policy.query_state(policy.encode(images), TEXTS, INDEX)
+        part = shared_query_state(policy, images, TEXTS, INDEX)
+    assert torch.allclose(part, whole, atol=2e-5)
+
+
+def test_gradients_are_the_same(policy, images):
+    gradients = []
+    for shared in (False, True):
+        policy.zero_grad(set_to_none=True)
+        if shared:
+            state = shared_query_state(policy, images, TEXTS, INDEX)
+        else:
+            state = policy.query_state(policy.encode(images), TEXTS, INDEX)
+        state.square().sum().backward()
+        gradients.append({n: p.grad for n, p in policy.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, value in gradients[0].items():
+        assert torch.allclose(gradients[1][name], value, rtol=1e-3, atol=1e-4), name
+    policy.zero_grad(set_to_none=True)
