@@ -47,6 +47,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeApt:
 
 def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, release: str) -> debian.Apt:
     monkeypatch.setattr(debian, "codename", lambda: release)
+    monkeypatch.setattr(debian, "SOURCES", tmp_path / "sources.list.d")
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d" / "release.sources").write_text("of this machine")
     return debian.Apt(tmp_path / "private")
 
 
@@ -112,6 +115,8 @@ def test_without_root_apt_writes_only_to_the_private_folder(
 ) -> None:
     private(tmp_path, monkeypatch, "trixie").unpack(["mesa"], tmp_path / "root")
     (asked,) = fake.asked()
+    copied = tmp_path / "private" / "sources.list.d" / "release.sources"
+    assert copied.read_text() == "of this machine"
     for setting in ("Dir::State::lists", "Dir::Cache", "Dir::Cache::archives"):
         assert f"{setting}={tmp_path / 'private'}" in asked
     assert "--download-only" in asked

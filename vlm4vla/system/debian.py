@@ -18,6 +18,7 @@ SUPPORTED = {"bookworm": "Debian 12", "trixie": "Debian 13", "noble": "Ubuntu 24
 # Suites that are not enabled by default and hold a package newer than the release's own.
 BACKPORTS = {"bookworm": "bookworm-backports"}
 
+SOURCES = Path("/etc/apt/sources.list.d")
 DEBIAN_ARCHIVE = "http://deb.debian.org/debian"
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -42,12 +43,12 @@ class Apt:
     def __init__(self, private: Path | None = None) -> None:
         self.private = private
         self.release = codename()
-        self._parts = Path("/etc/apt/sources.list.d")
+        self._parts = SOURCES
         self._options: list[str] = []
         self._target: list[str] = []
         if private is not None:
             self._parts = private / "sources.list.d"
-            shutil.copytree("/etc/apt/sources.list.d", self._parts, dirs_exist_ok=True)
+            shutil.copytree(SOURCES, self._parts, dirs_exist_ok=True)
             archives = private / "archives"
             (archives / "partial").mkdir(parents=True, exist_ok=True)
             (private / "lists" / "partial").mkdir(parents=True, exist_ok=True)
