@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ class Dataset:
         tasks: the instructions; position is the task index.
         episodes: in order.
         fingerprint: SHA-256 of the content; None in datasets that we did not write.
+        settings: how it was collected; None in datasets that we did not write.
+        groups: for each data file, the rows at which its row groups begin, and its length.
     """
 
     root: Path
@@ -76,6 +78,8 @@ class Dataset:
     tasks: tuple[str, ...]
     episodes: tuple[EpisodeRow, ...]
     fingerprint: str | None
+    settings: dict[str, Any] | None
+    groups: dict[str, NDArray[np.int64]]
 
     def __len__(self) -> int:
         return sum(episode.length for episode in self.episodes)
@@ -87,14 +91,26 @@ class Dataset:
             UserError: the file is damaged, or a column is missing.
         """
         row = self.episodes[episode]
-        path = self.root / row.file
-        with open_parquet(path) as file:
-            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        starts = np.concatenate([[0], np.cumsum(counts)])
+        starts = self.groups[row.file]
         first = int(np.searchsorted(starts, row.offset, side="right")) - 1
         last = int(np.searchsorted(starts, row.offset + row.length, side="left"))
-        rows = read_groups(path, range(first, last), columns)
+        rows = read_groups(self.root / row.file, range(first, last), columns)
         return rows.slice(row.offset - int(starts[first]), row.length)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One column of all frames, (N,) or (N, d), in the order of the episodes.
+
+        Raises:
+            UserError: a file is damaged, or the column is missing or not numeric.
+        """
+        found = []
+        for file, starts in self.groups.items():
+            table = read_groups(self.root / file, range(len(starts) - 1), [name])
+            try:
+                found.append(values_of(table[name]))
+            except ValueError as error:
+                raise damaged(self.root / file, error) from error
+        return np.concatenate(found)
 
     def values(self, episode: int, column: str) -> NDArray[Any]:
         """One column of an episode as (T,) or (T, d).
@@ -194,14 +210,18 @@ def open_dataset(root: Path) -> Dataset:
             f"{root} has layout {version}; v3.0 can be read.",
             "Convert it with lerobot's convert_dataset_v21_to_v30.",
         )
+    ours = _json(root / OURS) if (root / OURS).is_file() else {}
     try:
+        episodes = tuple(_episodes(root, str(info.get("data_path") or DATA_PATH)))
         dataset = Dataset(
             root=root,
             fps=int(info["fps"]),
             features=dict(info["features"]),
             tasks=_tasks(root / TASKS),
-            episodes=tuple(_episodes(root, str(info.get("data_path") or DATA_PATH))),
-            fingerprint=_json(root / OURS)["fingerprint"] if (root / OURS).is_file() else None,
+            episodes=episodes,
+            fingerprint=ours.get("fingerprint"),
+            settings=ours.get("settings"),
+            groups=_groups(root, episodes),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(root / INFO, error) from error
@@ -211,7 +231,6 @@ def open_dataset(root: Path) -> Dataset:
             f"frames, but meta/episodes {len(dataset.episodes)} of {len(dataset)}.",
             "Copy the dataset again.",
         )
-    _check_lengths(dataset)
     return dataset
 
 
@@ -274,15 +293,17 @@ def _episodes(root: Path, data_path: str) -> Iterator[EpisodeRow]:
         )
 
 
-def _check_lengths(dataset: Dataset) -> None:
-    """Every data file has the rows that the episodes in it need."""
+def _groups(root: Path, episodes: Sequence[EpisodeRow]) -> dict[str, NDArray[np.int64]]:
+    """Where the row groups of every data file begin; the files hold what the episodes need."""
     needed: dict[str, int] = defaultdict(int)
-    for episode in dataset.episodes:
+    for episode in episodes:
         needed[episode.file] += episode.length
+    groups = {}
     for name, rows in needed.items():
-        with open_parquet(dataset.root / name) as file:
-            found = file.metadata.num_rows
-        if found != rows:
-            raise damaged(
-                dataset.root / name, ValueError(f"it has {found} frames instead of {rows}")
-            )
+        with open_parquet(root / name) as file:
+            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        groups[name] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        if groups[name][-1] != rows:
+            reason = f"it has {groups[name][-1]} frames instead of {rows}"
+            raise damaged(root / name, ValueError(reason))
+    return groups

@@ -1,0 +1,35 @@
+"""`vlm4vla cache`: lay datasets out for training."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from vlm4vla.data.cache import build_cache, open_cache
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of datasets")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Builds a cache and tells its size."""
+    shown = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        if done == total or time.monotonic() - shown > 5:
+            shown = time.monotonic()
+            print(f"{done}/{total} frames", file=sys.stderr, flush=True)
+
+    build_cache(args.data, args.out, show)
+    cache = open_cache(args.out)
+    train, validation = cache.split()
+    print(
+        f"{args.out}: {len(cache)} frames of {len(cache.episodes)} episodes with "
+        f"{len(cache.chunks)} labels; {len(train)} frames to learn from, {len(validation)} to "
+        "check on"
+    )
+    return 0
