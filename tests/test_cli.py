@@ -11,21 +11,21 @@ from vlm4vla.errors import UserError
 
 
 def use(monkeypatch: pytest.MonkeyPatch, run: object) -> None:
-    """Puts a command `probe` in place whose `run` is the given function."""
-    module = types.ModuleType("vlm4vla.commands.probe")
+    """Puts a command `sample` in place whose `run` is the given function."""
+    module = types.ModuleType("vlm4vla.commands.sample")
 
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--n", type=int, default=0)
 
     module.add_arguments = add_arguments  # type: ignore[attr-defined]
     module.run = run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vlm4vla.commands.probe", module)
-    monkeypatch.setitem(cli.COMMANDS, "probe", "for this test")
+    monkeypatch.setitem(sys.modules, "vlm4vla.commands.sample", module)
+    monkeypatch.setitem(cli.COMMANDS, "sample", "for this test")
 
 
 def test_the_commands_result_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, lambda args: args.n)
-    assert cli.main(["probe", "--n", "5"]) == 5
+    assert cli.main(["sample", "--n", "5"]) == 5
 
 
 def test_a_user_error_is_one_line_and_code_2(
@@ -35,8 +35,8 @@ def test_a_user_error_is_one_line_and_code_2(
         raise UserError("The folder is empty.", "Name another one.")
 
     use(monkeypatch, run)
-    assert cli.main(["probe"]) == 2
-    assert capsys.readouterr().err == "vlm4vla probe: The folder is empty. Name another one.\n"
+    assert cli.main(["sample"]) == 2
+    assert capsys.readouterr().err == "vlm4vla sample: The folder is empty. Name another one.\n"
 
 
 def test_ctrl_c_is_code_130_without_a_traceback(
@@ -46,8 +46,8 @@ def test_ctrl_c_is_code_130_without_a_traceback(
         raise KeyboardInterrupt
 
     use(monkeypatch, run)
-    assert cli.main(["probe"]) == 130
-    assert capsys.readouterr().err == "vlm4vla probe: stopped\n"
+    assert cli.main(["sample"]) == 130
+    assert capsys.readouterr().err == "vlm4vla sample: stopped\n"
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) 
 
     use(monkeypatch, run)
     with pytest.raises(ZeroDivisionError):
-        cli.main(["probe"])
+        cli.main(["sample"])
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
