@@ -58,8 +58,9 @@ def backbones() -> Iterator[Backbone]:
     for family in map(FAMILIES.get, sorted(FAMILIES)):
         tiny = "random weights, its own small tokenizer"
         yield Backbone(f"{family.name}:tiny", family.name, "preset", None, tiny)
-        size = family.hub[family.paper]
-        yield Backbone(f"{family.name}:paper", family.name, "preset", size, family.paper)
+        if family.paper:
+            size = family.hub[family.paper]
+            yield Backbone(f"{family.name}:paper", family.name, "preset", size, family.paper)
         for name, billions in family.hub.items():
             yield Backbone(name, family.name, "hub", billions, "")
     for root in (Path("checkpoints"), paths.home() / "checkpoints"):

@@ -12,12 +12,14 @@ FIRST_SIDE = 224
 """The paper resizes every frame to this side first, then to the size of the vision tower."""
 
 
-def _resize(pictures: Tensor, side: int) -> Tensor:
-    """Bicubic with antialiasing, in 0..255 and rounded as PIL does."""
-    if pictures.shape[-2:] == (side, side):
-        return pictures
-    resized = F.interpolate(pictures, (side, side), mode="bicubic", antialias=True)
-    return resized.round().clamp(0, 255)
+def _resize(pictures: Tensor, side: int, rounded: bool) -> Tensor:
+    """Bicubic with antialiasing in 0..255; if rounded, after each direction, as PIL does."""
+    for size in ((pictures.shape[-2], side), (side, side)):
+        if pictures.shape[-2:] != size:
+            pictures = F.interpolate(pictures, size, mode="bicubic", antialias=True)
+            if rounded:
+                pictures = pictures.round().clamp(0, 255)
+    return pictures
 
 
 def to_pixels(
@@ -44,8 +46,9 @@ def to_pixels(
     if batch.ndim != 4 or batch.shape[-1] != 3 or 0 in batch.shape:
         raise UserError(f"Pictures must be (batch, height, width, 3), not {tuple(batch.shape)}.")
     pictures = batch.to(device).permute(0, 3, 1, 2).float()
+    whole = not batch.is_floating_point()
     if side >= FIRST_SIDE:
-        pictures = _resize(pictures, FIRST_SIDE)
-    pictures = _resize(pictures, side)
+        pictures = _resize(pictures, FIRST_SIDE, whole)
+    pictures = _resize(pictures, side, whole)
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in mean_std)
     return (pictures / 255 - mean) / std

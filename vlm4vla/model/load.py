@@ -103,6 +103,7 @@ def _load_base(
             dtype=dtype or ("auto" if small else torch.bfloat16),
             use_safetensors=True,
             device_map={"": device},
+            ignore_mismatched_sizes=True,  # reported, and refused below with one sentence
             output_loading_info=True,
         )
     _check_report(source, report, complete)

@@ -108,11 +108,13 @@ def save_tokenizer(vlm: Vlm, folder: Path) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps transformers' progress bars off a terminal that shows our own lines."""
-    shown = logging.is_progress_bar_enabled()
+    """Keeps transformers' progress bars and load reports off a terminal with our own lines."""
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

@@ -1,0 +1,222 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vlm4vla import action
+from vlm4vla.errors import UserError
+from vlm4vla.model import checkpoint
+from vlm4vla.model.checkpoint import Provenance, checkpoint_hash, load, record_evaluation, save
+from vlm4vla.model.groups import set_trainable
+from vlm4vla.model.policy import Policy
+from vlm4vla.model.vlm import save_vlm
+
+
+@pytest.fixture(scope="module")
+def whole(policy, tmp_path_factory):
+    """A checkpoint that tests must not change."""
+    folder = tmp_path_factory.mktemp("whole") / "checkpoint"
+    save(policy, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    """A checkpoint that a test may damage."""
+    return shutil.copytree(whole, tmp_path / "checkpoint")
+
+
+def _rehash(folder):
+    """Makes the manifest agree with the files, as somebody would who means to deceive."""
+    manifest = json.loads((folder / "policy.json").read_text())
+    for name, entry in manifest["files"].items():
+        entry["bytes"] = (folder / name).stat().st_size
+        entry["sha256"] = checkpoint._sha256(folder / name)
+    (folder / "policy.json").write_text(json.dumps(manifest))
+
+
+def _edit(folder, **changes):
+    manifest = json.loads((folder / "policy.json").read_text())
+    (folder / "policy.json").write_text(json.dumps(manifest | changes))
+
+
+def test_round_trip_is_bit_equal(policy, whole, pictures):
+    again = Policy.from_pretrained(whole)
+    mine, theirs = policy.state_dict(), again.state_dict()
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    words = ["go", "push the red cube", "stop", "reach it"]
+    assert (policy.act(pictures, words) == again.act(pictures, words)).all()
+    assert again.spec == policy.spec
+    assert not again.training
+
+
+def test_half_precision_files_compute_in_full_precision(policy, tmp_path, pictures):
+    save(policy, tmp_path / "half", dtype=torch.bfloat16)
+    again = load(tmp_path / "half")
+    assert again.base.dtype == again.query.dtype == torch.float32
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    assert {t.dtype for t in stored.values()} == {torch.bfloat16}
+    words = ["go"] * 4
+    assert abs(policy.act(pictures, words) - again.act(pictures, words)).max() < 0.02
+
+
+def test_manifest_says_where_it_comes_from(small, tmp_path):
+    policy = Policy(small("paligemma"), action.tiny())
+    set_trainable(policy, ["head"])
+    story = Provenance(
+        command="vlm4vla train --train head",
+        data={"train": "abc123"},
+        evaluation={"pick": 0.87},
+        notes="It has seen nothing.",
+    )
+    save(policy, tmp_path / "c", story)
+    manifest = checkpoint.verify(tmp_path / "c")
+    assert manifest["trainable"][0] == "query"
+    assert all(name == "query" or name.startswith("head.") for name in manifest["trainable"])
+    assert manifest["parameters"]["vision"]["trainable"] == 0
+    assert manifest["libraries"]["torch"] == torch.__version__
+    assert manifest["data"] == {"train": "abc123"}
+    card = (tmp_path / "c" / "README.md").read_text()
+    for words in ("paligemma", "vlm4vla train --train head", "0.87", "It has seen nothing."):
+        assert words in card
+
+
+def test_recording_an_evaluation_keeps_the_hash(folder):
+    before = checkpoint_hash(folder)
+    record_evaluation(folder, {"tasks": {"pick": {"n": 100, "successes": 87}}})
+    assert checkpoint_hash(folder) == before
+    assert checkpoint.verify(folder)["evaluation"]["tasks"]["pick"]["successes"] == 87
+    assert '"successes": 87' in (folder / "README.md").read_text()
+    load(folder)
+
+
+def test_hash_changes_with_a_weight(policy, folder, tmp_path):
+    with torch.no_grad():
+        policy.query[0] += 1
+    save(policy, tmp_path / "other")
+    with torch.no_grad():
+        policy.query[0] -= 1
+    assert checkpoint_hash(folder) != checkpoint_hash(tmp_path / "other")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "action.safetensors", "tokenizer.json"])
+def test_truncated_and_over_long_files_are_refused(folder, file):
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[:-8])
+    with pytest.raises(UserError, match=f"{file} is shorter"):
+        load(folder)
+    (folder / file).write_bytes(content + b"\0" * 8)
+    with pytest.raises(UserError, match=f"{file} is longer"):
+        load(folder)
+
+
+def test_a_swapped_file_is_refused(folder):
+    file = folder / "action.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="not the file that was saved"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "state.pkl"])
+def test_pickles_are_refused(folder, name):
+    (folder / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(UserError, match="pickle"):
+        load(folder)
+
+
+def test_foreign_files_are_refused(folder):
+    (folder / "model-00002.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="does not belong"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "action.safetensors", "tokenizer.json"])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=f"lacks {name}"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "words"),
+    [
+        ("action.safetensors", lambda t: t.pop("query"), "lacks tensor 'query'"),
+        ("action.safetensors", lambda t: t.update(x=torch.ones(1)), "unknown tensor 'x'"),
+        ("action.safetensors", lambda t: t.update(query=torch.ones(3)), "'query' as .3,."),
+        ("model.safetensors", lambda t: t.pop(min(t)), "lacks tensor"),
+        ("model.safetensors", lambda t: t.update(x=torch.ones(1)), "unknown tensor 'x'"),
+        ("model.safetensors", lambda t: t.update({min(t): torch.ones(1)}), "wrong shape"),
+    ],
+)
+def test_every_tensor_is_accounted_for(folder, file, damage, words):
+    tensors = load_file(folder / file)
+    damage(tensors)
+    save_file(tensors, folder / file, metadata={"format": "pt"})
+    _rehash(folder)
+    with pytest.raises(UserError, match=words):
+        load(folder)
+
+
+def test_another_family_is_refused(folder):
+    with pytest.raises(UserError, match="of the family 'qwen3-vl', not of 'paligemma'"):
+        load(folder, family="paligemma")
+    _edit(folder, family="paligemma")
+    with pytest.raises(UserError, match="says family 'paligemma' but holds 'qwen3-vl'"):
+        load(folder)
+
+
+def test_changed_action_statistics_are_refused(folder):
+    spec = action.tiny(caps=(0.9,) * 3 + (0,) * 3).to_json()
+    _edit(folder, action=spec)
+    with pytest.raises(UserError, match="action specification .* was changed"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("{", "not readable"), ('{"format": 1}', "lacks 'family'")]
+)
+def test_a_broken_manifest_is_refused(folder, content, words):
+    (folder / "policy.json").write_text(content)
+    with pytest.raises(UserError, match=words):
+        load(folder)
+
+
+def test_a_newer_format_is_refused(folder):
+    _edit(folder, format=2)
+    with pytest.raises(UserError, match="format 2"):
+        load(folder)
+
+
+def test_a_bare_vlm_is_no_policy(policy, tmp_path):
+    save_vlm(policy.vlm, tmp_path)
+    with pytest.raises(UserError, match=r"bare VLM: use Policy.from_vlm"):
+        load(tmp_path)
+    with pytest.raises(UserError, match="no checkpoint folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_saving_replaces_a_checkpoint_and_nothing_else(policy, folder, tmp_path):
+    save(policy, folder)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["checkpoint"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(UserError, match="no checkpoint"):
+        save(policy, tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.tex").exists()
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(policy, folder, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    before = checkpoint_hash(folder)
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UserError, match="No space left"):
+        save(policy, folder)
+    assert checkpoint_hash(folder) == before
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["checkpoint"]

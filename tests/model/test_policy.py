@@ -1,0 +1,121 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from vlm4vla import action
+from vlm4vla.errors import UserError
+from vlm4vla.model.policy import Policy
+
+WORDS = ["pick up the red cube", "push it", "reach the yellow plate on the table", "go"]
+
+
+def test_act_gives_chunks_in_environment_units(policy, pictures):
+    chunk = policy.act(pictures, WORDS)
+    assert chunk.shape == (4, 4, 7)
+    assert chunk.dtype == np.float32
+    assert abs(chunk[..., :3]).max() <= 0.3
+    assert not chunk[..., 3:6].any()
+    assert set(np.unique(chunk[..., 6])) <= {-1, 1}
+
+
+def test_act_is_unnormalised_prediction(policy, pictures):
+    with torch.no_grad():
+        arm, gripper = policy(pictures, WORDS)
+    chunk = policy.act(pictures, WORDS)
+    np.testing.assert_allclose(chunk[..., :3], arm[..., :3].numpy() * 0.3, atol=1e-6)
+    assert ((chunk[..., 6] == 1) == (gripper.numpy() > 0)).all()
+
+
+def test_numbers_of_pictures_and_instructions_must_agree(policy, pictures):
+    with pytest.raises(UserError, match="4 pictures came with 1 instructions"):
+        policy.act(pictures, ["go"])
+
+
+def test_chunk_length_comes_from_the_specification(small, pictures):
+    policy = Policy(small(), action.tiny(chunk=7))
+    assert policy.act(pictures[:1], ["go"]).shape == (1, 7, 7)
+
+
+def test_query_starts_at_zero_as_in_the_paper_or_at_the_words_scale(small):
+    vlm = small(embedding_std=0.5)
+    assert not Policy(vlm, action.tiny()).query.any()
+    query = Policy(vlm, action.tiny(), query_init="embedding").query
+    assert 0.35 < query.std() < 0.65
+    with pytest.raises(UserError, match="zero, embedding"):
+        Policy(vlm, action.tiny(), query_init="ones")
+
+
+def test_one_vision_pass_serves_many_instructions(policy, pictures, monkeypatch):
+    calls = []
+    tower = policy.base.visual
+    forward = tower.forward
+    monkeypatch.setattr(tower, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
+    index = torch.tensor([0, 0, 2, 1])
+    with torch.no_grad():
+        shared = policy(pictures, WORDS, index)
+        assert len(calls) == 1
+        apart = policy(pictures[index], WORDS)
+    torch.testing.assert_close(shared.arm, apart.arm, atol=1e-5, rtol=0)
+
+
+def test_gradient_reaches_query_words_pixels_and_head(policy, pictures):
+    image = torch.tensor(pictures[:1], dtype=torch.float32, requires_grad=True)
+    prediction = policy(image, ["go"])
+    targets = torch.zeros(1, 4, 6), torch.zeros(1, 4), torch.ones(1, 4)
+    policy.loss(prediction, *targets).backward()
+    for tensor in (policy.query, policy.vlm.words, image, policy.head.arm[-1].weight):
+        assert tensor.grad.any()
+    policy.zero_grad()
+
+
+def test_features_are_in_the_order_of_the_picture(policy):
+    # Patches are 16 pixels: a white square in patch (row 2, column 5) changes token 21 most.
+    dark = np.zeros((2, 128, 128, 3), np.uint8)
+    dark[1, 32:48, 80:96] = 255
+    with torch.no_grad():
+        plain, spot = policy.encode(dark).tokens
+    assert plain.shape == (64, policy.vlm.width)
+    assert (spot - plain).norm(dim=-1).argmax() == 2 * 8 + 5
+
+
+def test_word_logits_are_the_tied_heads(policy):
+    states = torch.randn(2, 3, policy.vlm.width)
+    logits = policy.word_logits(states)
+    assert logits.shape == (2, 3, len(policy.vlm.words))
+    torch.testing.assert_close(logits[1, 2, 7], states[1, 2] @ policy.vlm.words[7])
+
+
+def test_detach_restores_the_bare_vlm(small, pictures):
+    vlm = small()
+    before = _hooks(vlm.base)
+    policy = Policy(vlm, action.tiny())
+    assert _hooks(vlm.base) > before
+    policy.detach()
+    assert _hooks(vlm.base) == before
+    policy.attach()
+    policy.act(pictures[:1], ["go"])
+    assert "get_image_features" not in vars(vlm.base)
+
+
+def test_nothing_stays_replaced_after_an_error(policy, pictures):
+    features = policy.encode(pictures[:2])
+    with pytest.raises(ValueError, match="do not match"):
+        policy.states(features, policy.rows(["go"] * 3))
+    assert "get_image_features" not in vars(policy.base)
+
+
+def test_a_copy_has_its_own_query(policy, pictures):
+    # Averaged weights are kept in a copy: its hooks must not read the original's query.
+    twin = copy.deepcopy(policy)
+    twin.vlm.base = twin.base
+    before = policy.act(pictures, WORDS)
+    with torch.no_grad():
+        twin.query.add_(1.0)
+    assert abs(twin.act(pictures, WORDS) - before).max() > 1e-4
+    np.testing.assert_array_equal(policy.act(pictures, WORDS), before)
+
+
+def _hooks(base):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in base.modules())

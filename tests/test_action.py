@@ -1,0 +1,95 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from vlm4vla import action
+from vlm4vla.errors import UserError
+
+BRIDGE_Q01 = (-0.0287, -0.0417, -0.0261, -0.0809, -0.0929, -0.2072)
+BRIDGE_Q99 = (0.0283, 0.0409, 0.0402, 0.0819, 0.0779, 0.2038)
+
+
+def test_tiny_divides_by_the_caps():
+    spec = action.tiny(caps=(0.3, 0.3, 0.2, 0, 0, 0))
+    arm, gripper = spec.normalise([[0.15, -0.3, 0.1, 0.4, 0, 0, 1], [0, 0, -0.9, 0, 0, 0, -1]])
+    np.testing.assert_allclose(arm, [[0.5, -1, 0.5, 0, 0, 0], [0, 0, -1, 0, 0, 0]], atol=1e-6)
+    assert gripper.tolist() == [1, 0]
+
+
+def test_tiny_commands_no_motion_where_nothing_moves():
+    back = action.tiny().unnormalise(np.ones((2, 4, 6)), np.array([[1, -1, 2, -0.1]] * 2))
+    assert back.shape == (2, 4, 7)
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back[0, 0], [0.3, 0.3, 0.3, 0, 0, 0, 1], atol=1e-6)
+    assert back[0, :, 6].tolist() == [1, -1, 1, -1]
+
+
+def test_paper_scales_by_quantiles_then_clips_at_065():
+    # Halfway from the middle to q99 is 0.5, and 0.5 / 0.65 = 0.76923; q99 itself is clipped to 1.
+    middle = (np.array(BRIDGE_Q01) + BRIDGE_Q99) / 2
+    half = (np.array(BRIDGE_Q99) - BRIDGE_Q01) / 2
+    spec = action.paper(BRIDGE_Q01, BRIDGE_Q99, "Bridge")
+    arm, _ = spec.normalise(np.r_[middle + 0.5 * half, 1])
+    np.testing.assert_allclose(arm, [0.769231] * 6, atol=1e-5)
+    assert spec.normalise(np.r_[BRIDGE_Q99, 1]).arm.tolist() == [1] * 6
+    # The largest command is 65 % of the half range: the paper's policies can never exceed it.
+    np.testing.assert_allclose(
+        spec.unnormalise(np.ones(6), 1.0)[:6], middle + 0.65 * half, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("spec", [action.tiny(), action.paper(BRIDGE_Q01, BRIDGE_Q99, "Bridge")])
+def test_unnormalise_inverts_normalise(spec):
+    low, high = np.array(spec.low), np.array(spec.high)
+    share = np.linspace(-0.6, 0.6, 5)[:, None]
+    arm = np.where(spec.moves, (low + high) / 2 + share * (high - low) / 2, 0)
+    actions = np.c_[arm, [1, -1, 1, -1, 1]].astype(np.float32)
+    targets = spec.normalise(actions)
+    back = spec.unnormalise(targets.arm, targets.gripper * 2 - 1)
+    np.testing.assert_allclose(back, actions, atol=1e-6)
+
+
+def test_gripper_convention_may_be_inverted():
+    spec = action.paper(BRIDGE_Q01, BRIDGE_Q99, "LIBERO", gripper_open=-1, gripper_closed=1)
+    assert spec.normalise([0.0] * 6 + [-1]).gripper == 1
+    assert spec.unnormalise([0.0] * 6, 3.0)[6] == -1
+
+
+def test_json_round_trip_and_hash():
+    spec = action.paper(BRIDGE_Q01, BRIDGE_Q99, "Bridge")
+    again = action.ActionSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert again == spec
+    assert again.hash == spec.hash
+    assert len(spec.hash) == 16
+    changed = dataclasses.replace(spec, clip=0.66)
+    assert changed.hash != spec.hash
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"low": (1.0,) * 6}, "low >= high"),
+        ({"clip": 0.0}, "clip"),
+        ({"execute": 5}, "executes"),
+        ({"gripper_open": -1.0}, "open from closed"),
+        ({"units": ("m",)}, "7 units"),
+        ({"high": (float("nan"),) * 6}, "finite"),
+    ],
+)
+def test_contradictions_are_refused(change, words):
+    with pytest.raises(UserError, match=words):
+        dataclasses.replace(action.tiny(), **change)
+
+
+@pytest.mark.parametrize("broken", [{"surprise": 1}, {"dimensions": ["x"]}, {"low": 3.0}])
+def test_broken_json_is_refused(broken):
+    with pytest.raises(UserError):
+        action.ActionSpec.from_json(action.tiny().to_json() | broken)
+
+
+@pytest.mark.parametrize("actions", [np.zeros(6), np.full(7, np.nan), 3.0])
+def test_actions_of_another_kind_are_refused(actions):
+    with pytest.raises(UserError, match="finite"):
+        action.tiny().normalise(actions)
