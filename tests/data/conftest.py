@@ -24,5 +24,6 @@ def dataset(recordings, tmp_path):
     root = tmp_path / "dataset"
     for index, recording in enumerate(recordings):
         parts.write_part(root, index, recording)
-    finish.finish(root, len(recordings), {"episodes": 2})
+    settings = {"tasks": TASKS, "first_seed": 1_000_000, "driver": "expert", "episodes": 2}
+    finish.finish(root, len(recordings), settings)
     return root
