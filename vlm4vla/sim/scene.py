@@ -26,8 +26,9 @@ LAYOUT_OF_TASK: Final[dict[Task, Layout]] = {
 }
 TASKS: Final[tuple[Task, ...]] = tuple(LAYOUT_OF_TASK)
 
-SIZES: Final = (0.040, 0.044, 0.048)
-"""Width and height of movable objects in metres."""
+SIZES: Final = (0.040, 0.043, 0.046, 0.049)
+"""Width and height of movable objects in metres; no two objects of a scene share a size, so a pool
+of one body for each shape and size serves every scene."""
 
 WORKSPACE: Final = ((-0.19, 0.09), (-0.15, 0.15))
 """Where the centres of movable objects and containers may lie: x and y in metres."""
@@ -41,6 +42,11 @@ CONTAINER_SPACING: Final = 0.120
 to anything (metres)."""
 
 CONTAINER_RADIUS: Final = 0.058
+PLATE_RIM: Final = 0.008
+BOWL_RIM: Final = 0.026
+FLOOR_THICKNESS: Final = 0.004
+"""Plates and bowls: radius, and heights of the rims and of the floor above the table (metres)."""
+
 ZONE_HALF_SIZE: Final = (0.150, 0.040)
 ZONE_Y: Final = 0.135
 PUSH_ROW_SPACING: Final = 0.085
@@ -137,15 +143,11 @@ def sample_scene(layout: Layout, seed: int) -> Scene:
             for colour, kind, (x, y) in zip(colours, kinds, spots, strict=False)
         )
         positions = spots[places:]
+    sizes = rng.permutation(SIZES)[:count]
+    yaws = rng.uniform(-MAX_YAW, MAX_YAW, size=count)
     objects = tuple(
-        ObjectSpec(
-            name=name,
-            size=SIZES[int(rng.integers(len(SIZES)))],
-            x=x,
-            y=y,
-            yaw=float(rng.uniform(-MAX_YAW, MAX_YAW)),
-        )
-        for name, (x, y) in zip(names, positions, strict=True)
+        ObjectSpec(name, float(size), x, y, float(yaw))
+        for name, size, (x, y), yaw in zip(names, sizes, positions, yaws, strict=True)
     )
     return Scene(layout, seed, objects, fixtures)
 

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from vlm4vla.sim.instructions import Goal
 from vlm4vla.sim.scene import Scene
 
-Event = Literal[
-    "reached", "grasped", "wrong_object", "dropped", "knocked", "timeout", "success"
-]
+Event = Literal["reached", "grasped", "wrong_object", "dropped", "knocked", "timeout", "success"]
 
 POLICY_PIXELS: Final = 128
 """Side of the policy camera's square picture."""
@@ -29,6 +27,7 @@ class State:
 
     Attributes:
         tcp: (3,) centre between the finger tips, world frame, metres.
+        velocity: (3,) velocity of that point, metres a second.
         opening: distance between the fingers, 0 to 0.08 m.
         names: the movable objects, then the fixtures, in the scene's order.
         positions: (k, 3) their centres, world frame, metres; a fixture's is on its surface.
@@ -37,6 +36,7 @@ class State:
     """
 
     tcp: Array
+    velocity: Array
     opening: float
     names: tuple[str, ...]
     positions: Array
@@ -104,8 +104,22 @@ class Pictures:
 class Simulator(Protocol):
     """One simulated robot and table, in this process or in another."""
 
-    def reset(self, scene: Scene, goal: Goal, pictures: Pictures = Pictures()) -> Observation:
-        """Starts an episode."""
+    def reset(
+        self,
+        scene: Scene,
+        goal: Goal,
+        pictures: Pictures = Pictures(),
+        start: tuple[float, float, float] | None = None,
+    ) -> Observation:
+        """Starts an episode.
+
+        Args:
+            scene: what stands where.
+            goal: one of `scene.goals()`.
+            pictures: which pictures the observation should hold.
+            start: where the centre between the finger tips starts, world frame, metres; None for
+                a place above the table that the scene's seed decides.
+        """
         ...
 
     def step(self, action: Array, pictures: Pictures = Pictures()) -> Observation:
