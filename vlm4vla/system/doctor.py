@@ -194,11 +194,17 @@ def check_accelerator() -> Check:
     if program is None:
         return Check(name, "ok", "none; not needed")
     command = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except subprocess.TimeoutExpired:
+        return Check(name, "warn", "nvidia-smi does not answer")
     if listed.returncode != 0:
         return Check(name, "warn", f"nvidia-smi: {_last_line(listed.stdout + listed.stderr)}")
     cards = "; ".join(listed.stdout.strip().splitlines())
-    version = importlib.metadata.version("torch")
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, "warn", f"{cards}, and no torch", f"{INSTALL}, or {FIX}")
     if version.endswith("+cpu"):
         fix = f"pip install --force-reinstall torch=={version.split('+')[0]}"
         return Check(name, "warn", f"{cards}, but this torch is built for the CPU only", fix)
