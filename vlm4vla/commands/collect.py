@@ -2,15 +2,18 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from vlm4vla import seeds
 from vlm4vla.data import parts
 from vlm4vla.data.collect import Progress, Settings, collect
 from vlm4vla.data.reader import open_dataset
+from vlm4vla.data.record import Rig
 from vlm4vla.data.rigs import expert_rig
 from vlm4vla.errors import UserError
 from vlm4vla.sim.scene import TASKS
+from vlm4vla.sim.types import Array, Image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, required=True, help="episodes of each task")
     parser.add_argument("--out", type=Path, required=True, help="folder of the dataset")
     parser.add_argument("--first-seed", type=int, default=seeds.TRAIN.start)
+    parser.add_argument(
+        "--policy",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="let this policy act; the expert still makes the labels (DAgger)",
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that record")
 
 
@@ -26,9 +35,12 @@ def run(args: argparse.Namespace) -> int:
     """Records a dataset, or what is missing of it."""
     if args.workers < 1:
         raise UserError("Somebody has to record.", "Ask for at least one worker.")
-    settings = Settings(tuple(args.tasks), args.first_seed, "expert")
+    driver, make_rig = "expert", expert_rig
+    if args.policy:
+        driver, make_rig = policy_name(args.policy), partial(policy_rig, args.policy)
+    settings = Settings(tuple(args.tasks), args.first_seed, driver)
     try:
-        collect(args.out, settings, args.episodes, args.workers, expert_rig, _show)
+        collect(args.out, settings, args.episodes, args.workers, make_rig, _show)
     except KeyboardInterrupt:
         kept = len(parts.indices(args.out))
         print(
@@ -40,6 +52,34 @@ def run(args: argparse.Namespace) -> int:
     dataset = open_dataset(args.out)
     print(f"{args.out}: {len(dataset.episodes)} episodes, {len(dataset)} frames")
     return 0
+
+
+def policy_name(checkpoint: Path) -> str:
+    """What a policy is called in the data: it changes with any of its weights.
+
+    Raises:
+        UserError: `checkpoint` is no whole checkpoint folder.
+    """
+    from vlm4vla.model.checkpoint import checkpoint_hash  # takes seconds: torch
+
+    return f"policy {checkpoint_hash(checkpoint)}"
+
+
+def policy_rig(checkpoint: Path) -> Rig:
+    """The simulator with a policy acting, as many steps a look as it was made for.
+
+    Raises:
+        UserError: `checkpoint` is no whole checkpoint folder.
+    """
+    from vlm4vla.model.policy import Policy  # takes seconds: torch
+
+    policy = Policy.from_pretrained(checkpoint)
+
+    def act(image: Image, instruction: str) -> Array:
+        return policy.act(image[None], [instruction])[0, : policy.spec.execute]
+
+    rig = expert_rig()
+    return Rig(rig.simulator, rig.plan, act, policy_name(checkpoint))
 
 
 def _show(now: Progress) -> None:

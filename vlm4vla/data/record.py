@@ -123,7 +123,7 @@ def record(rig: Rig, task: Task, seed: int) -> Recording:
         else:
             if not planned:
                 assert now.image is not None
-                planned = list(rig.actor(now.image, episode.instruction))
+                planned = list(np.clip(rig.actor(now.image, episode.instruction), -1.0, 1.0))
             action = planned.pop(0)
         disturb = bool(rng.random() < drawn.noise)
         actions.append(disturbed(action, rng) if disturb else action)
