@@ -41,7 +41,7 @@ def test_a_blind_query(small):
     assert {"sees everything", "both matter"} <= failed(vlm)
 
 
-def test_attended_padding(small):
+def test_attended_padding_is_harmless_after_the_query(small):
     vlm = small("internvl")
 
     def everything(module, args, kwargs):
@@ -49,17 +49,18 @@ def test_attended_padding(small):
         return args, kwargs | {"attention_mask": torch.ones_like(mask)}
 
     vlm.base.language_model.register_forward_pre_hook(everything, with_kwargs=True)
-    # Padding stands after the query, so a causal model ignores it even then.
+    # Padding stands after the query, so a causal model ignores it even when it is attended.
     assert failed(vlm) == set()
-    plain = vlm.family.inputs
 
-    def reversed_positions(rows, config):
+
+def test_positions_that_depend_on_the_neighbours(small):
+    vlm = small("internvl")
+
+    def stretched(rows, config):
         length = rows.ids.shape[1]
-        return plain(rows, config) | {
-            "position_ids": torch.arange(length).flip(0).expand(len(rows.ids), -1) * 3
-        }
+        return {"position_ids": (torch.arange(length) * length).expand(len(rows.ids), -1)}
 
-    vlm.family = replace(vlm.family, inputs=reversed_positions)
+    vlm.family = replace(vlm.family, inputs=stretched)
     assert "padding" in failed(vlm)
 
 

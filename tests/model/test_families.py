@@ -88,8 +88,8 @@ def test_a_made_up_family_takes_one_short_file(families, pictures):
     spec = importlib.util.spec_from_file_location("made_up_family", MADE_UP)
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
     vlm = load_vlm("made-up:tiny", device="cpu")
-    assert Policy.from_vlm(vlm, action.tiny()).act(pictures[:1], ["go"]).shape == (1, 4, 7)
     assert [c for c in probe(vlm).checks if not c.passed] == []
+    assert Policy.from_vlm(vlm, action.tiny()).act(pictures[:1], ["go"]).shape == (1, 4, 7)
 
 
 def test_every_parameter_needs_a_group(small):

@@ -40,7 +40,11 @@ def test_chunk_length_comes_from_the_specification(small, pictures):
 
 def test_query_starts_at_zero_as_in_the_paper_or_at_the_words_scale(small):
     vlm = small(embedding_std=0.5)
-    assert not Policy(vlm, action.tiny()).query.any()
+    first = Policy(vlm, action.tiny())
+    assert not first.query.any()
+    with pytest.raises(UserError, match="already belongs"):
+        Policy(vlm, action.tiny())
+    first.detach()
     query = Policy(vlm, action.tiny(), query_init="embedding").query
     assert 0.35 < query.std() < 0.65
     with pytest.raises(UserError, match="zero, embedding"):

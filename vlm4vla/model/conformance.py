@@ -69,12 +69,15 @@ class Report:
 def probe(vlm: Vlm) -> Report:
     """Adapts a VLM and measures whether the adaptation keeps its promises.
 
-    The VLM's weights are not changed. A copy of the policy is written to a temporary folder.
+    The VLM's weights are not changed, and it belongs to no policy afterwards. A copy of the
+    policy is written to a temporary folder.
     """
     policy = Policy(vlm, action.tiny(), query_init="embedding").eval()
-    return Report(
-        vlm.source, vlm.family.name, _parts(policy), tuple(check(policy) for check in CHECKS)
-    )
+    try:
+        checks = tuple(check(policy) for check in CHECKS)
+        return Report(vlm.source, vlm.family.name, _parts(policy), checks)
+    finally:
+        policy.detach()
 
 
 def _pictures(policy: Policy, count: int) -> Tensor:

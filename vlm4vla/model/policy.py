@@ -106,7 +106,11 @@ class Policy(nn.Module):
         return self.query.device
 
     def attach(self) -> None:
-        """Lets the query enter the VLM; done when the policy is made."""
+        """Lets the query enter the VLM; done when the policy is made.
+
+        Raises:
+            UserError: the VLM belongs to another policy.
+        """
         self._hooks = attach_query(self.base, self.base.get_input_embeddings(), self.query)
 
     def detach(self) -> None:

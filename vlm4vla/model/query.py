@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from vlm4vla.errors import UserError
 from vlm4vla.model.family import QUERY_ID
 
 
@@ -42,11 +43,24 @@ def attach_query(
 
     Returns:
         Handles; removing them restores the bare VLM.
+
+    Raises:
+        UserError: another policy's query is in place, which would be the one that is read.
     """
+    shared = [
+        module
+        for module in base.modules()
+        if isinstance(module, nn.Embedding) and module.weight is embeddings.weight
+    ]
+    for module in shared:
+        for hook in module._forward_hooks.values():
+            if isinstance(getattr(hook, "__self__", None), _Injection):
+                raise UserError(
+                    "This VLM already belongs to a policy.", "Call detach() on that policy first."
+                )
     handles = []
-    for module in base.modules():
-        if isinstance(module, nn.Embedding) and module.weight is embeddings.weight:
-            injection = _Injection(query)
-            handles.append(module.register_forward_pre_hook(injection.before))
-            handles.append(module.register_forward_hook(injection.after))
+    for module in shared:
+        injection = _Injection(query)
+        handles.append(module.register_forward_pre_hook(injection.before))
+        handles.append(module.register_forward_hook(injection.after))
     return handles
