@@ -15,6 +15,7 @@ COMMANDS = {
     "collect": "record demonstrations with labels for every valid instruction",
     "replay": "replay stored labels open loop: the gate that data must pass",
     "cache": "lay datasets out for training",
+    "train": "one gated stage of learning, resumable at any moment",
     "describe": "make the data page: counts, histograms, a sheet of pictures",
 }
 

@@ -17,7 +17,7 @@ def test_gates_that_pass_are_printed_and_recorded(tmp_path, capsys):
 
 def test_a_failed_gate_stops_and_names_the_figure(tmp_path):
     gates = [Gate("accuracy", 0.97, 0.95), Gate("error in mm", 9.5, 8, at_least=False)]
-    with pytest.raises(UserError, match="error in mm is 9.5 and must be at most 8"):
+    with pytest.raises(UserError, match=r"error in mm is 9\.5 and must be at most 8"):
         check_gates(gates, tmp_path / "gates.json")
     assert json.loads((tmp_path / "gates.json").read_text())[1]["passed"] is False
 

@@ -5,6 +5,7 @@ import torch
 from vlm4vla import action
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.language import make_backbone
+from vlm4vla.train.quick import quick_attention
 from vlm4vla.train.shared import shared_query_state, shared_states
 
 SIZES = {"vision_layers": 3, "vision_width": 48, "language_layers": 3, "language_width": 48}
@@ -59,3 +60,21 @@ def test_gradients_are_the_same(policy, images):
     for name, value in gradients[0].items():
         assert torch.allclose(gradients[1][name], value, rtol=1e-3, atol=1e-4), name
     policy.zero_grad(set_to_none=True)
+
+
+def test_quick_attention_gives_the_same_and_goes_away(policy, images):
+    before = (
+        policy.base.config._attn_implementation,
+        policy.base.visual.config._attn_implementation,
+    )
+    with torch.inference_mode():
+        plain = shared_query_state(policy, images, TEXTS, INDEX)
+        with quick_attention(policy):
+            assert policy.base.config._attn_implementation == "eager"
+            quick = shared_query_state(policy, images, TEXTS, INDEX)
+    assert torch.allclose(plain, quick, atol=2e-5)
+    after = (
+        policy.base.config._attn_implementation,
+        policy.base.visual.config._attn_implementation,
+    )
+    assert after == before

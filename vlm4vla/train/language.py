@@ -5,6 +5,7 @@ patch words kept beside it. The result stands for "the pretrained VLM" in every 
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -29,6 +30,17 @@ from vlm4vla.train.shared import shared_states
 EMBEDDING_STD = 0.5
 """Word embeddings must lie apart from the first step on, or patches find no word to go to."""
 
+SIZES: Final = {
+    "patch": 16,
+    "merge": 1,
+    "vision_layers": 6,
+    "vision_width": 160,
+    "language_layers": 4,
+    "language_width": 160,
+    "heads": 5,
+}
+"""Of the tiny VLM (`docs/training.md` says what else was tried)."""
+
 
 @dataclass(frozen=True)
 class LanguageRecipe:
@@ -43,9 +55,9 @@ class LanguageRecipe:
     """
 
     loop: Recipe
-    pictures: int = 24_000
+    pictures: int = 14_000
     questions: int = 3
-    alignment_steps: int = 150
+    alignment_steps: int = 200
     alignment: float = 0.5
 
 
@@ -54,9 +66,9 @@ def make_backbone(seed: int = 0, **sizes: int) -> Vlm:
 
     Args:
         seed: of the weights.
-        **sizes: passed to the family's tiny config.
+        **sizes: passed to the family's tiny config, over `SIZES`.
     """
-    vlm = make_tiny(corpus(), "qwen3-vl", 1024, seed, EMBEDDING_STD, **sizes)
+    vlm = make_tiny(corpus(), "qwen3-vl", 1024, seed, EMBEDDING_STD, **{**SIZES, **sizes})
     vlm.tokenizer.add_special_tokens(list(LOCATIONS))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)

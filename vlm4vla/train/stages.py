@@ -5,8 +5,7 @@ A run's folder holds its recipe, its snapshot, its gates, and at the end `vlm` (
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe, measure_im
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
 from vlm4vla.train.loop import train
 from vlm4vla.train.pictures import Pool, draw_pool
+from vlm4vla.train.quick import quick_attention
 from vlm4vla.train.skill import measure_skill
 
 VLM = "vlm"
@@ -97,7 +97,7 @@ def run_language(
     )
     few = Pool(held_out.images[:96], held_out.segmentations[:96], held_out.items[:96])
     lesson = LanguageLesson(policy, learned, recipe)
-    with _quick_attention(policy):
+    with quick_attention(policy):
         train(
             lesson,
             recipe.loop,
@@ -159,7 +159,7 @@ def run_grounding(
     lesson = GroundingLesson(policy, Frames(cache, split.train, tasks), recipe)
     head = lesson.grounding.head
     few, many = check_numbers(unseen, 48, 48), check_numbers(unseen, 300, 700)
-    with _quick_attention(policy):
+    with quick_attention(policy):
         train(
             lesson,
             recipe.loop,
@@ -208,7 +208,7 @@ def run_imitation(
     unseen = Frames(cache, split.validation, tasks)
     lesson = ImitationLesson(policy, Frames(cache, split.train, tasks), recipe)
     few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 900)
-    with _quick_attention(policy):
+    with quick_attention(policy):
         train(
             lesson,
             recipe.loop,
@@ -258,17 +258,3 @@ def _save(
         ),
     )
     return target
-
-
-@contextmanager
-def _quick_attention(policy: Policy) -> Iterator[None]:
-    """Plain matrix products for attention: on a CPU at these lengths twice as fast to train."""
-    if policy.device.type != "cpu":
-        yield
-        return
-    before = policy.base.config._attn_implementation
-    policy.base.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        policy.base.set_attn_implementation(before)
