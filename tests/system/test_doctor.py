@@ -87,7 +87,7 @@ def test_an_old_mesa_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     device, render = doctor.check_renderer()
     assert device.status == render.status == "fail"
     assert "older than 24.3" in device.detail
-    assert device.fix == "vlm4vla doctor --fix"
+    assert device.fix == f"{sys.prefix}/bin/vlm4vla doctor --fix"
 
 
 def test_an_empty_picture_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_missing_package_fails(tmp_path: Path) -> None:
     check = doctor.check_packages(root)
     assert check.status == "fail"
     assert check.detail == "missing: surely-absent"
-    assert "pip install -e . -c constraints.txt" in check.fix
+    assert f"{sys.prefix}/bin/pip install -e " in check.fix
 
 
 def test_an_untested_version_is_a_warning(tmp_path: Path) -> None:

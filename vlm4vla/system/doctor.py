@@ -23,8 +23,9 @@ from vlm4vla.system import vulkan
 from vlm4vla.system.probe import BOX_SHARE
 
 ROOT = Path(__file__).resolve().parents[2]
-INSTALL = "pip install -e . -c constraints.txt"
-FIX = "vlm4vla doctor --fix"
+BIN = Path(sys.prefix) / "bin"
+INSTALL = f"{BIN}/pip install -e {ROOT} -c {ROOT}/constraints.txt"
+FIX = f"{BIN}/vlm4vla doctor --fix"
 NO_VULKAN = "Recordings play, and Run is disabled."
 
 PROBE_SECONDS = 120
@@ -206,7 +207,7 @@ def check_accelerator() -> Check:
     except importlib.metadata.PackageNotFoundError:
         return Check(name, "warn", f"{cards}, and no torch", f"{INSTALL}, or {FIX}")
     if version.endswith("+cpu"):
-        fix = f"pip install --force-reinstall torch=={version.split('+')[0]}"
+        fix = f"{BIN}/pip install --force-reinstall torch=={version.split('+')[0]}"
         return Check(name, "warn", f"{cards}, but this torch is built for the CPU only", fix)
     return Check(name, "ok", cards)
 
