@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-Task = Literal["reach", "pick", "push", "place", "stack"]
+Task = Literal["reach", "pick", "push", "place", "stack", "stock"]
+"""The suite's five tasks, and "stock" for the one task of a stock ManiSkill environment."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Goal:
 
     Attributes:
         task: the kind of task.
-        object: the movable object it is about, such as "red cube".
+        object: the movable object it is about, such as "red cube"; the id of a stock environment.
         target: the zone, plate, bowl or object it goes to; None for reach and pick.
     """
 

@@ -15,7 +15,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.sim.instructions import Goal, Task, paraphrases
 from vlm4vla.sim.vocabulary import COLOURS, SHAPES, Fixture, Shape, colour_of, kind_of
 
-Layout = Literal["objects", "zones", "containers"]
+Layout = Literal["objects", "zones", "containers", "stock"]
 
 LAYOUT_OF_TASK: Final[dict[Task, Layout]] = {
     "reach": "objects",
