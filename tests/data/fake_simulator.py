@@ -147,11 +147,23 @@ def crashing_rig():
     return Rig(CrashingSimulator(), fake_plan, None)
 
 
-def wandering_policy(image, instruction):
-    """Four actions that depend on the picture and the sentence, and lead nowhere."""
+class WanderingPolicy:
+    """Actions that depend on the picture and the sentence, and lead nowhere."""
+
+    kind, label, execute = "policy", "wandering", 3
+
+    def begin(self, scene, instruction):
+        self.instruction = instruction
+
+    def act(self, observation):
+        return wander(observation.image, self.instruction)
+
+
+def wander(image, instruction):
+    """Four actions, of which three are carried out."""
     step = 0.1 if image.sum() % 2 else -0.1
     return np.tile(np.array([step, len(instruction) / 1000, 0, 0, 0, 0, 1], np.float32), (4, 1))
 
 
 def policy_rig():
-    return Rig(FakeSimulator(), fake_plan, wandering_policy, "policy 0123")
+    return Rig(FakeSimulator(), fake_plan, WanderingPolicy(), "policy 0123")

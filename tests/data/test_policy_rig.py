@@ -25,7 +25,7 @@ def checkpoint(tmp_path_factory):
 def test_the_policy_acts_and_the_expert_labels(checkpoint, monkeypatch):
     monkeypatch.setattr(command, "expert_rig", fake_simulator.rig)
     rig = command.policy_rig(checkpoint)
-    assert rig.driver == command.policy_name(checkpoint)
+    assert rig.name == command.policy_name(checkpoint)
     recording = record(rig, "pick", 1_000_000)
     policy = Policy.from_pretrained(checkpoint)
     instruction = recording.info.instruction

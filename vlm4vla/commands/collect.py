@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from vlm4vla import seeds
 from vlm4vla.data import parts
@@ -12,8 +14,11 @@ from vlm4vla.data.reader import open_dataset
 from vlm4vla.data.record import Rig
 from vlm4vla.data.rigs import expert_rig
 from vlm4vla.errors import UserError
-from vlm4vla.sim.scene import TASKS
-from vlm4vla.sim.types import Array, Image
+from vlm4vla.sim.scene import TASKS, Scene
+from vlm4vla.sim.types import Array, Observation
+
+if TYPE_CHECKING:
+    from vlm4vla.model.policy import Policy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,13 +78,29 @@ def policy_rig(checkpoint: Path) -> Rig:
     """
     from vlm4vla.model.policy import Policy  # takes seconds: torch
 
-    policy = Policy.from_pretrained(checkpoint)
+    driver = PolicyDriver(Policy.from_pretrained(checkpoint))
+    return replace(expert_rig(), driver=driver, name=policy_name(checkpoint))
 
-    def act(image: Image, instruction: str) -> Array:
-        return policy.act(image[None], [instruction])[0, : policy.spec.execute]
 
-    rig = expert_rig()
-    return Rig(rig.simulator, rig.plan, act, policy_name(checkpoint))
+class PolicyDriver:
+    """A policy as `vlm4vla.driver.Driver`: it sees the picture and the sentence."""
+
+    kind: Literal["expert", "policy"] = "policy"
+    label = "policy"
+
+    def __init__(self, policy: "Policy") -> None:
+        self.policy = policy
+        self.execute = policy.spec.execute
+        self._instruction = ""
+
+    def begin(self, scene: Scene, instruction: str) -> None:
+        """Starts an episode; the scene is not looked at."""
+        self._instruction = instruction
+
+    def act(self, observation: Observation) -> Array:
+        """The next chunk, (n, 7)."""
+        assert observation.image is not None
+        return self.policy.act(observation.image[None], [self._instruction])[0]
 
 
 def _show(now: Progress) -> None:

@@ -9,15 +9,13 @@ import numpy as np
 
 from vlm4vla import __version__
 from vlm4vla.data.schema import CHUNK, EVENTS, EpisodeInfo, Recording
+from vlm4vla.driver import Driver
 from vlm4vla.sim.instructions import Goal, Task
 from vlm4vla.sim.scene import Scene, sample_episode
 from vlm4vla.sim.types import Array, Image, Observation, Pictures, Simulator, State
 
 Planner = Callable[[State, Goal, int], Array]
 """The expert's next n actions for a goal: (n, 7), simulator units."""
-
-Actor = Callable[[Image, str], Array]
-"""A policy: picture and instruction in, the (n, 7) actions that it would execute out."""
 
 CLEAN_SHARE: Final = 1 / 3
 NOISY_STEPS: Final = 0.45
@@ -46,14 +44,14 @@ class Rig:
     Attributes:
         simulator: the table and the robot.
         plan: the expert, for the labels.
-        actor: who acts; None for the expert.
-        driver: what to call the actor in the data.
+        driver: who acts; None for the expert, which then looks at every step.
+        name: what to call who acts in the data.
     """
 
     simulator: Simulator
     plan: Planner
-    actor: Actor | None
-    driver: str = "expert"
+    driver: Driver | None
+    name: str = "expert"
 
 
 @dataclass(frozen=True)
@@ -107,9 +105,11 @@ def record(rig: Rig, task: Task, seed: int) -> Recording:
     episode = sample_episode(task, seed)
     scene, goal = episode.scene, episode.goal
     rng = np.random.default_rng([seed, sum(task.encode()), 5])
-    drawn = draw(scene, goal, rng, expert=rig.actor is None)
+    drawn = draw(scene, goal, rng, expert=rig.driver is None)
     goals = scene.goals()
     followed = goals.index(goal)
+    if rig.driver is not None:
+        rig.driver.begin(scene, episode.instruction)
     seen: list[Observation] = [rig.simulator.reset(scene, goal, _PICTURES, drawn.start)]
     chunks: list[Array] = []
     actions: list[Array] = []
@@ -118,12 +118,11 @@ def record(rig: Rig, task: Task, seed: int) -> Recording:
     while len(seen) == 1 or not seen[-1].done:
         now = seen[-1]
         chunks.append(np.stack([rig.plan(now.state, other, CHUNK) for other in goals]))
-        if rig.actor is None:
+        if rig.driver is None:
             action = chunks[-1][followed, 0]
         else:
             if not planned:
-                assert now.image is not None
-                planned = list(np.clip(rig.actor(now.image, episode.instruction), -1.0, 1.0))
+                planned = list(np.clip(rig.driver.act(now)[: rig.driver.execute], -1.0, 1.0))
             action = planned.pop(0)
         disturb = bool(rng.random() < drawn.noise)
         actions.append(disturbed(action, rng) if disturb else action)
@@ -138,7 +137,7 @@ def record(rig: Rig, task: Task, seed: int) -> Recording:
             seed=seed,
             goal=goal,
             instruction=episode.instruction,
-            driver=rig.driver,
+            driver=rig.name,
             noise=drawn.noise,
             start=drawn.start,
             things=names,
