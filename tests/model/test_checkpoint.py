@@ -173,7 +173,7 @@ def test_another_family_is_refused(folder):
 def test_changed_action_statistics_are_refused(folder):
     spec = action.tiny(caps=(0.9,) * 3 + (0,) * 3).to_json()
     _edit(folder, action=spec)
-    with pytest.raises(UserError, match="action specification .* was changed"):
+    with pytest.raises(UserError, match=r"action specification .* was changed"):
         load(folder)
 
 

@@ -29,7 +29,9 @@ SHOWN = 6
 
 def noise(name, shape):
     """Numbers in -1..1 from a hash of the name and the place: no random generator is asked."""
-    place = np.arange(np.prod(shape), dtype=np.uint64) + (np.uint64(zlib.crc32(name.encode())) << 32)
+    place = np.arange(np.prod(shape), dtype=np.uint64) + (
+        np.uint64(zlib.crc32(name.encode())) << 32
+    )
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         place = (place ^ (place >> np.uint64(shift))) * np.uint64(factor)
     return torch.from_numpy((place >> np.uint64(11)) / 2.0**52 - 1).view(shape)

@@ -262,9 +262,10 @@ def vlm_untouched(policy: Policy) -> Check:
             policy.attach()
         rows = policy.rows(texts)
         adapted = policy.states(features, rows)
-        earlier = _earlier(policy, rows, adapted)
-        scores = policy.word_logits(bare[:, : earlier.shape[1]][earlier])
-        difference = policy.word_logits(adapted[earlier]) - scores
+        width = min(bare.shape[1], adapted.shape[1])
+        earlier = _earlier(policy, rows, adapted)[:, :width]
+        scores = policy.word_logits(bare[:, :width][earlier])
+        difference = policy.word_logits(adapted[:, :width][earlier]) - scores
     return _small(
         "VLM untouched", difference, _limit(policy, scores), "the bare VLM's word scores stay"
     )
