@@ -277,14 +277,17 @@ def _caged(now: Situation) -> bool:
 def _push(now: Situation) -> Command:
     """Put open fingers around the object and push it sideways with the one behind."""
     assert now.target is not None
-    low = 0.020
+    low = 0.024
     remaining = now.target[1] - now.thing[1]
     if abs(remaining) < ZONE_HALF_SIZE[1] - 0.008:
         return Command((now.tip[0], now.tip[1], max(now.tip[2], TRAVEL_HEIGHT)), _OPEN)
     if _caged(now):
         depth = min(1.0, max(0.0, (now.thing[2] + 0.022 - now.tip[2]) / 0.012))
         ahead = math.copysign(min(0.05, abs(remaining) + 0.02), remaining)
-        return Command((now.thing[0], now.tip[1] + depth * ahead, low), _OPEN)
+        # Friction carries the object along: following every small offset would drag it away.
+        aside = now.thing[0] - now.tip[0]
+        aside = math.copysign(max(0.0, abs(aside) - 0.010), aside)
+        return Command((now.tip[0] + aside, now.tip[1] + depth * ahead, low), _OPEN)
     error = math.hypot(now.thing[0] - now.tip[0], now.thing[1] - now.tip[1])
     height = _funnel(error, low, TRAVEL_HEIGHT, 0.006)
     shut = min(1.0, max(0.0, (now.size + 0.025 - now.opening) / 0.02))

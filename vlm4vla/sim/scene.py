@@ -47,7 +47,7 @@ BOWL_RIM: Final = 0.026
 FLOOR_THICKNESS: Final = 0.004
 """Plates and bowls: radius, and heights of the rims and of the floor above the table (metres)."""
 
-ZONE_HALF_SIZE: Final = (0.150, 0.040)
+ZONE_HALF_SIZE: Final = (0.165, 0.040)
 ZONE_Y: Final = 0.135
 PUSH_ROW_SPACING: Final = 0.085
 """Zones are strips at both sides; the objects stand in rows between them, so that each can be
