@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from synthetic import make_cache
+
+from vlm4vla.errors import UserError
+from vlm4vla.train.frames import Frames
+
+
+@pytest.fixture(scope="module")
+def cache():
+    return make_cache(episodes=10, frames=3)
+
+
+@pytest.fixture(scope="module")
+def frames(cache):
+    return Frames(cache, np.arange(len(cache)))
+
+
+def test_rows_hold_what_is_true_of_their_frame_and_goal(cache, frames):
+    batch = frames.draw(6, 3, np.random.default_rng(0))
+    assert batch.images.shape == (6, 128, 128, 3)
+    assert batch.image_index.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5]
+    for row, goal in enumerate(batch.goals):
+        assert goal.object in batch.instructions[row]
+        image = batch.images[batch.image_index[row]]
+        frame = next(i for i in range(len(cache)) if (cache.images[i] == image).all())
+        info = cache.episodes[cache.episode[frame]]
+        place = cache.positions[frame, info.things.index(goal.object)]
+        assert batch.thing[row].tolist() == place.tolist()
+        label = cache.labels(frame)[info.goals.index(str(goal))]
+        assert (batch.chunks[row] == label).all()
+        assert batch.tcp[row].tolist() == cache.state[frame, :3].tolist()
+        assert batch.has_place[row] == (goal.target is not None)
+        assert batch.is_first[row] == (cache.step[frame] == 0)
+
+
+def test_no_goal_comes_twice_and_tasks_are_equally_likely(frames):
+    rng = np.random.default_rng(1)
+    tasks = []
+    for _ in range(150):
+        batch = frames.draw(1, 3, rng)
+        assert len(set(batch.goals)) == 3
+        tasks.append(batch.goals[0].task)
+    for task in ("reach", "pick", "stack"):
+        assert 0.2 < tasks.count(task) / len(tasks) < 0.47
+
+
+def test_only_the_wanted_tasks_are_drawn(cache):
+    frames = Frames(cache, np.arange(len(cache)), ["reach"])
+    batch = frames.draw(20, 5, np.random.default_rng(0))
+    assert {goal.task for goal in batch.goals} == {"reach"}
+
+
+def test_data_without_the_task_is_refused(cache):
+    with pytest.raises(UserError, match="no frames for push"):
+        Frames(cache, np.arange(len(cache)), ["push"])
+
+
+def test_every_goal_covers_all_valid_instructions_in_held_out_words(cache, frames):
+    batch = frames.every_goal(np.array([0, 3]), np.random.default_rng(0))
+    expected = [*frames.scene(0).goals(), *frames.scene(1).goals()]
+    assert list(batch.goals) == expected
+    seen = set()
+    for _ in range(40):
+        seen.update(frames.draw(10, 3, np.random.default_rng()).instructions)
+    assert not seen & set(batch.instructions)
+
+
+def test_frames_near_contact_and_switches_weigh_three_times(cache):
+    frames = Frames(cache, np.arange(len(cache)), ["pick"])
+    weights = np.diff(frames.cumulative, prepend=0)
+    for place, frame in enumerate(frames.numbers):
+        info = cache.episodes[cache.episode[frame]]
+        thing = cache.positions[frame, info.things.index(info.goal.object)]
+        near = np.linalg.norm(thing - cache.state[frame, :3]) < 0.06
+        closes = cache.labels(frame)[info.goals.index(str(info.goal)), 0, 6] < 0
+        assert weights[place] == (3.0 if near or closes else 1.0)
+
+
+def test_distances_to_missing_objects_are_never_the_smallest(frames):
+    batch = frames.draw(10, 3, np.random.default_rng(0))
+    nearest = np.linalg.norm(batch.others - batch.thing[:, None], axis=-1).argmin(-1)
+    assert np.allclose(batch.others[np.arange(len(nearest)), nearest], batch.thing)

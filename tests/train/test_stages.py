@@ -1,0 +1,168 @@
+"""Each stage in miniature, from start to checkpoint, on pictures that need no simulator."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from synthetic import make_cache
+
+from vlm4vla import cli
+from vlm4vla.errors import UserError
+from vlm4vla.model.load import load_vlm
+from vlm4vla.model.policy import Policy
+from vlm4vla.train import stages
+from vlm4vla.train.frames import Frames
+from vlm4vla.train.grounding import GroundingLesson, GroundingRecipe, check_numbers
+from vlm4vla.train.imitation import ImitationRecipe, measure_imitation
+from vlm4vla.train.language import LanguageLesson, LanguageRecipe, epoch_order, make_backbone
+from vlm4vla.train.loop import Recipe
+from vlm4vla.train.pictures import draw_pool
+from vlm4vla.train.questions import LOCATIONS
+from vlm4vla.train.snapshot import load_snapshot
+from vlm4vla.train.stages import Run, our_actions, run_grounding, run_imitation, run_language
+
+SMALL = {
+    "vision_layers": 3,
+    "vision_width": 96,
+    "language_layers": 3,
+    "language_width": 96,
+    "heads": 4,
+}
+LOOP = Recipe(steps=50, batch=16, learning_rate=1.5e-3, warmup=10, save_every=30, ema=0.9)
+LANGUAGE = LanguageRecipe(LOOP, questions=2, alignment_steps=40)
+
+
+@pytest.fixture(scope="module")
+def pools():
+    return draw_pool(80), draw_pool(16, held_out=True)
+
+
+@pytest.fixture(scope="module")
+def cache():
+    return make_cache(episodes=60, frames=3)
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory, pools):
+    """The run's folder; so short a run cannot pass the gates."""
+    folder = tmp_path_factory.mktemp("language")
+    with pytest.raises(UserError, match="accuracy of naming a colour is"):
+        run_language(Run(folder, device="cpu"), LANGUAGE, SMALL, pools)
+    return folder
+
+
+def test_the_language_stage_leaves_a_vlm_and_says_which_gate_failed(language):
+    gates = json.loads((language / "gates.json").read_text())
+    assert [gate["figure"] for gate in gates] == [
+        "accuracy of naming a colour",
+        "median pointing error in cells",
+    ]
+    skill = json.loads((language / "skill.json").read_text())
+    assert {"colour", "shape", "count", "relation", "existence", "naming"} <= set(skill)
+    vlm = load_vlm(language / "vlm", device="cpu")
+    assert vlm.tokenizer.token_to_id(LOCATIONS[31]) == vlm.base.config.text_config.vocab_size - 1
+
+
+def test_patches_learn_their_colours_within_fifty_steps(language, pools):
+    vlm = load_vlm(language / "vlm", device="cpu")
+    lesson = LanguageLesson(Policy.from_vlm(vlm, our_actions()), pools[0], LANGUAGE)
+    with torch.inference_mode():
+        _, trained = lesson.module(lesson.batch(0))
+        untrained = LanguageLesson(
+            Policy.from_vlm(make_backbone(**SMALL), our_actions(), device="cpu"),
+            *[pools[0], LANGUAGE],
+        )
+        _, random = untrained.module(untrained.batch(0))
+    # Six colours: a sixth by chance.
+    assert random["colour"] < 0.4
+    assert trained["colour"] > 0.7
+
+
+def test_a_batch_is_a_function_of_its_index(pools):
+    policy = Policy.from_vlm(make_backbone(**SMALL), our_actions(), device="cpu")
+    lesson = LanguageLesson(policy, pools[0], LANGUAGE)
+    assert lesson.batch(0).texts == ()
+    later, again = lesson.batch(50), lesson.batch(50)
+    assert later.texts == again.texts
+    assert len(later.texts) == 32
+    assert (later.images == again.images).all()
+    assert later.texts != lesson.batch(51).texts
+
+
+def test_an_epoch_holds_every_sample_once():
+    seen = [i for index in range(4) for i in epoch_order(8, 2, index, seed=0)]
+    assert sorted(seen) == list(range(8))
+    following = [i for index in range(4, 8) for i in epoch_order(8, 2, index, seed=0)]
+    assert sorted(following) == list(range(8))
+    assert following != seen
+
+
+def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
+    policy = stages.start_policy(language / "vlm", "vlm", "cpu")
+    recipe = GroundingRecipe(replace(LOOP, steps=24, warmup=4, ema=0.5), instructions=2)
+    with pytest.raises(UserError, match="median error of the named object"):
+        run_grounding(Run(tmp_path, device="cpu"), recipe, policy, cache, ["reach", "pick"])
+    figures = json.loads((tmp_path / "grounding.json").read_text())
+    assert set(figures) == {"gripper_mm", "thing_mm", "place_mm", "first_mm", "bound"}
+    learned = load_snapshot(tmp_path).tensors
+    assert learned["weights/head.layers.0.weight"].shape == (192, 96)
+    assert Policy.from_pretrained(tmp_path / "checkpoint", "cpu").spec == our_actions()
+    lesson = GroundingLesson(policy, Frames(cache, cache.split().validation), recipe)
+    lesson.grounding.head.load_state_dict(
+        {
+            name.removeprefix("average/head."): value
+            for name, value in learned.items()
+            if name.startswith("average/head.")
+        }
+    )
+    with torch.inference_mode():
+        loss, _ = lesson.module(lesson.batch(0))
+    # Knowing nothing costs the logarithm of 48 bins, 3.87; knowing the table's size costs less.
+    assert loss < 3.2
+
+
+def test_imitation_learns_and_only_the_named_groups(language, cache, tmp_path):
+    policy = stages.start_policy(language / "vlm", "vlm", "cpu")
+    before = {name: p.detach().clone() for name, p in policy.named_parameters()}
+    frames = Frames(cache, cache.split().validation, ["reach"])
+    numbers = check_numbers(frames, 4, 4)
+    start = measure_imitation(policy, frames, numbers).arm_mm["all"]
+    recipe = ImitationRecipe(replace(LOOP, steps=24, warmup=4, batch=12), instructions=2)
+    target = run_imitation(
+        Run(tmp_path, device="cpu"), recipe, policy, cache, ["reach"], ["language", "head"]
+    )
+    assert measure_imitation(policy, frames, numbers).arm_mm["all"] < start
+    for name, parameter in policy.named_parameters():
+        if name.startswith("base.visual") or "embed_tokens" in name:
+            assert torch.equal(before[name], parameter), name
+    assert not torch.equal(before["query"], policy.query)
+    loaded = Policy.from_pretrained(target, "cpu")
+    image = cache.images[:1]
+    assert np.allclose(
+        loaded.act(image, ["touch the red cube"]),
+        policy.act(image, ["touch the red cube"]),
+        atol=1e-4,
+    )
+    manifest = json.loads((target / "policy.json").read_text())
+    assert manifest["data"] == {"cache": "synthetic"}
+    assert manifest["training"]["stage"] == "imitation"
+
+
+def test_scratch_keeps_the_architecture_and_nothing_else(language):
+    kept = stages.start_policy(language / "vlm", "vlm", "cpu")
+    fresh = stages.start_policy(language / "vlm", "scratch", "cpu")
+    pairs = zip(kept.named_parameters(), fresh.named_parameters(), strict=True)
+    for (name, one), (other, two) in pairs:
+        assert (name, one.shape) == (other, two.shape)
+    words = "base.language_model.embed_tokens.weight"
+    assert not torch.allclose(
+        dict(kept.named_parameters())[words], dict(fresh.named_parameters())[words]
+    )
+
+
+def test_the_command_names_what_is_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    assert cli.main(["train", "grounding"]) == 2
+    assert "vlm4vla collect" in capsys.readouterr().err
