@@ -64,6 +64,12 @@ def test_truncated_weights(folder):
         load_vlm(folder, device="cpu")
 
 
+def test_a_tokenizer_of_another_family(small, folder):
+    save_tokenizer(small("smolvlm"), folder)
+    with pytest.raises(UserError, match=r"looks like internvl, .* no token '<\|endoftext\|>'|<img>"):
+        load_vlm(folder, device="cpu")
+
+
 def test_only_pickled_weights(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"pytorch_model.bin may be a pickle"):

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils.hub import cached_file
 
 from vlm4vla.errors import UserError
-from vlm4vla.model.family import FAMILIES, family_of
+from vlm4vla.model.family import FAMILIES, Family, family_of
 from vlm4vla.model.introspect import introspect
 from vlm4vla.model.tokenizer import CORPUS
 from vlm4vla.model.vlm import Vlm, make_tiny, quiet, random_weights
@@ -68,6 +68,8 @@ def load_vlm(
         tokenizer = _load_tokenizer(source)
         extras = _load_extras(source)
         known = family_of(config)
+        if known:
+            _check_tokens(source, known, tokenizer)
         family, account = (known, ()) if known else introspect(config, tokenizer, extras)
         base = _load_base(source, config, dtype, device, init, complete)
     except (OSError, SafetensorError) as error:
@@ -126,6 +128,16 @@ def _check_folder(source: str) -> None:
         pickles = sorted(f.name for f in folder.iterdir() if f.suffix in PICKLES)
         why = f"; {pickles[0]} may be a pickle and is not read" if pickles else ""
         raise UserError(f"{folder} has no .safetensors weights{why}.")
+
+
+def _check_tokens(source: str, family: Family, tokenizer: Tokenizer) -> None:
+    """Refuses a tokenizer that would spell out a token of the prompt as plain text."""
+    text = family.prompt + family.image_token + family.end
+    for token in family.special:
+        if token in text and tokenizer.token_to_id(token) is None:
+            raise UserError(
+                f"{source} looks like {family.name}, but its tokenizer has no token {token!r}."
+            )
 
 
 def _check_report(source: str, report: Mapping[str, Any], complete: bool) -> None:

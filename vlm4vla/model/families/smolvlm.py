@@ -58,7 +58,6 @@ register(
             "<|im_start|>",
             "<image>",
             "<fake_token_around_image>",
-            "<global-img>",
             "<end_of_utterance>",
         ),
         paper="HuggingFaceTB/SmolVLM2-2.2B-Instruct",
