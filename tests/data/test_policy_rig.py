@@ -6,7 +6,7 @@ import pytest
 
 from vlm4vla.action import tiny
 from vlm4vla.commands import collect as command
-from vlm4vla.data.record import record
+from vlm4vla.data.record import Rig, record
 from vlm4vla.errors import UserError
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.tokenizer import CORPUS
@@ -23,7 +23,13 @@ def checkpoint(tmp_path_factory):
 
 
 def test_the_policy_acts_and_the_expert_labels(checkpoint, monkeypatch):
-    monkeypatch.setattr(command, "expert_rig", fake_simulator.rig)
+    monkeypatch.setattr(
+        command,
+        "driven_rig",
+        lambda driver, name: Rig(
+            fake_simulator.FakeSimulator(), fake_simulator.fake_plan, driver, name
+        ),
+    )
     rig = command.policy_rig(checkpoint)
     assert rig.name == command.policy_name(checkpoint)
     recording = record(rig, "pick", 1_000_000)

@@ -5,13 +5,19 @@ import sys
 import time
 from pathlib import Path
 
+from vlm4vla import paths
 from vlm4vla.data.cache import build_cache, open_cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of datasets")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the cache")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=paths.cache() / "frames",
+        help="folder of the cache (default: where `vlm4vla train` looks)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +11,7 @@ from vlm4vla.data import parts
 from vlm4vla.data.collect import Progress, Settings, collect
 from vlm4vla.data.reader import open_dataset
 from vlm4vla.data.record import Rig
-from vlm4vla.data.rigs import expert_rig
+from vlm4vla.data.rigs import driven_rig, expert_rig
 from vlm4vla.errors import UserError
 from vlm4vla.sim.scene import TASKS, Scene
 from vlm4vla.sim.types import Array, Observation
@@ -79,7 +78,7 @@ def policy_rig(checkpoint: Path) -> Rig:
     from vlm4vla.model.policy import Policy  # takes seconds: torch
 
     driver = PolicyDriver(Policy.from_pretrained(checkpoint))
-    return replace(expert_rig(), driver=driver, name=policy_name(checkpoint))
+    return driven_rig(driver, policy_name(checkpoint))
 
 
 class PolicyDriver:

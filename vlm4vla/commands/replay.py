@@ -8,7 +8,9 @@ from pathlib import Path
 from vlm4vla.action import tiny
 from vlm4vla.data.reader import open_dataset
 from vlm4vla.data.replay import PASS_RATE, gate
+from vlm4vla.data.rigs import expert_rig
 from vlm4vla.errors import UserError
+from vlm4vla.sim.expert import ACTION_CAP
 from vlm4vla.sim.scene import TASKS
 
 
@@ -25,10 +27,6 @@ def run(args: argparse.Namespace) -> int:
     if args.episodes < 1:
         raise UserError("Nothing to replay.", "Ask for at least one episode.")
     dataset = open_dataset(args.data)
-    # SAPIEN takes seconds to import; a folder that is no dataset should be told at once.
-    from vlm4vla.data.rigs import expert_rig
-    from vlm4vla.sim.expert import ACTION_CAP
-
     rig = expert_rig()
     try:
         found = gate(

@@ -10,7 +10,9 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -282,16 +284,21 @@ def _work(
     """One process: records its episodes and tells the length of each."""
     # Ctrl-C reaches the whole group; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    code = 1
     # A parent that is gone shows as a broken pipe: then there is nobody to work for.
     with suppress(BrokenPipeError):
         try:
             rig = make_rig()
-            try:
-                for index in indices:
-                    recording = record(rig, *settings.episode(index))
-                    parts.write_part(out, index, recording)
-                    sender.send(len(recording))
-            finally:
-                rig.simulator.close()
+            for index in indices:
+                recording = record(rig, *settings.episode(index))
+                parts.write_part(out, index, recording)
+                sender.send(len(recording))
+            code = 0
         except UserError as error:
             sender.send(error)
+        except Exception as error:  # the traceback would be lost with the exit below
+            traceback.print_exception(error)
+    sender.close()
+    sys.stderr.flush()
+    # Vulkan's own clean-up can hang at exit; everything is in this process and ends with it.
+    os._exit(code)
