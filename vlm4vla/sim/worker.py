@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
@@ -30,6 +31,10 @@ machine compiles shaders, which takes most of the start."""
 
 TABLETOP: Final = "tabletop"
 """Name of the suite's simulator; any other name is a stock ManiSkill environment."""
+
+_STARTER: Final = ThreadPoolExecutor(1, "simulator-starter")
+"""Starts every child. "Dies with its parent" means the thread that started it, not the process, so
+that thread must last as long as the process."""
 
 _RESTART: Final = "Start the rollout again: it gets a new simulator."
 
@@ -56,14 +61,15 @@ class SimulatorProcess:
     def __init__(self, environment: str = TABLETOP) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
+            self._process = _STARTER.submit(
+                subprocess.Popen,
                 [sys.executable, "-m", "vlm4vla.sim.worker", str(theirs.fileno()), environment],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
+            ).result()
         self._connection = Connection(ours.detach())
         self._errors: list[str] = []
         threading.Thread(target=self._drain_errors, daemon=True).start()
