@@ -10,9 +10,7 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -284,7 +282,6 @@ def _work(
     """One process: records its episodes and tells the length of each."""
     # Ctrl-C reaches the whole group; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    code = 1
     # A parent that is gone shows as a broken pipe: then there is nobody to work for.
     with suppress(BrokenPipeError):
         try:
@@ -293,12 +290,8 @@ def _work(
                 recording = record(rig, *settings.episode(index))
                 parts.write_part(out, index, recording)
                 sender.send(len(recording))
-            code = 0
         except UserError as error:
             sender.send(error)
-        except Exception as error:  # the traceback would be lost with the exit below
-            traceback.print_exception(error)
     sender.close()
-    sys.stderr.flush()
     # Vulkan's own clean-up can hang at exit; everything is in this process and ends with it.
-    os._exit(code)
+    os._exit(0)
