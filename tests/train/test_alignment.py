@@ -13,6 +13,10 @@ from vlm4vla.train.alignment import (
     patch_words,
     word_tokens,
 )
+from vlm4vla.train.drawings import Item
+
+RED = Item("red cube", 40.0, 24.0)
+BLUE = Item("blue bowl", 100.0, 90.0)
 
 
 def test_labels_follow_the_share_of_a_patch():
@@ -20,7 +24,7 @@ def test_labels_follow_the_share_of_a_patch():
     segmentation[0, 0:4, 0:4] = 0
     segmentation[0, 0:1, 4:6] = 1  # 2 of 16 pixels: neither empty nor enough
     segmentation[0, 4:6, 4:6] = 1  # 4 of 16
-    labels = patch_words(segmentation, [["red cube", "blue bowl"]], 2)
+    labels = patch_words(segmentation, [[RED, BLUE]], 2)
     nothing = len(COLOUR_WORDS) - 1
     assert labels.colours.tolist() == [
         [COLOUR_WORDS.index("red"), IGNORED, nothing, COLOUR_WORDS.index("blue")]
@@ -28,31 +32,43 @@ def test_labels_follow_the_share_of_a_patch():
     assert labels.kinds.tolist() == [
         [KIND_WORDS.index("cube"), IGNORED, nothing, KIND_WORDS.index("bowl")]
     ]
+    assert labels.shows.tolist() == [[True, False, False, True]]
+
+
+def test_places_are_the_things_or_else_the_tokens_own():
+    segmentation = np.full((1, 8, 8), -1, np.int8)
+    segmentation[0, 0:4, 0:4] = 0
+    labels = patch_words(segmentation, [[RED, BLUE]], 2)
+    # The red cube's centre lies in cell 40 / 4 across and 24 / 4 down; the tokens' own centres
+    # are at a quarter and three quarters of 32 cells.
+    assert labels.across.tolist() == [[10, 24, 8, 24]]
+    assert labels.down.tolist() == [[6, 8, 24, 24]]
 
 
 def test_the_larger_thing_owns_a_patch():
     segmentation = np.zeros((1, 4, 4), np.int8)
     segmentation[0, :, 3] = 1
-    labels = patch_words(segmentation, [["red cube", "blue bowl"]], 1)
+    labels = patch_words(segmentation, [[RED, BLUE]], 1)
     assert labels.colours.tolist() == [[COLOUR_WORDS.index("red")]]
 
 
-def test_loss_weighs_nothing_a_tenth_and_passes_over_what_is_ignored():
+def test_loss_weighs_empty_tokens_a_tenth_and_passes_over_what_is_ignored():
     words = torch.eye(3)
     tokens = torch.zeros(1, 3, 3)
     labels = torch.tensor([[0, 2, IGNORED]])
+    shows = torch.tensor([[True, False, False]])
     # Both cross entropies are log 3, so the weighted mean is too.
-    assert alignment_loss(tokens, words, labels).item() == pytest.approx(np.log(3))
+    assert alignment_loss(tokens, words, labels, shows).item() == pytest.approx(np.log(3))
     tokens[0, 0, 0] = 100.0
     # The first is then 0 with weight 1, the second log 3 with weight 0.1.
     expected = 0.1 * np.log(3) / 1.1
-    assert alignment_loss(tokens, words, labels).item() == pytest.approx(expected, rel=1e-4)
+    loss = alignment_loss(tokens, words, labels, shows)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_accuracy_counts_things_only():
-    words = torch.eye(3)
-    tokens = torch.eye(3)[None]
-    assert alignment_accuracy(tokens, words, torch.tensor([[0, 0, 2]])).item() == 0.5
+    labels, shows = torch.tensor([[0, 0, 2]]), torch.tensor([[True, True, False]])
+    assert alignment_accuracy(torch.eye(3)[None], torch.eye(3), labels, shows).item() == 0.5
 
 
 def test_a_word_of_several_tokens_is_refused():

@@ -7,7 +7,6 @@ from vlm4vla.train.alignment import COLOUR_WORDS, KIND_WORDS, word_tokens
 from vlm4vla.train.drawings import Item, Picture
 from vlm4vla.train.questions import (
     KINDS,
-    LOCATIONS,
     ask,
     ask_any,
     cell_of,
@@ -32,15 +31,15 @@ def asked(kind, count=60):
 
 def test_cells_are_four_pixels_wide():
     assert cell_of(ITEMS[0]) == (2, 25)
-    assert location(ITEMS[1]) == "<loc_15><loc_05>"
+    assert location(ITEMS[1]) == "<across_15><down_05>"
     assert cell_of(Item("red cube", 128.0, -3.0)) == (31, 0)
 
 
 def test_pointing_covers_every_thing():
     assert [(q.text, q.answer) for q in every_pointing(PICTURE)] == [
-        ("Point at the red cube.", "<loc_02><loc_25>"),
-        ("Point at the orange ball.", "<loc_15><loc_05>"),
-        ("Point at the blue zone.", "<loc_30><loc_15>"),
+        ("Point at the red cube.", "<across_02><down_25>"),
+        ("Point at the orange ball.", "<across_15><down_05>"),
+        ("Point at the blue zone.", "<across_30><down_15>"),
     ]
 
 
@@ -121,4 +120,4 @@ def test_every_name_and_every_instruction_word_is_one_token(tokenizer):
 
 
 def test_the_corpus_holds_no_location_tokens():
-    assert not any(LOCATIONS[0][:5] in line for line in corpus())
+    assert not any(token in line for line in corpus() for token in ("<across", "<down"))

@@ -29,7 +29,7 @@ TEXTS = ["Point at the red cube.", "What is the blue thing?", "a", "Is there a r
 
 
 def test_states_are_those_of_the_whole_rows(policy, images):
-    rows = policy.rows(TEXTS, ["<loc_01><loc_02>", " cube", " yes", " no", " one two"])
+    rows = policy.rows(TEXTS, ["<across_01><down_02>", " cube", " yes", " no", " one two"])
     with torch.inference_mode():
         features = policy.encode(images)
         whole = policy.states(features, rows, INDEX)

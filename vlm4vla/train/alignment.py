@@ -1,4 +1,4 @@
-"""Patch-to-word alignment: every projected patch learns the words for what it shows.
+"""Patch-to-word alignment: every projected patch learns the words for what it shows and where.
 
 Without this term a small model stays for very long at guessing which object a word means; with it
 the plateau breaks within minutes (figures in `docs/training.md`).
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from vlm4vla.errors import UserError
 from vlm4vla.sim.vocabulary import COLOURS, FIXTURES, SHAPES, colour_of, kind_of
-from vlm4vla.train.questions import NOTHING
+from vlm4vla.train.drawings import Item
+from vlm4vla.train.questions import CELLS, NOTHING, cell_of
 
 COLOUR_WORDS: Final = (*COLOURS, NOTHING)
 KIND_WORDS: Final = (*SHAPES, *FIXTURES, NOTHING)
@@ -33,44 +34,66 @@ _NOTHING_WEIGHT: Final = 0.1
 
 @dataclass(frozen=True)
 class PatchWords:
-    """Labels of image tokens: indices into `COLOUR_WORDS` and `KIND_WORDS`, or `IGNORED`.
+    """Labels of image tokens, each int64 (B, T), tokens row by row from the top left.
 
-    Both are int64 (B, T), tokens row by row from the top left.
+    Attributes:
+        colours: indices into `COLOUR_WORDS`, or `IGNORED`.
+        kinds: indices into `KIND_WORDS`, or `IGNORED`.
+        across: the cell of the thing's centre, or of the token's own where there is no thing.
+        down: likewise.
     """
 
     colours: NDArray[np.int64]
     kinds: NDArray[np.int64]
+    across: NDArray[np.int64]
+    down: NDArray[np.int64]
+
+    @property
+    def shows(self) -> NDArray[np.bool_]:
+        """(B, T), the tokens that show a thing."""
+        return (self.colours != IGNORED) & (self.colours != len(COLOUR_WORDS) - 1)
 
 
 def patch_words(
-    segmentations: NDArray[np.integer], names: Sequence[Sequence[str]], side: int
+    segmentations: NDArray[np.integer], items: Sequence[Sequence[Item]], side: int
 ) -> PatchWords:
     """Labels the image tokens of B pictures.
 
     Args:
         segmentations: (B, S, S), the index of the thing that a pixel shows, below 0 for none.
-        names: for each picture what its indices are called, such as "red cube".
+        items: for each picture what its indices stand for.
         side: image tokens along a side; divides S.
     """
     batch, pixels = segmentations.shape[:2]
     cell = pixels // side
     cut = segmentations.reshape(batch, side, cell, side, cell)
-    most = max(map(len, names))
+    most = max(map(len, items))
     shares = np.stack([(cut == i).mean((2, 4), dtype=np.float32) for i in range(most)], axis=-1)
     owner = shares.argmax(-1).reshape(batch, -1)
     share = shares.max(-1).reshape(batch, -1)
     colours = np.full(owner.shape, IGNORED, np.int64)
     kinds = np.full(owner.shape, IGNORED, np.int64)
-    for row, called in enumerate(names):
-        colour_index = np.array([COLOUR_WORDS.index(colour_of(name)) for name in called])
-        kind_index = np.array([KIND_WORDS.index(kind_of(name)) for name in called])
+    own = (np.arange(side) + 0.5) * CELLS / side
+    across = np.tile(own.astype(np.int64), (batch, side))
+    down = np.tile(own.astype(np.int64).repeat(side), (batch, 1))
+    for row, shown in enumerate(items):
+        words = np.array(
+            [
+                (
+                    COLOUR_WORDS.index(colour_of(item.name)),
+                    KIND_WORDS.index(kind_of(item.name)),
+                    *cell_of(item),
+                )
+                for item in shown
+            ]
+        )
         mine = share[row] >= _MINE
-        colours[row, mine] = colour_index[owner[row, mine]]
-        kinds[row, mine] = kind_index[owner[row, mine]]
+        for labels, column in zip((colours, kinds, across, down), words.T, strict=True):
+            labels[row, mine] = column[owner[row, mine]]
     empty = shares.sum(-1).reshape(batch, -1) <= _EMPTY
     colours[empty] = len(COLOUR_WORDS) - 1
     kinds[empty] = len(KIND_WORDS) - 1
-    return PatchWords(colours, kinds)
+    return PatchWords(colours, kinds, across, down)
 
 
 def word_tokens(tokenizer: Tokenizer, words: Sequence[str]) -> list[int]:
@@ -91,22 +114,24 @@ def word_tokens(tokenizer: Tokenizer, words: Sequence[str]) -> list[int]:
     return ids
 
 
-def alignment_loss(tokens: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
+def alignment_loss(tokens: Tensor, embeddings: Tensor, labels: Tensor, shows: Tensor) -> Tensor:
     """Cross entropy of image tokens against the embeddings of words.
 
     Args:
         tokens: (B, T, D) projected image features.
-        embeddings: (W, D) of the words; the last stands for nothing and weighs a tenth.
+        embeddings: (W, D) of the words.
         labels: (B, T) indices of words, or `IGNORED`.
+        shows: (B, T) bool, the tokens that show a thing; the others weigh a tenth.
     """
-    weight = torch.ones(len(embeddings), device=tokens.device)
-    weight[-1] = _NOTHING_WEIGHT
-    logits = tokens.flatten(0, 1) @ embeddings.T.to(tokens.dtype)
-    return F.cross_entropy(logits.float(), labels.flatten(), weight, ignore_index=IGNORED)
+    logits = (tokens @ embeddings.T.to(tokens.dtype)).float()
+    each = F.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    weight = torch.where(shows, 1.0, _NOTHING_WEIGHT).flatten() * (labels.flatten() != IGNORED)
+    return (each * weight).sum() / weight.sum()
 
 
-def alignment_accuracy(tokens: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
-    """Share of the patches with a thing on them whose word is the nearest."""
+def alignment_accuracy(tokens: Tensor, embeddings: Tensor, labels: Tensor, shows: Tensor) -> Tensor:
+    """Share of the tokens that show a thing whose word is the nearest; arguments as above."""
     found = (tokens @ embeddings.T.to(tokens.dtype)).argmax(-1)
-    shown = (labels != IGNORED) & (labels != len(embeddings) - 1)
-    return (found == labels)[shown].float().mean()
+    return (found == labels)[shows].float().mean()

@@ -24,7 +24,7 @@ from vlm4vla.train.alignment import (
 )
 from vlm4vla.train.loop import Recipe
 from vlm4vla.train.pictures import Pool
-from vlm4vla.train.questions import LOCATIONS, ask_any, corpus
+from vlm4vla.train.questions import ACROSS, DOWN, LOCATIONS, ask_any, corpus
 from vlm4vla.train.shared import shared_states
 
 EMBEDDING_STD = 0.5
@@ -55,7 +55,7 @@ class LanguageRecipe:
     """
 
     loop: Recipe
-    pictures: int = 14_000
+    pictures: int = 10_000
     questions: int = 3
     alignment_steps: int = 200
     alignment: float = 0.5
@@ -78,16 +78,21 @@ def make_backbone(seed: int = 0, **sizes: int) -> Vlm:
     return vlm
 
 
+WORDS: Final = ("colour", "kind", "across", "down")
+"""What each patch learns the words for."""
+
+
 @dataclass(frozen=True)
 class LanguageBatch:
     """B pictures with their patch words, and R questions about them.
 
-    `colours` and `kinds` are (B, T); `image_index` (R,) is empty while only patches are learned.
+    `words` holds the labels (B, T) of colour, kind, across and down, `shows` (B, T) which tokens
+    show a thing; `image_index` (R,) is empty while only patches are learned.
     """
 
     images: Tensor
-    colours: Tensor
-    kinds: Tensor
+    words: tuple[Tensor, Tensor, Tensor, Tensor]
+    shows: Tensor
     texts: tuple[str, ...]
     answers: tuple[str, ...]
     image_index: Tensor
@@ -101,20 +106,23 @@ class _Module(nn.Module):
         self.policy = policy
         self.alignment = alignment
         tokenizer = policy.vlm.tokenizer
-        self.colour_tokens = word_tokens(tokenizer, COLOUR_WORDS)
-        self.kind_tokens = word_tokens(tokenizer, KIND_WORDS)
+        self.words = (
+            word_tokens(tokenizer, COLOUR_WORDS),
+            word_tokens(tokenizer, KIND_WORDS),
+            [tokenizer.token_to_id(token) for token in ACROSS],
+            [tokenizer.token_to_id(token) for token in DOWN],
+        )
 
     def forward(self, batch: LanguageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         policy = self.policy
         features = policy.encode(batch.images)
-        words = policy.base.get_input_embeddings().weight
-        colour_words, kind_words = words[self.colour_tokens], words[self.kind_tokens]
-        patches = alignment_loss(features.tokens, colour_words, batch.colours)
-        patches = patches + alignment_loss(features.tokens, kind_words, batch.kinds)
-        with torch.no_grad():
-            colour = alignment_accuracy(features.tokens, colour_words, batch.colours)
-            kind = alignment_accuracy(features.tokens, kind_words, batch.kinds)
-        shown = {"patches": patches.detach(), "colour": colour, "kind": kind}
+        embeddings = [policy.vlm.words[ids] for ids in self.words]
+        patches = features.tokens.new_zeros((), dtype=torch.float32)
+        shown = {}
+        for name, words, labels in zip(WORDS, embeddings, batch.words, strict=True):
+            patches = patches + alignment_loss(features.tokens, words, labels, batch.shows)
+            with torch.no_grad():
+                shown[name] = alignment_accuracy(features.tokens, words, labels, batch.shows)
         if not batch.texts:
             return patches, shown
         rows = policy.rows(batch.texts, batch.answers)
@@ -147,7 +155,7 @@ class LanguageLesson:
 
     def batch(self, index: int) -> LanguageBatch:
         """The batch of an index: every picture once an epoch, in another order each time."""
-        recipe = self.recipe
+        recipe, device = self.recipe, self.policy.device
         chosen = epoch_order(len(self.pool), recipe.loop.batch, index, recipe.loop.seed)
         rng = np.random.default_rng([recipe.loop.seed, index, 1])
         asking = index >= recipe.alignment_steps * recipe.loop.accumulation
@@ -155,16 +163,21 @@ class LanguageLesson:
         asked = [ask_any(self.pool[i], rng) for i in chosen for _ in range(each)]
         labels = patch_words(
             self.pool.segmentations[chosen],
-            [[item.name for item in self.pool.items[i]] for i in chosen],
+            [self.pool.items[i] for i in chosen],
             self.side,
         )
         return LanguageBatch(
             images=torch.from_numpy(self.pool.images[chosen]),
-            colours=torch.from_numpy(labels.colours).to(self.policy.device),
-            kinds=torch.from_numpy(labels.kinds).to(self.policy.device),
+            words=(
+                torch.from_numpy(labels.colours).to(device),
+                torch.from_numpy(labels.kinds).to(device),
+                torch.from_numpy(labels.across).to(device),
+                torch.from_numpy(labels.down).to(device),
+            ),
+            shows=torch.from_numpy(labels.shows).to(device),
             texts=tuple(question.text for question in asked),
             answers=tuple(question.answer for question in asked),
-            image_index=torch.arange(len(chosen)).repeat_interleave(each).to(self.policy.device),
+            image_index=torch.arange(len(chosen)).repeat_interleave(each).to(device),
         )
 
 

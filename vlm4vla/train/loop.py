@@ -269,6 +269,24 @@ def _snapshot(
     return Snapshot(step, tensors | random_state(), facts)
 
 
+def check_recipe(recipe: Recipe, run: Path) -> None:
+    """Refuses to go on with a run under another recipe; call it before expensive work.
+
+    Raises:
+        UserError: the run was begun with another recipe.
+    """
+    found = load_snapshot(run)
+    if found is None:
+        return
+    begun = found.facts["recipe"]
+    changed = [name for name, value in asdict(recipe).items() if begun.get(name) != value]
+    if changed:
+        raise UserError(
+            f"{run} was begun with another recipe ({', '.join(changed)} differ).",
+            "Give the same options, or another --out to begin anew.",
+        )
+
+
 def _resume(
     module: nn.Module,
     learning: list[tuple[str, nn.Parameter]],
@@ -278,19 +296,12 @@ def _resume(
     run: Path,
 ) -> int:
     """Loads the newest snapshot; returns the steps that are done."""
+    check_recipe(recipe, run)
     found = load_snapshot(run)
     if found is None:
         torch.manual_seed(recipe.seed)
         write_json(run / "recipe.json", asdict(recipe))
         return 0
-    changed = [
-        name for name, value in asdict(recipe).items() if found.facts["recipe"].get(name) != value
-    ]
-    if changed:
-        raise UserError(
-            f"{run} was begun with another recipe ({', '.join(changed)} differ).",
-            "Give the same options, or another --out to begin anew.",
-        )
     tensors = found.tensors
     with torch.no_grad():
         for name, parameter in module.named_parameters():

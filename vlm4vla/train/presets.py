@@ -24,12 +24,12 @@ _PAPER: Final = Recipe(
 
 PRESETS: Final[dict[str, dict[str, LanguageRecipe | GroundingRecipe | ImitationRecipe]]] = {
     "tiny": {
-        "language": LanguageRecipe(Recipe(steps=1_400, batch=40, learning_rate=6e-4)),
+        "language": LanguageRecipe(Recipe(steps=900, batch=40, learning_rate=6e-4)),
         "grounding": GroundingRecipe(Recipe(steps=1_000, batch=40, learning_rate=4e-4)),
         "imitation": ImitationRecipe(Recipe(steps=2_000, batch=48, learning_rate=3e-4)),
     },
     "paper": {
-        "language": LanguageRecipe(Recipe(steps=1_400, batch=40, learning_rate=6e-4)),
+        "language": LanguageRecipe(Recipe(steps=900, batch=40, learning_rate=6e-4)),
         "grounding": GroundingRecipe(_PAPER, instructions=1),
         "imitation": ImitationRecipe(
             _PAPER, instructions=1, gripper=0.01, grounding=0.0, shift=0, brightness=0.2

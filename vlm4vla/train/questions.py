@@ -1,7 +1,7 @@
 """Questions and answers about pictures, in words that the instructions use too.
 
 Answers begin with a space, so that a colour or a kind is the same token in an answer as in a
-sentence; two location tokens, across and down, name a point.
+sentence; two location tokens, one across and one down, name a point.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,10 @@ from vlm4vla.train.drawings import PIXELS, Item, Picture
 CELLS: Final = 32
 """Location tokens along an axis."""
 
-LOCATIONS: Final = tuple(f"<loc_{cell:02d}>" for cell in range(CELLS))
+ACROSS: Final = tuple(f"<across_{cell:02d}>" for cell in range(CELLS))
+DOWN: Final = tuple(f"<down_{cell:02d}>" for cell in range(CELLS))
+LOCATIONS: Final = ACROSS + DOWN
+"""Each axis has tokens of its own, so that a patch can be told both places of a thing at once."""
 
 NOTHING: Final = "nothing"
 """The word for a patch that shows no named thing."""
@@ -46,7 +49,8 @@ class Question:
 
 def location(item: Item) -> str:
     """The two location tokens of a thing's centre."""
-    return "".join(LOCATIONS[cell] for cell in cell_of(item))
+    across, down = cell_of(item)
+    return ACROSS[across] + DOWN[down]
 
 
 def cell_of(item: Item) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.train.gates import Gate
 from vlm4vla.train.loop import autocast
 from vlm4vla.train.pictures import Pool
-from vlm4vla.train.questions import KINDS, LOCATIONS, Question, ask, cell_of, every_pointing
+from vlm4vla.train.questions import ACROSS, DOWN, KINDS, Question, ask, cell_of, every_pointing
 from vlm4vla.train.shared import shared_states
 
 _PICTURES_AT_ONCE = 64
@@ -126,18 +126,18 @@ def point(
         (R, 2) cells across and down, each 0..31.
     """
     tokenizer = policy.vlm.tokenizer
-    locations = torch.tensor([tokenizer.token_to_id(t) for t in LOCATIONS], device=policy.device)
     index = torch.tensor(rows, device=policy.device)
     written = [""] * len(texts)
     cells = []
     with autocast(policy.device):
         features = policy.encode(images)
-        for _ in range(2):
+        for axis in (ACROSS, DOWN):
+            ids = torch.tensor([tokenizer.token_to_id(token) for token in axis])
             tokens = policy.rows(texts, written)
             states, column = shared_states(policy, features, tokens, index)
             # The last token closes the answer; what stands before it predicts the next one.
             here = states[torch.arange(len(states)), tokens.last - 1 - column]
-            best = policy.word_logits(here)[:, locations].argmax(-1).cpu().numpy()
+            best = policy.word_logits(here)[:, ids.to(policy.device)].argmax(-1).cpu().numpy()
             cells.append(best)
-            written = [text + LOCATIONS[cell] for text, cell in zip(written, best, strict=True)]
+            written = [text + axis[cell] for text, cell in zip(written, best, strict=True)]
     return np.stack(cells, axis=-1)

@@ -33,7 +33,7 @@ from vlm4vla.train.grounding import (
 )
 from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe, measure_imitation
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
-from vlm4vla.train.loop import train
+from vlm4vla.train.loop import check_recipe, train
 from vlm4vla.train.pictures import Pool, draw_pool
 from vlm4vla.train.quick import quick_attention
 from vlm4vla.train.skill import measure_skill
@@ -87,7 +87,7 @@ def run_language(
     Raises:
         UserError: a gate failed.
     """
-    torch.manual_seed(recipe.loop.seed)
+    check_recipe(recipe.loop, run.folder)
     vlm = make_backbone(recipe.loop.seed, **(sizes or {}))
     vlm.base.to(run.device or "cpu")
     policy = Policy.from_vlm(vlm, our_actions(), query_init="embedding")
