@@ -2,13 +2,18 @@
 
 import argparse
 import json
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vlm4vla.commands.collect import policy_name, policy_rig
+from vlm4vla.data.collect import Progress
 from vlm4vla.model.groups import GROUPS
 from vlm4vla.paths import home
 from vlm4vla.sim.scene import TASKS
+from vlm4vla.train.dagger import DaggerRecipe, Recorder, run_dagger
 from vlm4vla.train.presets import PRESETS, STAGES
 from vlm4vla.train.stages import (
     CHECKPOINT,
@@ -35,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="training cache (default: cache/frames)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], help="only these tasks")
     parser.add_argument(
+        "--datasets", type=Path, nargs="+", default=[], help="dagger: what --from learned from"
+    )
+    parser.add_argument("--rounds", type=int, help="dagger: how many rounds")
+    parser.add_argument("--episodes", type=int, help="dagger: episodes of a round, all tasks")
+    parser.add_argument(
         "--train", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups that learn"
     )
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="tiny, or the paper's")
@@ -51,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; a failed gate gives 2."""
-    runs = home() / "runs"
-    job = Run(args.out or runs / args.stage, args.check_every, args.track, args.device)
+    job = Run(args.out or _run_of(args.stage), args.check_every, args.track, args.device)
     wanted = {
         "steps": args.steps,
         "batch": args.batch,
@@ -62,18 +71,51 @@ def run(args: argparse.Namespace) -> int:
     }
     recipe: Any = PRESETS[args.preset][args.stage]
     given = {name: value for name, value in wanted.items() if value is not None}
-    recipe = replace(recipe, loop=replace(recipe.loop, **given))
-    if args.stage == "language":
-        result = run_language(job, recipe)
+    if args.stage == "dagger":
+        loop = replace(recipe.imitation.loop, **given)
+        recipe = replace(recipe, imitation=replace(recipe.imitation, loop=loop))
+        result = _run_dagger(job, recipe, args)
     else:
-        cache = open_frames(args.data or home() / "cache" / "frames")
-        before = runs / "language" / VLM
-        if args.stage == "imitation":
-            before = runs / "grounding" / CHECKPOINT
-        policy = start_policy(args.source or before, args.init, args.device)
-        if args.stage == "grounding":
-            result = run_grounding(job, recipe, policy, cache, args.tasks)
-        else:
-            result = run_imitation(job, recipe, policy, cache, args.tasks, args.train)
+        recipe = replace(recipe, loop=replace(recipe.loop, **given))
+        result = (
+            run_language(job, recipe) if args.stage == "language" else _learn(job, recipe, args)
+        )
     print(json.dumps({"stage": args.stage, "result": str(result)}) if args.json else result)
     return 0
+
+
+def _learn(job: Run, recipe: Any, args: argparse.Namespace) -> Path:
+    """Grounding or imitation."""
+    cache = open_frames(args.data or home() / "cache" / "frames")
+    before = _run_of("language") / VLM
+    if args.stage == "imitation":
+        before = _run_of("grounding") / CHECKPOINT
+    policy = start_policy(args.source or before, args.init, args.device)
+    if args.stage == "grounding":
+        return run_grounding(job, recipe, policy, cache, args.tasks)
+    return run_imitation(job, recipe, policy, cache, args.tasks, args.train)
+
+
+def _run_dagger(job: Run, recipe: DaggerRecipe, args: argparse.Namespace) -> Path:
+    given = {"rounds": args.rounds, "episodes": args.episodes}
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    recorder = Recorder(
+        rig=lambda checkpoint: partial(policy_rig, checkpoint),
+        name=policy_name,
+        report=_show_progress,
+    )
+    start = Path(args.source or _run_of("imitation") / CHECKPOINT)
+    return run_dagger(job, recipe, start, args.datasets, args.tasks or list(TASKS), recorder)
+
+
+def _run_of(stage: str) -> Path:
+    return home() / "runs" / stage
+
+
+def _show_progress(now: Progress) -> None:
+    if now.episodes % 20 == 0 or now.episodes == now.total:
+        print(
+            f"{now.episodes}/{now.total} episodes, {now.left / 60:.0f} min left",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -2,12 +2,13 @@
 
 from typing import Final
 
+from vlm4vla.train.dagger import DaggerRecipe
 from vlm4vla.train.grounding import GroundingRecipe
 from vlm4vla.train.imitation import ImitationRecipe
 from vlm4vla.train.language import LanguageRecipe
 from vlm4vla.train.loop import Recipe
 
-STAGES: Final = ("language", "grounding", "imitation")
+STAGES: Final = ("language", "grounding", "imitation", "dagger")
 
 _PAPER: Final = Recipe(
     steps=50_000,
@@ -22,17 +23,27 @@ _PAPER: Final = Recipe(
 )
 """Paper section "Training": AdamW without weight decay, warm-up, then a constant rate."""
 
-PRESETS: Final[dict[str, dict[str, LanguageRecipe | GroundingRecipe | ImitationRecipe]]] = {
+_LANGUAGE: Final = LanguageRecipe(Recipe(steps=900, batch=40, learning_rate=6e-4))
+_PAPER_IMITATION: Final = ImitationRecipe(
+    _PAPER, instructions=1, gripper=0.01, grounding=0.0, shift=0, brightness=0.2
+)
+
+Preset = LanguageRecipe | GroundingRecipe | ImitationRecipe | DaggerRecipe
+
+PRESETS: Final[dict[str, dict[str, Preset]]] = {
     "tiny": {
-        "language": LanguageRecipe(Recipe(steps=900, batch=40, learning_rate=6e-4)),
+        "language": _LANGUAGE,
         "grounding": GroundingRecipe(Recipe(steps=1_000, batch=40, learning_rate=4e-4)),
         "imitation": ImitationRecipe(Recipe(steps=2_000, batch=48, learning_rate=3e-4)),
-    },
-    "paper": {
-        "language": LanguageRecipe(Recipe(steps=900, batch=40, learning_rate=6e-4)),
-        "grounding": GroundingRecipe(_PAPER, instructions=1),
-        "imitation": ImitationRecipe(
-            _PAPER, instructions=1, gripper=0.01, grounding=0.0, shift=0, brightness=0.2
+        "dagger": DaggerRecipe(
+            ImitationRecipe(Recipe(steps=600, batch=48, learning_rate=1.5e-4, warmup=50))
         ),
+    },
+    # The paper has no language, grounding or DAgger stage; those of `tiny` stand in.
+    "paper": {
+        "language": _LANGUAGE,
+        "grounding": GroundingRecipe(_PAPER, instructions=1),
+        "imitation": _PAPER_IMITATION,
+        "dagger": DaggerRecipe(_PAPER_IMITATION),
     },
 }
