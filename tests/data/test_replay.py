@@ -53,15 +53,27 @@ def test_wrong_labels_fail(monkeypatch):
     assert stuck.looks == fake_simulator.LIMIT // 4
 
 
+def shifted(recording, by):
+    """The same episode with all things elsewhere after its first frame."""
+    positions = recording.positions.copy()
+    positions[1:] += np.float32(by)
+    return dataclasses.replace(recording, positions=positions)
+
+
 def test_the_expert_is_asked_where_the_recording_never_was(monkeypatch):
     recording = undisturbed(monkeypatch)[0]
-    elsewhere = dataclasses.replace(recording, positions=recording.positions + 2 * TOLERANCE)
+    elsewhere = shifted(recording, 2 * TOLERANCE)
     outcome = replay(fake_simulator.FakeSimulator(), fake_simulator.fake_plan, elsewhere, SPEC)
-    assert (outcome.success, outcome.stored) == (True, 0)
-    near = dataclasses.replace(
-        recording, positions=recording.positions + np.float32(0.8 * TOLERANCE)
-    )
-    assert replay(fake_simulator.FakeSimulator(), refuse, near, SPEC).stored > 0
+    assert (outcome.success, outcome.stored) == (True, 1)
+    near = shifted(recording, 0.8 * TOLERANCE)
+    assert replay(fake_simulator.FakeSimulator(), refuse, near, SPEC).stored > 1
+
+
+def test_an_episode_that_begins_differently_now_is_refused(monkeypatch):
+    recording = undisturbed(monkeypatch)[0]
+    moved = dataclasses.replace(recording, state=recording.state + np.float32(2 * TOLERANCE))
+    with pytest.raises(UserError, match="Seed 1000000 of pick does not give"):
+        replay(fake_simulator.FakeSimulator(), fake_simulator.fake_plan, moved, SPEC)
 
 
 def test_rows_have_the_shape_of_the_expert_contract(monkeypatch, tmp_path):

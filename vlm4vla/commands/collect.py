@@ -110,5 +110,7 @@ def _show(now: Progress) -> None:
         f"{now.episodes}/{now.total} episodes, {now.frames} frames in {now.seconds:.0f} s, "
         f"{now.rate:.1f} frames/s, {now.left / 60:.0f} min left"
     )
+    if now.episodes == now.total:
+        line += "; putting them together"
     ending = "\n" if not live or now.episodes == now.total else ""
     print(f"\r{line}    " if live else line, end=ending, file=sys.stderr, flush=True)

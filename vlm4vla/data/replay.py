@@ -84,11 +84,20 @@ def replay(simulator: Simulator, plan: Planner, recording: Recording, spec: Acti
         plan: the expert, for states that the recording has no label for.
         recording: the episode.
         spec: the scaling that labels go through on their way into and out of a model.
+
+    Raises:
+        UserError: the seed gives another beginning than was recorded.
     """
     info = recording.info
     followed = info.goals.index(str(info.goal))
     scene = sample_scene(info.layout, info.seed)
     seen = simulator.reset(scene, info.goal, _BLIND, info.start)
+    if info.things != seen.state.names or _visited(recording, seen.state) != 0:
+        raise UserError(
+            f"Seed {info.seed} of {info.task} does not give the beginning that was recorded: the "
+            "simulator or the scenes have changed.",
+            "Collect the dataset again with this version.",
+        )
     events = set(seen.events)
     looks = stored = 0
     while not seen.done:
@@ -149,7 +158,8 @@ def gate(
         "stored_labels", "failed_seeds"}}}; all shares are within 0..1.
 
     Raises:
-        UserError: the dataset has too few undisturbed episodes or is damaged.
+        UserError: the dataset has too few undisturbed episodes, is damaged, or was recorded in
+            other scenes than its seeds give now.
     """
     chosen = {task: candidates(dataset, task, count) for task in tasks}
     rows: dict[str, Any] = {}
