@@ -39,6 +39,14 @@ def test_family_conforms(name, small):
     assert len(report.checks) == 10
 
 
+@pytest.mark.parametrize("name", ["qwen2.5-vl", "paligemma2", "kosmos-2"])
+def test_family_conforms_in_bfloat16(name):
+    vlm = load_vlm(f"{name}:tiny", dtype=torch.bfloat16, device="cpu")
+    report = probe(vlm)
+    assert report.parts["dtype"] == "bfloat16"
+    assert [check for check in report.checks if not check.passed] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_config_is_recognised_again(name, small):
     vlm = small(name)

@@ -66,7 +66,9 @@ def test_truncated_weights(folder):
 
 def test_a_tokenizer_of_another_family(small, folder):
     save_tokenizer(small("smolvlm"), folder)
-    with pytest.raises(UserError, match=r"looks like internvl, .* no token '<\|endoftext\|>'|<img>"):
+    with pytest.raises(
+        UserError, match=r"looks like internvl, .* no token '<\|endoftext\|>'|<img>"
+    ):
         load_vlm(folder, device="cpu")
 
 

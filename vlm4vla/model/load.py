@@ -56,8 +56,8 @@ def load_vlm(
     if colon and not Path(source).exists():
         named = FAMILIES.get(name)
         if preset == "tiny":
-            vlm = make_tiny(CORPUS, name)
-            vlm.base.to(device, dtype or torch.float32)
+            vlm = make_tiny(CORPUS, name, dtype=dtype or torch.float32)
+            vlm.base.to(device)
             return vlm
         if preset != "paper":
             raise UserError(f"Unknown preset {preset!r} of {name}; known: tiny, paper.")

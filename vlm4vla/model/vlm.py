@@ -57,6 +57,7 @@ def make_tiny(
     vocabulary: int = 1024,
     seed: int = 0,
     embedding_std: float | None = None,
+    dtype: torch.dtype = torch.float32,
     **sizes: int,
 ) -> Vlm:
     """A small random VLM of a family's real transformers class, with its own tokenizer.
@@ -67,13 +68,14 @@ def make_tiny(
         vocabulary: largest vocabulary.
         seed: of the weights.
         embedding_std: standard deviation of the word embeddings; None keeps the class's own.
+        dtype: of the weights.
         **sizes: passed to the family's `tiny` (depths, widths, patch, ...).
     """
     chosen = FAMILIES.get(family)
     tokenizer = train_tokenizer(
         corpus, chosen.special, chosen.prompt + " " + chosen.question, vocabulary
     )
-    base = random_weights(chosen.tiny(tokenizer.get_vocab(), **sizes), seed)
+    base = random_weights(chosen.tiny(tokenizer.get_vocab(), **sizes), seed, dtype)
     if embedding_std is not None:
         draw = torch.Generator().manual_seed(seed)
         torch.nn.init.normal_(base.get_input_embeddings().weight, 0, embedding_std, draw)
@@ -81,7 +83,11 @@ def make_tiny(
 
 
 def random_weights(config: Any, seed: int, dtype: torch.dtype = torch.float32) -> Any:
-    """A model of a config's class with fresh weights; the global random state stays as it is."""
+    """A model of a config's class with fresh weights; the global random state stays as it is.
+
+    The model is built in `dtype`, not converted to it: rotary frequencies must keep float32 while
+    other buffers follow the weights, and only the class knows which is which.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         base = AutoModel.from_config(config, dtype=dtype)
