@@ -51,6 +51,7 @@ class ExpertDriver:
     _goal: Goal | None = None
 
     def begin(self, scene: Scene, instruction: str) -> None:
+        """See `Driver.begin`."""
         self._goal = parse(instruction, scene.goals())
         if self._goal is None:
             raise UserError(
@@ -59,6 +60,7 @@ class ExpertDriver:
             )
 
     def act(self, observation: Observation) -> Array:
+        """See `Driver.act`."""
         if self._goal is None:
             raise UserError("The driver has no instruction.", "Call begin() before act().")
         return expert.plan(observation.state, self._goal, max(self.execute, 1))

@@ -1,32 +1,19 @@
-"""How the arm and the fingers answer one action: a linear model of `pd_ee_delta_pose`.
+"""How the arm and the fingers answer one action: a measured model of `pd_ee_delta_pose`.
 
-Measured on 480 random steps over the workspace (`benchmarks/controller.py` repeats it): the model
-is off by 1.3 mm a step (root mean square). An action of 1.0 asks for 0.1 m, but the joints cover
-only about 40 % of it before the next action sets a new target, and what is left is not carried
-over, only the speed is.
+An action of 1.0 asks for 0.1 m, but the joints cover only about 40 % of it before the next action
+sets a new target, and what is left is not carried over, only the speed is. The arm's part is
+linear in speed and action, with coefficients that change linearly over the workspace;
+`benchmarks/controller.py` measured it and tells how far off it is.
 """
 
+import json
+from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-MOVED: Final = np.array(
-    [
-        [0.00312, -0.00067, 0.01016, 0.03839, 0.00074, -0.00660],
-        [-0.00128, 0.02633, 0.00106, 0.00118, 0.01979, -0.00071],
-        [-0.00296, -0.00007, 0.02188, 0.00219, 0.00014, 0.02340],
-    ]
-)
-"""(3, 6): metres moved in a step, from the velocity before it (m/s) and the action's x, y, z."""
-
-VELOCITY: Final = np.array(
-    [
-        [-0.03584, -0.00263, 0.02294, 0.66088, 0.00093, 0.05112],
-        [-0.01538, 0.16995, 0.00290, 0.00092, 0.62497, 0.00254],
-        [-0.01399, 0.00117, 0.05022, -0.00654, -0.00195, 0.70651],
-    ]
-)
-"""(3, 6): velocity after the step (m/s), from the same."""
+Vector = NDArray[np.float64]
 
 METRES_PER_ACTION: Final = 0.040
 """Metres a step that an action of 1.0 gives when it is repeated."""
@@ -35,6 +22,32 @@ MAX_OPENING: Final = 0.08
 _CLOSED_TARGET: Final = -0.02
 _FINGER_LAG: Final = 0.607
 """Share of the way to the fingers' target that is left after a step."""
+
+_MIDDLE: Final = np.array([-0.05, 0.0, 0.10])
+_MEASURED: Final = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
+_MOVED: Final = np.array(_MEASURED["moved"])
+_VELOCITY: Final = np.array(_MEASURED["velocity"])
+
+
+def features(tip: Vector, velocity: Vector, action: Vector) -> Vector:
+    """(24,) what the model is linear in: speed and action, alone and times each coordinate."""
+    drive = np.concatenate([velocity, action])
+    return np.outer(np.concatenate([[1.0], tip - _MIDDLE]), drive).ravel()
+
+
+def respond(tip: Vector, velocity: Vector, action: Vector) -> tuple[Vector, Vector]:
+    """Where the finger tips are after a step, and how fast.
+
+    Args:
+        tip: (3,) before the step, world frame, metres.
+        velocity: (3,) before the step, metres a second.
+        action: (3,) x, y, z of the action, in [-1, 1].
+
+    Returns:
+        (3,) metres and (3,) metres a second.
+    """
+    given = features(tip, velocity, action)
+    return tip + _MOVED @ given, _VELOCITY @ given
 
 
 def next_opening(opening: float, gripper: float) -> float:

@@ -166,7 +166,7 @@ class TabletopEnv(BaseEnv):
         )
         qpos = self.agent.robot._objs[0].qpos
         state = State(
-            tcp=np.asarray(self._tcp.pose.p, dtype=np.float32),
+            tcp=np.asarray(self._tcp.entity_pose.p, dtype=np.float32),
             velocity=np.asarray(self._tcp.linear_velocity, dtype=np.float32),
             opening=float(qpos[-1] + qpos[-2]),
             names=self._names,
@@ -178,10 +178,13 @@ class TabletopEnv(BaseEnv):
         for contact in self.scene.px.get_contacts():
             first, second = contact.bodies[0].entity, contact.bodies[1].entity
             for hand, thing in ((first, second), (second, first)):
-                if hand in self._hand and thing in self._entity_names:
-                    if any(np.any(point.impulse) for point in contact.points):
-                        name = self._entity_names[thing]
-                        touching.setdefault(name, set()).add(self._hand[hand])
+                if (
+                    hand in self._hand
+                    and thing in self._entity_names
+                    and any(np.any(point.impulse) for point in contact.points)
+                ):
+                    name = self._entity_names[thing]
+                    touching.setdefault(name, set()).add(self._hand[hand])
         held = [name for name, links in touching.items() if set(_HAND_LINKS[:2]) <= links]
         speeds = [np.linalg.norm(body.dynamic.linear_velocity) for body in self._objects]
         upright = [
@@ -198,6 +201,7 @@ class TabletopEnv(BaseEnv):
         )
 
     def evaluate(self) -> dict[str, torch.Tensor]:
+        """ManiSkill's hook: whether the goal's condition holds."""
         self.last_facts = self.facts()
         return {"success": torch.tensor([succeeded(self.last_facts, self.goal)])}
 
@@ -241,6 +245,7 @@ class Tabletop:
         pictures: Pictures = Pictures(),
         start: tuple[float, float, float] | None = None,
     ) -> Observation:
+        """See `Simulator.reset`."""
         if goal not in scene.goals():
             raise UserError(
                 f"{goal} is not possible in this scene.",
@@ -252,6 +257,7 @@ class Tabletop:
         return self._observe(0.0, pictures)
 
     def step(self, action: Array, pictures: Pictures = Pictures()) -> Observation:
+        """See `Simulator.step`."""
         if self._tracker is None:
             raise UserError("The simulator has no episode.", "Call reset() before step().")
         began = time.perf_counter()
@@ -260,12 +266,14 @@ class Tabletop:
         return self._observe((time.perf_counter() - began) * 1e3, pictures)
 
     def set_goal(self, goal: Goal) -> None:
+        """See `Simulator.set_goal`."""
         if goal not in self._env.tabletop_scene.goals():
             raise UserError(f"{goal} is not possible in this scene.")
         self._env.goal = goal
         self._tracker = EventTracker(goal)
 
     def close(self) -> None:
+        """See `Simulator.close`."""
         self._env.close()
 
     def _observe(self, physics_ms: float, pictures: Pictures) -> Observation:

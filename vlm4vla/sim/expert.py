@@ -143,19 +143,19 @@ def _action(now: Situation, task: Task) -> Array:
 
 def _predict(now: Situation, velocity: np.ndarray, action: Array) -> tuple[Situation, np.ndarray]:
     """The situation one step later, if the controller answers as measured."""
-    drive = np.concatenate([velocity, action[:3]])
-    moved = controller.MOVED @ drive
+    tip = np.array(now.tip)
+    ahead, velocity = controller.respond(tip, velocity, action[:3].astype(np.float64))
+    dx, dy, dz = (ahead - tip).tolist()
     opening = controller.next_opening(now.opening, float(action[6]))
-    thing, tip = now.thing, now.tip
-    tip = (tip[0] + moved[0], tip[1] + moved[1], tip[2] + moved[2])
+    thing = now.thing
     if now.between and opening < now.size:
         opening = now.size
-        thing = (thing[0] + moved[0], thing[1] + moved[1], thing[2] + moved[2])
+        thing = (thing[0] + dx, thing[1] + dy, thing[2] + dz)
     elif now.between or _caged(now):
         lag = max(0.0, opening / 2 - now.size / 2)
-        y = min(max(thing[1], tip[1] - lag), tip[1] + lag)
+        y = min(max(thing[1], ahead[1] - lag), ahead[1] + lag)
         thing = (thing[0], y, _floor_height(now, thing))
-    return replace(now, tip=tip, opening=opening, thing=thing), controller.VELOCITY @ drive
+    return replace(now, tip=tuple(ahead.tolist()), opening=opening, thing=thing), velocity
 
 
 def _floor_height(now: Situation, thing: Vector) -> float:

@@ -195,7 +195,7 @@ def _object_names(rng: np.random.Generator, count: int, flat: int) -> list[str]:
             break
     colours = [list(COLOURS)[int(i)] for i in rng.permutation(len(COLOURS))[:count]]
     twin = next((i for i in range(1, count) if shapes[i] != shapes[0]), None)
-    if twin is not None and rng.random() < 0.4:
+    if twin is not None and rng.random() < 0.27:
         colours[twin] = colours[0]
     return [f"{colour} {shape}" for colour, shape in zip(colours, shapes, strict=True)]
 

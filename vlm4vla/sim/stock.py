@@ -1,7 +1,7 @@
 """Any stock ManiSkill environment behind the suite's interface, with its fixed instruction."""
 
 import time
-from typing import Final
+from typing import Any, Final, cast
 
 import gymnasium
 import mani_skill.envs  # noqa: F401  (registers the environments)
@@ -74,7 +74,7 @@ class Stock:
 
     def __init__(self, environment: str) -> None:
         try:
-            self._env = gymnasium.make(
+            made = gymnasium.make(
                 environment,
                 obs_mode="none",
                 reward_mode="none",
@@ -83,7 +83,7 @@ class Stock:
                 render_backend="sapien_cpu",
                 sensor_configs={"width": POLICY_PIXELS, "height": POLICY_PIXELS},
                 human_render_camera_configs={"width": VIEW_PIXELS, "height": VIEW_PIXELS},
-            ).unwrapped
+            )
         except gymnasium.error.Error as error:
             raise UserError(
                 f"ManiSkill has no environment {environment!r}: {error}",
@@ -99,6 +99,7 @@ class Stock:
                 f"{environment} cannot be driven by {CONTROL_MODE}: {error}",
                 f"Known to work: {', '.join(INSTRUCTIONS)}.",
             ) from error
+        self._env = cast(Any, made.unwrapped)
         self._policy = next(iter(self._env._sensors.values()))
         self._view = next(iter(self._env._human_render_cameras.values()))
         self._step = 0
@@ -111,6 +112,7 @@ class Stock:
         pictures: Pictures = Pictures(),
         start: tuple[float, float, float] | None = None,
     ) -> Observation:
+        """See `Simulator.reset`."""
         if start is not None:
             raise UserError("A stock environment decides itself where the arm starts.")
         self._env.reset(seed=scene.seed)
@@ -119,6 +121,7 @@ class Stock:
         return self._observe(False, 0.0, pictures)
 
     def step(self, action: Array, pictures: Pictures = Pictures()) -> Observation:
+        """See `Simulator.step`."""
         began = time.perf_counter()
         *_, info = self._env.step(np.asarray(action, dtype=np.float32))
         self._step += 1
@@ -126,9 +129,11 @@ class Stock:
         return self._observe(bool(info.get("success", False)), elapsed, pictures)
 
     def set_goal(self, goal: Goal) -> None:
+        """See `Simulator.set_goal`."""
         raise UserError("A stock environment holds one task; its goal cannot be switched.")
 
     def close(self) -> None:
+        """See `Simulator.close`."""
         self._env.close()
 
     def _observe(self, success: bool, physics_ms: float, pictures: Pictures) -> Observation:
@@ -171,7 +176,7 @@ class Stock:
         )
 
 
-def _picture(sensor: object) -> Image:
-    lens = sensor.camera._render_cameras[0]  # type: ignore[attr-defined]
+def _picture(sensor: Any) -> Image:
+    lens = sensor.camera._render_cameras[0]
     lens.take_picture()
     return np.ascontiguousarray(lens.get_picture("Color")[..., :3])

@@ -90,8 +90,11 @@ def push(facts: Facts, goal: Goal) -> bool:
 
 @CONDITIONS.register("place")
 def place(facts: Facts, goal: Goal) -> bool:
-    """The named object rests in or on the named container: let go, still, its centre within the
-    container's circle and no higher above the container than its own half height plus 1.5 cm."""
+    """The named object rests in or on the named container.
+
+    Let go, still, its centre within the container's circle and no higher above the container than
+    its own half height plus 1.5 cm.
+    """
     assert goal.target is not None
     offset = facts.state.position(goal.object) - facts.state.position(goal.target)
     within = np.hypot(offset[0], offset[1]) < CONTAINER_RADIUS - 0.005
@@ -101,8 +104,11 @@ def place(facts: Facts, goal: Goal) -> bool:
 
 @CONDITIONS.register("stack")
 def stack(facts: Facts, goal: Goal) -> bool:
-    """The named object rests on the other: let go, still, centres within half a width of each
-    other seen from above, and the height difference right to 6 mm."""
+    """The named object rests on the other.
+
+    Let go, still, centres within half a width of each other seen from above, and the height
+    difference right to 6 mm.
+    """
     assert goal.target is not None
     offset = facts.state.position(goal.object) - facts.state.position(goal.target)
     apart = (facts.state.size(goal.object) + facts.state.size(goal.target)) / 2

@@ -92,17 +92,21 @@ class SimulatorProcess:
         pictures: Pictures = Pictures(),
         start: tuple[float, float, float] | None = None,
     ) -> Observation:
+        """See `Simulator.reset`."""
         observation: Observation = self._call("reset", scene, goal, pictures, start)
         return observation
 
     def step(self, action: Array, pictures: Pictures = Pictures()) -> Observation:
+        """See `Simulator.step`."""
         observation: Observation = self._call("step", action, pictures)
         return observation
 
     def set_goal(self, goal: Goal) -> None:
+        """See `Simulator.set_goal`."""
         self._call("set_goal", goal)
 
     def close(self) -> None:
+        """See `Simulator.close`."""
         self._connection.close()
         try:
             self._process.wait(2.0)
@@ -278,7 +282,7 @@ def _serve(connection: Connection, environment: str) -> None:
     try:
         simulator = _make(environment)
         connection.send(None)
-    except Exception as error:  # whatever stops the simulator must reach the parent as words
+    except Exception as error:  # noqa: BLE001 - the parent must be told whatever stops it
         connection.send(_failure(error))
         return
     while True:
@@ -288,7 +292,7 @@ def _serve(connection: Connection, environment: str) -> None:
             break
         try:
             answer = getattr(simulator, method)(*arguments)
-        except Exception as error:  # as above
+        except Exception as error:  # noqa: BLE001 - as above
             answer = _failure(error)
         try:
             connection.send(answer)

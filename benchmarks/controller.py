@@ -1,0 +1,87 @@
+"""Measures how the arm answers an action and writes the model that the expert plans with.
+
+    python benchmarks/controller.py [--write]
+
+Without --write the stored model is only checked against fresh episodes. Training seeds are used
+for the fit and selection seeds for the check.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from vlm4vla import seeds
+from vlm4vla.files import write_json
+from vlm4vla.sim import controller, expert
+from vlm4vla.sim.env import Tabletop
+from vlm4vla.sim.scene import TASKS, sample_episode
+from vlm4vla.sim.types import Pictures
+from vlm4vla.system.vulkan import ensure_driver
+
+EPISODES_PER_TASK = 24
+NOISE = 0.25
+
+
+def episodes(simulator, first_seed):
+    """Tip, velocity and action before, tip and velocity after each step, an array an episode."""
+    rng = np.random.default_rng(first_seed)
+    blind = Pictures(image=False)
+    for task in TASKS:
+        for seed in range(first_seed, first_seed + EPISODES_PER_TASK):
+            episode = sample_episode(task, seed)
+            seen = simulator.reset(episode.scene, episode.goal, blind)
+            rows = []
+            while not seen.done and len(rows) < 45:
+                action = expert.act(seen.state, episode.goal)
+                if seed % 2 and rng.random() < 0.4:
+                    action[:3] = np.clip(action[:3] + rng.normal(0, NOISE, 3), -1, 1)
+                before = seen.state
+                seen = simulator.step(action, blind)
+                after = seen.state
+                rows.append([before.tcp, before.velocity, action[:3], after.tcp, after.velocity])
+            yield np.array(rows, dtype=np.float64)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="store the new model")
+    args = parser.parse_args()
+    ensure_driver()
+    simulator = Tabletop()
+    if args.write:
+        rows = np.concatenate(list(episodes(simulator, seeds.TRAIN.start)))
+        tip, velocity, action, tip_after, velocity_after = rows.transpose(1, 0, 2)
+        features = np.array(
+            [controller.features(*row) for row in zip(tip, velocity, action, strict=True)]
+        )
+        moved = np.linalg.lstsq(features, tip_after - tip, rcond=None)[0].T
+        speed = np.linalg.lstsq(features, velocity_after, rcond=None)[0].T
+        write_json(
+            Path(controller.__file__).with_suffix(".json"),
+            {
+                "command": "python benchmarks/controller.py --write",
+                "steps": len(rows),
+                "moved": moved.round(6).tolist(),
+                "velocity": speed.round(6).tolist(),
+            },
+        )
+        print(f"stored a model of {len(rows)} steps; run again without --write to check it")
+        return
+    one, four = [], []
+    for rows in episodes(simulator, seeds.SELECT.start):
+        for start in range(len(rows)):
+            tip, velocity = rows[start, 0], rows[start, 1]
+            for ahead in range(min(4, len(rows) - start)):
+                tip, velocity = controller.respond(tip, velocity, rows[start + ahead, 2])
+                if ahead == 0:
+                    one.append(np.linalg.norm(tip - rows[start, 3]))
+                if ahead == 3:
+                    four.append(np.linalg.norm(tip - rows[start + 3, 3]))
+    for name, off in (("one step", one), ("four steps", four)):
+        median, tail = np.quantile(off, [0.5, 0.9]) * 1e3
+        print(f"{name}: median {median:.2f} mm, 90 % below {tail:.2f} mm, n = {len(off)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import trimesh
+from mani_skill.agents.robots.panda.panda import Panda
+
+from vlm4vla.sim import robot
+
+
+def triangles(folder, name):
+    return sum(len(mesh.faces) for mesh in trimesh.load_scene(folder / name).geometry.values())
+
+
+def test_meshes_are_lighter_and_as_large_as_before(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    urdf = robot.light_urdf()
+    assert urdf.is_relative_to(tmp_path)
+    original = Path(Panda.urdf_path).parent / "franka_description" / "meshes" / "visual"
+    whole = light = 0
+    for mesh in sorted(original.glob("*.glb")):
+        whole += triangles(original, mesh.name)
+        light += triangles(urdf.parent, mesh.name)
+        before = trimesh.load_scene(mesh).extents
+        after = trimesh.load_scene(urdf.parent / mesh.name).extents
+        assert abs(after - before).max() < 0.004
+    assert whole > 130_000
+    assert light < 0.15 * whole
+    assert robot.light_urdf() == urdf
+    assert [entry.name for entry in tmp_path.joinpath("cache").iterdir()] == [urdf.parent.name]
+
+
+def test_collision_meshes_are_untouched(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    urdf = robot.light_urdf()
+    source = Path(Panda.urdf_path).parent / "franka_description" / "meshes" / "collision"
+    for name in ("hand.stl", "link5.stl"):
+        assert (urdf.parent / name).read_bytes() == (source / name).read_bytes()
