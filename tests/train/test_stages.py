@@ -49,7 +49,7 @@ def language(tmp_path_factory, pools):
     """The run's folder; so short a run cannot pass the gates."""
     folder = tmp_path_factory.mktemp("language")
     with pytest.raises(UserError, match="accuracy of naming a colour is"):
-        run_language(Run(folder, device="cpu"), LANGUAGE, SMALL, pools)
+        run_language(Run(folder, device="cpu"), LANGUAGE, sizes=SMALL, pools=pools)
     return folder
 
 

@@ -77,9 +77,10 @@ def run(args: argparse.Namespace) -> int:
         result = _run_dagger(job, recipe, args)
     else:
         recipe = replace(recipe, loop=replace(recipe.loop, **given))
-        result = (
-            run_language(job, recipe) if args.stage == "language" else _learn(job, recipe, args)
-        )
+        if args.stage == "language":
+            result = run_language(job, recipe, args.source)
+        else:
+            result = _learn(job, recipe, args)
     print(json.dumps({"stage": args.stage, "result": str(result)}) if args.json else result)
     return 0
 

@@ -68,7 +68,14 @@ def make_backbone(seed: int = 0, **sizes: int) -> Vlm:
         seed: of the weights.
         **sizes: passed to the family's tiny config, over `SIZES`.
     """
-    vlm = make_tiny(corpus(), "qwen3-vl", 1024, seed, EMBEDDING_STD, **{**SIZES, **sizes})
+    vlm = make_tiny(
+        corpus(),
+        "qwen3-vl",
+        seed=seed,
+        embedding_std=EMBEDDING_STD,
+        dtype=torch.float32,
+        **{**SIZES, **sizes},
+    )
     vlm.tokenizer.add_special_tokens(list(LOCATIONS))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
@@ -128,8 +135,9 @@ class _Module(nn.Module):
         rows = policy.rows(batch.texts, batch.answers)
         states, column = shared_states(policy, features, rows, batch.image_index)
         learned = rows.is_answer[:, column + 1 :]
-        # Words this far apart give logits near 100 at the start; a temperature leaves the order.
-        logits = policy.word_logits(states[:, :-1][learned]) / states.shape[-1] ** 0.5
+        # At full size, words this far apart cost near 100 at the start. But the hidden state has a
+        # fixed length, so much smaller logits could not even say "one of these 32 places".
+        logits = policy.word_logits(states[:, :-1][learned]) / 2
         answers = F.cross_entropy(logits.float(), rows.ids[:, column + 1 :][learned])
         return answers + self.alignment * patches, shown | {"answers": answers.detach()}
 

@@ -6,7 +6,7 @@ A run's folder holds its recipe, its snapshot, its gates, and at the end `vlm` (
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,17 @@ def our_actions() -> action.ActionSpec:
 def run_language(
     run: Run,
     recipe: LanguageRecipe,
+    source: Path | str | None = None,
     sizes: Mapping[str, int] | None = None,
     pools: tuple[Pool, Pool] | None = None,
 ) -> Path:
-    """Trains a tiny VLM from random weights on pictures and questions.
+    """Trains a tiny VLM on pictures and questions.
 
     Args:
         run: the run.
         recipe: how.
+        source: a VLM made by this stage to go on with, at once with questions; None for random
+            weights.
         sizes: of the VLM, as its family's tiny config takes them; None for the chosen ones.
         pools: pictures to learn from and to measure on; drawn if None.
 
@@ -88,8 +91,12 @@ def run_language(
         UserError: a gate failed.
     """
     check_recipe(recipe.loop, run.folder)
-    vlm = make_backbone(recipe.loop.seed, **(sizes or {}))
-    vlm.base.to(run.device or "cpu")
+    if source:
+        vlm = load_vlm(source, torch.float32, run.device)
+        recipe = replace(recipe, alignment_steps=0)
+    else:
+        vlm = make_backbone(recipe.loop.seed, **(sizes or {}))
+        vlm.base.to(run.device or "cpu")
     policy = Policy.from_vlm(vlm, our_actions(), query_init="embedding")
     learned, held_out = pools or (
         draw_pool(recipe.pictures),
