@@ -1,0 +1,67 @@
+// Paints the stream of a live view. Gradio provides element, props and watch.
+const canvas = element.querySelector('canvas');
+const context = canvas.getContext('2d');
+const part = (name) => element.querySelector(`.lv-${name}`);
+let turn = -1;
+let painted = 0;
+let busy = false;
+let next = null;
+
+// A browser that decodes more slowly than frames arrive skips to the newest one.
+async function paint(source) {
+  if (busy) {
+    next = source;
+    return;
+  }
+  busy = true;
+  try {
+    const bytes = Uint8Array.from(atob(source), (letter) => letter.charCodeAt(0));
+    const picture = await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
+    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    picture.close();
+    painted += 1;
+    element.dataset.painted = String(painted);
+  } finally {
+    busy = false;
+  }
+  if (next !== null) {
+    const source = next;
+    next = null;
+    paint(source);
+  }
+}
+
+function tell(value) {
+  element.dataset.phase = value.phase;
+  element.dataset.step = String(value.step);
+  element.dataset.events = value.happenings.map(([, event]) => event).join(' ');
+  part('phase').textContent = value.badge;
+  part('note').textContent = value.note;
+  part('step').textContent = value.limit ? `step ${value.step} of at most ${value.limit}` : '';
+  part('bar').style.width = value.limit ? `${(100 * value.step) / value.limit}%` : '0';
+  part('timing').textContent = value.timing;
+  part('instruction').textContent = value.instruction ? `“${value.instruction}”` : '';
+  part('driver').textContent = `Driver: ${value.driver}`;
+  if (value.label) canvas.setAttribute('aria-label', value.label);
+  const list = part('events');
+  while (list.children.length > value.happenings.length) list.lastChild.remove();
+  value.happenings.forEach(([step, event], index) => {
+    let item = list.children[index];
+    if (!item) item = list.appendChild(document.createElement('li'));
+    item.dataset.event = event;
+    item.textContent = `${event.replace('_', ' ')} · ${step}`;
+  });
+}
+
+function show() {
+  const value = props.value;
+  // Late messages of an episode that a newer one has replaced are dropped.
+  if (!value || value.turn < turn) return;
+  turn = value.turn;
+  tell(value);
+  if (value.src) paint(value.src);
+}
+
+watch('value', show);
+show();
+element.dataset.ready = '1';

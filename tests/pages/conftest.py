@@ -1,0 +1,62 @@
+"""The app, served in this process with one simulator, for tests that drive it in a browser."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pages import site
+from vlm4vla.driver import ExpertDriver
+from vlm4vla.eval.stage import Stage
+
+PATIENCE = 180_000
+"""Milliseconds that a test waits before it fails; tests share their processor with others."""
+
+
+@dataclass(frozen=True)
+class Served:
+    url: str
+    stage: Stage
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Served]:
+    stage = Stage(places=1)
+    stage.open()
+    app = site.build(stage, ExpertDriver)
+    port = free_port()
+    app.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        **site.launch_settings(),
+    )
+    yield Served(f"http://127.0.0.1:{port}/", stage)
+    app.close()
+    stage.close()
+
+
+@pytest.fixture
+def run_page(page: Any, served: Served) -> Any:
+    """The Run page in a browser, its scene painted."""
+    page.set_default_timeout(PATIENCE)
+    page.goto(served.url)
+    page.wait_for_selector(".live-view[data-ready]")
+    wait_for_phase(page, "still")
+    return page
+
+
+def wait_for_phase(page: Any, *phases: str) -> None:
+    page.wait_for_function(
+        "phases => phases.includes(document.querySelector('.live-view[data-ready]').dataset.phase)",
+        arg=list(phases),
+    )

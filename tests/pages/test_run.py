@@ -1,0 +1,123 @@
+"""The Run page as a visitor uses it, in a browser, with the real simulator."""
+
+import os
+import signal
+from typing import Any
+
+from tests.pages.conftest import Served, wait_for_phase
+
+WATCH = """() => {
+    const live = document.querySelector('.live-view[data-ready]');
+    const canvas = live.querySelector('canvas');
+    window.frames_seen = new Set();
+    new MutationObserver(() => {
+        if (live.dataset.phase === 'live') window.frames_seen.add(canvas.toDataURL());
+    }).observe(live, { attributes: true, attributeFilter: ['data-painted'] });
+}"""
+
+
+def carry_out(page: Any, instruction: str) -> dict[str, Any]:
+    """Types a sentence, presses Run, and returns what the page told until the end."""
+    page.evaluate(WATCH)
+    page.fill("#instruction textarea", instruction)
+    page.click("#run")
+    wait_for_phase(page, "live")
+    wait_for_phase(page, "success", "failure")
+    return {
+        "frames": page.evaluate("window.frames_seen.size"),
+        "events": page.get_attribute(".live-view[data-ready]", "data-events").split(),
+        "note": page.inner_text(".lv-note"),
+        "last": page.evaluate("document.querySelector('#live canvas').toDataURL()"),
+    }
+
+
+def test_two_sentences_for_one_scene_make_the_robot_do_two_things(run_page: Any) -> None:
+    assert "scripted expert" in run_page.inner_text(".lv-driver")
+    runs = {
+        name: carry_out(run_page, f"put the {name} in the red bowl")
+        for name in ("yellow ball", "blue cylinder")
+    }
+    for name, run in runs.items():
+        assert run["frames"] >= 20
+        assert run["events"][-1] == "success"
+        assert "wrong_object" not in run["events"]
+        assert f"put the {name} in the red bowl" in run["note"]
+    assert runs["yellow ball"]["last"] != runs["blue cylinder"]["last"]
+
+
+def test_a_suggestion_runs_when_it_is_pressed(run_page: Any) -> None:
+    chip = run_page.locator("#chips button").nth(1)
+    sentence = chip.inner_text()
+    chip.click()
+    wait_for_phase(run_page, "live")
+    assert run_page.input_value("#instruction textarea") == sentence
+    wait_for_phase(run_page, "success", "failure")
+    assert "success" in run_page.get_attribute(".live-view[data-ready]", "data-events")
+
+
+def test_stop_frees_the_simulator_and_says_how_far_it_came(run_page: Any, served: Served) -> None:
+    run_page.fill("#instruction textarea", "put the purple ball in the green bowl")
+    run_page.click("#run")
+    wait_for_phase(run_page, "live")
+    run_page.click("#stop")
+    wait_for_phase(run_page, "stopped")
+    assert "Stopped after" in run_page.inner_text(".lv-note")
+    assert served.stage.busy == 0
+
+
+def test_leaving_the_page_frees_the_simulator(run_page: Any, served: Served) -> None:
+    run_page.fill("#instruction textarea", "put the purple ball in the green bowl")
+    run_page.click("#run")
+    wait_for_phase(run_page, "live")
+    run_page.goto("about:blank")
+    for _ in range(100):
+        if served.stage.busy == 0:
+            break
+        run_page.wait_for_timeout(100)
+    assert served.stage.busy == 0
+
+
+def test_a_sentence_that_is_not_understood_is_answered_with_the_nearest(run_page: Any) -> None:
+    run_page.fill("#instruction textarea", "put the yelow ball in the red bowl please")
+    run_page.press("#instruction textarea", "Enter")
+    run_page.wait_for_selector("#complaint >> text=yelow")
+    assert "please" in run_page.inner_text("#complaint")
+    run_page.click("#proposal >> text=put the yellow ball in the red bowl")
+    wait_for_phase(run_page, "success", "failure")
+    assert "success" in run_page.get_attribute(".live-view[data-ready]", "data-events")
+    assert not run_page.is_visible("#complaint")
+
+
+def test_an_instruction_that_cannot_be_accepted_is_refused_beside_its_field(
+    run_page: Any,
+) -> None:
+    for text, said in (("", "no instruction"), ("x" * 201, "201 characters"), ("a\u0007b", "0007")):
+        run_page.fill("#instruction textarea", text)
+        run_page.click("#run")
+        run_page.wait_for_selector(f"#complaint >> text={said}")
+    run_page.fill("#seed input", "100000")
+    run_page.wait_for_selector("#complaint >> text=whole number")
+
+
+def test_another_scene_has_other_suggestions(run_page: Any) -> None:
+    before = run_page.locator("#chips button").all_inner_texts()
+    run_page.click("#new-scene")
+    run_page.wait_for_function(
+        "before => document.querySelector('#chips button').innerText !== before", arg=before[0]
+    )
+    assert 0 <= int(run_page.input_value("#seed input")) < 100_000
+
+
+def test_a_killed_simulator_is_reported_and_the_next_click_works(
+    run_page: Any, served: Served
+) -> None:
+    run_page.fill("#instruction textarea", "put the purple ball in the green bowl")
+    run_page.click("#run")
+    wait_for_phase(run_page, "live")
+    for pid in served.stage.processes:
+        os.kill(pid, signal.SIGKILL)
+    wait_for_phase(run_page, "error")
+    assert "SIGKILL" in run_page.inner_text(".lv-note")
+    run_page.click("#run")
+    wait_for_phase(run_page, "success", "failure")
+    assert "success" in run_page.get_attribute(".live-view[data-ready]", "data-events")
