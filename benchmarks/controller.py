@@ -7,23 +7,25 @@ for the fit and selection seeds for the check.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlm4vla import seeds
 from vlm4vla.files import write_json
 from vlm4vla.sim import controller, expert
 from vlm4vla.sim.env import Tabletop
 from vlm4vla.sim.scene import TASKS, sample_episode
-from vlm4vla.sim.types import Pictures
+from vlm4vla.sim.types import Array, Pictures
 from vlm4vla.system.vulkan import ensure_driver
 
 EPISODES_PER_TASK = 24
 NOISE = 0.25
 
 
-def episodes(simulator, first_seed):
+def episodes(simulator: Tabletop, first_seed: int) -> Iterator[NDArray[np.float64]]:
     """Tip, velocity and action before, tip and velocity after each step, an array an episode."""
     rng = np.random.default_rng(first_seed)
     blind = Pictures(image=False)
@@ -31,7 +33,7 @@ def episodes(simulator, first_seed):
         for seed in range(first_seed, first_seed + EPISODES_PER_TASK):
             episode = sample_episode(task, seed)
             seen = simulator.reset(episode.scene, episode.goal, blind)
-            rows = []
+            rows: list[list[Array]] = []
             while not seen.done and len(rows) < 45:
                 action = expert.act(seen.state, episode.goal)
                 if seed % 2 and rng.random() < 0.4:
@@ -43,7 +45,7 @@ def episodes(simulator, first_seed):
             yield np.array(rows, dtype=np.float64)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="store the new model")
     args = parser.parse_args()
@@ -68,16 +70,17 @@ def main():
         )
         print(f"stored a model of {len(rows)} steps; run again without --write to check it")
         return
-    one, four = [], []
+    one: list[float] = []
+    four: list[float] = []
     for rows in episodes(simulator, seeds.SELECT.start):
         for start in range(len(rows)):
             tip, velocity = rows[start, 0], rows[start, 1]
             for ahead in range(min(4, len(rows) - start)):
                 tip, velocity = controller.respond(tip, velocity, rows[start + ahead, 2])
                 if ahead == 0:
-                    one.append(np.linalg.norm(tip - rows[start, 3]))
+                    one.append(float(np.linalg.norm(tip - rows[start, 3])))
                 if ahead == 3:
-                    four.append(np.linalg.norm(tip - rows[start + 3, 3]))
+                    four.append(float(np.linalg.norm(tip - rows[start + 3, 3])))
     for name, off in (("one step", one), ("four steps", four)):
         median, tail = np.quantile(off, [0.5, 0.9]) * 1e3
         print(f"{name}: median {median:.2f} mm, 90 % below {tail:.2f} mm, n = {len(off)}")

@@ -11,23 +11,27 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from vlm4vla.sim.scene import sample_episode
-from vlm4vla.sim.types import Pictures
+from vlm4vla.sim.types import Array, Pictures
 from vlm4vla.system.vulkan import ensure_driver
 
 WARM_UP = 10
 
+Step = Callable[[int], Any]
 
-def action(step):
+
+def action(step: int) -> Array:
     """A small circle with open fingers: the arm moves, nothing is touched."""
     angle = step / 8
     return np.array([0.1 * np.cos(angle), 0.1 * np.sin(angle), 0, 0, 0, 0, 1], np.float32)
 
 
-def stock():
+def stock() -> Step:
     import gymnasium
     import mani_skill.envs  # noqa: F401  (registers the environments)
 
@@ -43,7 +47,7 @@ def stock():
     return lambda step: environment.step(action(step))
 
 
-def suite(every):
+def suite(every: int) -> Step:
     from vlm4vla.sim.env import Tabletop
 
     simulator = Tabletop()
@@ -52,14 +56,14 @@ def suite(every):
     return lambda step: simulator.step(action(step), Pictures(image=step % every == every - 1))
 
 
-LOOPS = {
+LOOPS: dict[str, Callable[[], Step]] = {
     "stock": stock,
     "every step": lambda: suite(1),
     "every fourth step": lambda: suite(4),
 }
 
 
-def measure(name, steps):
+def measure(name: str, steps: int) -> float:
     """Steps a second of one loop, in this process."""
     ensure_driver()
     step = LOOPS[name]()
@@ -71,7 +75,7 @@ def measure(name, steps):
     return steps / (time.perf_counter() - began)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200)
@@ -80,7 +84,7 @@ def main():
     if args.only:
         print(measure(args.only, args.steps))
         return
-    found = {name: [] for name in LOOPS}
+    found: dict[str, list[float]] = {name: [] for name in LOOPS}
     for _ in range(args.pairs):
         for name in LOOPS:
             command = [sys.executable, __file__, "--only", name, "--steps", str(args.steps)]

@@ -14,6 +14,7 @@ import numpy as np
 from vlm4vla import seeds
 from vlm4vla.sim import expert
 from vlm4vla.sim.env import Tabletop
+from vlm4vla.sim.instructions import Task
 from vlm4vla.sim.scene import TASKS, sample_episode
 from vlm4vla.sim.types import Pictures
 from vlm4vla.statistics import wilson
@@ -23,24 +24,24 @@ SEGMENTS = Pictures(image=False, segmentation=True)
 OUT_OF_THE_WAY = (-0.30, 0.0, 0.30)
 
 
-def least_share(simulator, task, seed):
+def least_share(simulator: Tabletop, task: Task, seed: int) -> float:
     """Smallest visible share of the named object before the hand is near it."""
     episode = sample_episode(task, seed)
     index = [item.name for item in episode.scene.objects].index(episode.goal.object)
     clear = simulator.reset(episode.scene, episode.goal, SEGMENTS, OUT_OF_THE_WAY)
-    whole = np.sum(clear.segmentation == index)
+    whole = int(np.sum(clear.segmentation == index))
     seen = simulator.reset(episode.scene, episode.goal, SEGMENTS)
     shares = []
     while not seen.done:
         apart = np.linalg.norm(seen.state.tcp - seen.state.position(episode.goal.object))
         if apart < 0.04:
             break
-        shares.append(np.sum(seen.segmentation == index) / whole)
+        shares.append(float(np.sum(seen.segmentation == index)) / whole)
         seen = simulator.step(expert.act(seen.state, episode.goal), SEGMENTS)
     return min(shares)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=40, help="episodes of each task")
     args = parser.parse_args()
