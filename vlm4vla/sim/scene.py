@@ -31,7 +31,10 @@ SIZES: Final = (0.040, 0.043, 0.046, 0.049)
 of one body for each shape and size serves every scene."""
 
 WORKSPACE: Final = ((-0.19, 0.09), (-0.15, 0.15))
-"""Where the centres of movable objects and containers may lie: x and y in metres."""
+"""Where the centres of movable objects may lie: x and y in metres."""
+
+CONTAINER_Y: Final = 0.115
+"""Containers stay this near to the middle, so that the policy camera sees them whole (metres)."""
 
 MAX_YAW: Final = np.radians(10.0)
 """Cubes stand within this angle of square to the gripper."""
@@ -208,6 +211,8 @@ def _scatter(rng: np.random.Generator, container: list[bool]) -> list[tuple[floa
         for index, is_container in enumerate(container):
             for _ in range(40):
                 x, y = float(rng.uniform(x0, x1)), float(rng.uniform(y0, y1))
+                if is_container:
+                    y *= CONTAINER_Y / y1
                 if all(
                     np.hypot(x - a, y - b)
                     >= (CONTAINER_SPACING if is_container or container[j] else OBJECT_SPACING)
