@@ -42,7 +42,7 @@ def test_states_are_those_of_the_whole_rows(policy, images):
 def test_the_query_sees_the_same(policy, images):
     with torch.inference_mode():
         whole = policy.query_state(policy.encode(images), TEXTS, INDEX)
-        part = shared_query_state(policy, images, TEXTS, INDEX)
+        part = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
     assert torch.allclose(part, whole, atol=2e-5)
 
 
@@ -51,7 +51,7 @@ def test_gradients_are_the_same(policy, images):
     for shared in (False, True):
         policy.zero_grad(set_to_none=True)
         if shared:
-            state = shared_query_state(policy, images, TEXTS, INDEX)
+            state = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
         else:
             state = policy.query_state(policy.encode(images), TEXTS, INDEX)
         state.square().sum().backward()
@@ -68,10 +68,10 @@ def test_quick_attention_gives_the_same_and_goes_away(policy, images):
         policy.base.visual.config._attn_implementation,
     )
     with torch.inference_mode():
-        plain = shared_query_state(policy, images, TEXTS, INDEX)
+        plain = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
         with quick_attention(policy):
             assert policy.base.config._attn_implementation == "eager"
-            quick = shared_query_state(policy, images, TEXTS, INDEX)
+            quick = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
     assert torch.allclose(plain, quick, atol=2e-5)
     after = (
         policy.base.config._attn_implementation,

@@ -16,9 +16,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from vlm4vla.errors import UserError
+from vlm4vla.model.vlm import Vlm
 from vlm4vla.sim.vocabulary import COLOURS, FIXTURES, SHAPES, colour_of, kind_of
 from vlm4vla.train.drawings import Item
-from vlm4vla.train.questions import CELLS, NOTHING, cell_of
+from vlm4vla.train.questions import ACROSS, CELLS, LOCATIONS, NOTHING, cell_of
 
 COLOUR_WORDS: Final = (*COLOURS, NOTHING)
 KIND_WORDS: Final = (*SHAPES, *FIXTURES, NOTHING)
@@ -135,3 +136,63 @@ def alignment_accuracy(tokens: Tensor, embeddings: Tensor, labels: Tensor, shows
     """Share of the tokens that show a thing whose word is the nearest; arguments as above."""
     found = (tokens @ embeddings.T.to(tokens.dtype)).argmax(-1)
     return (found == labels)[shows].float().mean()
+
+
+@dataclass(frozen=True)
+class PatchTargets:
+    """`PatchWords` as tensors (B, T): colour, kind, across and down, and which show a thing."""
+
+    words: tuple[Tensor, ...]
+    shows: Tensor
+
+
+def targets_of(labels: PatchWords, device: torch.device) -> PatchTargets:
+    """Moves labels to where the model is."""
+    words = (labels.colours, labels.kinds, labels.across, labels.down)
+    return PatchTargets(
+        tuple(torch.from_numpy(word).to(device) for word in words),
+        torch.from_numpy(labels.shows).to(device),
+    )
+
+
+class Aligner:
+    """The alignment of a VLM's image tokens with its words.
+
+    Args:
+        vlm: the VLM.
+
+    Raises:
+        UserError: its tokenizer splits a word or has no location tokens.
+    """
+
+    def __init__(self, vlm: Vlm) -> None:
+        self.vlm = vlm
+        found = [vlm.tokenizer.token_to_id(token) for token in LOCATIONS]
+        places = [place for place in found if place is not None]
+        if len(places) < len(LOCATIONS):
+            raise UserError(
+                f"The tokenizer of {vlm.source} has no location tokens.",
+                "Start from a VLM made by `vlm4vla train language`, or give alignment no weight.",
+            )
+        self.ids: dict[str, list[int]] = {
+            "colour": word_tokens(vlm.tokenizer, COLOUR_WORDS),
+            "kind": word_tokens(vlm.tokenizer, KIND_WORDS),
+            "across": places[: len(ACROSS)],
+            "down": places[len(ACROSS) :],
+        }
+
+    def __call__(self, tokens: Tensor, targets: PatchTargets) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of the four losses, and the accuracy of each word.
+
+        Args:
+            tokens: (B, T, D) projected image features.
+            targets: what they show.
+        """
+        loss = tokens.new_zeros((), dtype=torch.float32)
+        shown = {}
+        for (name, ids), labels in zip(self.ids.items(), targets.words, strict=True):
+            words = self.vlm.words[ids]
+            loss = loss + alignment_loss(tokens, words, labels, targets.shows)
+            with torch.no_grad():
+                shown[name] = alignment_accuracy(tokens, words, labels, targets.shows)
+        return loss, shown

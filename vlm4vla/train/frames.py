@@ -11,6 +11,8 @@ from vlm4vla.data.cache import Cache
 from vlm4vla.errors import UserError
 from vlm4vla.sim.instructions import Goal, Task, paraphrases
 from vlm4vla.sim.scene import Scene
+from vlm4vla.train.alignment import PatchWords, patch_words
+from vlm4vla.train.views import label_view
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class FrameBatch:
     """B frames and R instructions about them; R rows name their frame in `image_index`.
 
     Attributes:
+        numbers: (B,) int64 of the frames in the cache.
         images: (B, 128, 128, 3) uint8 RGB.
         image_index: (R,) int64.
         instructions: R sentences.
@@ -31,6 +34,7 @@ class FrameBatch:
         is_first: (R,) bool, the frame is its episode's first.
     """
 
+    numbers: NDArray[np.int64]
     images: NDArray[np.uint8]
     image_index: NDArray[np.int64]
     instructions: tuple[str, ...]
@@ -139,6 +143,22 @@ class Frames:
         picked = [self._goals(int(frame)) for frame in numbers]
         return self._batch(numbers, picked, rng, held_out)
 
+    def views(self, numbers: NDArray[np.int64], side: int) -> PatchWords:
+        """What each of `side` x `side` image tokens of the given frames shows."""
+        labelled = [
+            label_view(
+                self.scene(int(self.cache.episode[frame])),
+                self.cache.positions[frame],
+                self.cache.pixels[frame],
+            )
+            for frame in numbers
+        ]
+        return patch_words(
+            np.stack([segmentation for segmentation, _ in labelled]),
+            [items for _, items in labelled],
+            side,
+        )
+
     def _goals(self, frame: int) -> list[int]:
         """Places of the wanted goals among the frame's labels."""
         goals = self.scene(int(self.cache.episode[frame])).goals()
@@ -190,6 +210,7 @@ class Frames:
                 chunks.append(labels[i])
         frames = numbers[index]
         return FrameBatch(
+            numbers=np.asarray(numbers, np.int64),
             images=np.ascontiguousarray(cache.images[numbers]),
             image_index=np.array(index, np.int64),
             instructions=tuple(sentences),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vlm4vla.model.policy import Policy
+from vlm4vla.train.alignment import Aligner, PatchTargets, targets_of
 from vlm4vla.train.frames import FrameBatch, Frames
 from vlm4vla.train.gates import Gate
 from vlm4vla.train.loop import Recipe, autocast
@@ -90,30 +91,50 @@ def points_of(batch: FrameBatch, device: torch.device) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class GroundingRecipe:
-    """What the stage adds to the loop's recipe: instructions a frame."""
+    """What the stage adds to the loop's recipe.
+
+    Attributes:
+        loop: the loop's own recipe.
+        instructions: instructions a frame.
+        alignment: weight of the patch words beside the places; 0 leaves them out.
+    """
 
     loop: Recipe
     instructions: int = 3
+    alignment: float = 0.3
+
+
+@dataclass(frozen=True)
+class GroundingBatch:
+    """Frames and, where patches are aligned, what each patch of them shows."""
+
+    frames: FrameBatch
+    patches: PatchTargets | None
 
 
 class _Module(nn.Module):
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, alignment: float) -> None:
         super().__init__()
         self.policy = policy
         self.head = GroundingHead(policy.vlm.width).to(policy.device)
+        self.alignment = alignment
+        self.align = Aligner(policy.vlm) if alignment else None
 
-    def forward(self, batch: FrameBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        points, known = points_of(batch, self.policy.device)
-        images = torch.from_numpy(batch.images)
-        index = torch.from_numpy(batch.image_index).to(self.policy.device)
-        state = shared_query_state(self.policy, images, batch.instructions, index)
-        logits = self.head(state)
+    def forward(self, batch: GroundingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        rows = batch.frames
+        points, known = points_of(rows, self.policy.device)
+        index = torch.from_numpy(rows.image_index).to(self.policy.device)
+        features = self.policy.encode(torch.from_numpy(rows.images))
+        logits = self.head(shared_query_state(self.policy, features, rows.instructions, index))
+        loss = self.head.loss(logits, points, known)
         with torch.no_grad():
             apart = (self.head.places(logits) - points).norm(dim=-1) * 1000
-        return self.head.loss(logits, points, known), {
-            "gripper_mm": apart[:, 0].median(),
-            "thing_mm": apart[:, 1].median(),
-        }
+        shown = {"gripper_mm": apart[:, 0].median(), "thing_mm": apart[:, 1].median()}
+        if self.align and batch.patches:
+            patches, words = self.align(features.tokens, batch.patches)
+            loss = loss + self.alignment * patches
+            shown |= words
+        return loss, shown
 
 
 class GroundingLesson:
@@ -128,16 +149,23 @@ class GroundingLesson:
     def __init__(self, policy: Policy, frames: Frames, recipe: GroundingRecipe) -> None:
         self.frames = frames
         self.recipe = recipe
-        self.grounding = _Module(policy)
+        self.side = round(policy.vlm.image_tokens**0.5)
+        self.grounding = _Module(policy, recipe.alignment)
         self.module: nn.Module = self.grounding
         self.query: str | None = "policy.query"
         for parameter in policy.head.parameters():
             parameter.requires_grad_(False)
 
-    def batch(self, index: int) -> FrameBatch:
+    def batch(self, index: int) -> GroundingBatch:
         """The batch of an index."""
-        rng = np.random.default_rng([self.recipe.loop.seed, index, 4])
-        return self.frames.draw(self.recipe.loop.batch, self.recipe.instructions, rng)
+        recipe = self.recipe
+        rng = np.random.default_rng([recipe.loop.seed, index, 4])
+        drawn = self.frames.draw(recipe.loop.batch, recipe.instructions, rng)
+        patches = None
+        if recipe.alignment:
+            words = self.frames.views(drawn.numbers, self.side)
+            patches = targets_of(words, self.grounding.policy.device)
+        return GroundingBatch(drawn, patches)
 
 
 @dataclass(frozen=True)
@@ -193,9 +221,8 @@ def measure_grounding(
         points, _ = points_of(batch, policy.device)
         index = torch.from_numpy(batch.image_index).to(policy.device)
         with autocast(policy.device):
-            state = shared_query_state(
-                policy, torch.from_numpy(batch.images), batch.instructions, index
-            )
+            features = policy.encode(torch.from_numpy(batch.images))
+            state = shared_query_state(policy, features, batch.instructions, index)
             found = head.places(head(state))
         apart.append((found - points).norm(dim=-1).cpu().numpy() * 1000)
         thing = found[:, None, 1].cpu().numpy()

@@ -70,9 +70,8 @@ class _Module(nn.Module):
     def forward(self, batch: FrameBatch) -> tuple[Tensor, dict[str, Tensor]]:
         policy, device = self.policy, self.policy.device
         index = torch.from_numpy(batch.image_index).to(device)
-        state = shared_query_state(
-            policy, torch.from_numpy(batch.images), batch.instructions, index
-        )
+        features = policy.encode(torch.from_numpy(batch.images))
+        state = shared_query_state(policy, features, batch.instructions, index)
         targets = policy.spec.normalise(batch.chunks)
         arm = torch.from_numpy(targets.arm).to(device)
         gripper = torch.from_numpy(targets.gripper).to(device)
@@ -159,9 +158,8 @@ def measure_imitation(
         batch = frames.every_goal(numbers[start : start + 32], rng)
         index = torch.from_numpy(batch.image_index).to(policy.device)
         with autocast(policy.device):
-            state = shared_query_state(
-                policy, torch.from_numpy(batch.images), batch.instructions, index
-            )
+            features = policy.encode(torch.from_numpy(batch.images))
+            state = shared_query_state(policy, features, batch.instructions, index)
             prediction = policy.head(state)
         found = policy.spec.unnormalise(
             prediction.arm.float().cpu().numpy(), prediction.gripper.float().cpu().numpy()

@@ -14,17 +14,10 @@ from torch import Tensor, nn
 
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import Vlm, make_tiny
-from vlm4vla.train.alignment import (
-    COLOUR_WORDS,
-    KIND_WORDS,
-    alignment_accuracy,
-    alignment_loss,
-    patch_words,
-    word_tokens,
-)
+from vlm4vla.train.alignment import Aligner, PatchTargets, patch_words, targets_of
 from vlm4vla.train.loop import Recipe
 from vlm4vla.train.pictures import Pool
-from vlm4vla.train.questions import ACROSS, DOWN, LOCATIONS, ask_any, corpus
+from vlm4vla.train.questions import LOCATIONS, ask_any, corpus
 from vlm4vla.train.shared import shared_states
 
 EMBEDDING_STD = 0.5
@@ -85,21 +78,15 @@ def make_backbone(seed: int = 0, **sizes: int) -> Vlm:
     return vlm
 
 
-WORDS: Final = ("colour", "kind", "across", "down")
-"""What each patch learns the words for."""
-
-
 @dataclass(frozen=True)
 class LanguageBatch:
     """B pictures with their patch words, and R questions about them.
 
-    `words` holds the labels (B, T) of colour, kind, across and down, `shows` (B, T) which tokens
-    show a thing; `image_index` (R,) is empty while only patches are learned.
+    `image_index` (R,) is empty while only patches are learned.
     """
 
     images: Tensor
-    words: tuple[Tensor, Tensor, Tensor, Tensor]
-    shows: Tensor
+    patches: PatchTargets
     texts: tuple[str, ...]
     answers: tuple[str, ...]
     image_index: Tensor
@@ -112,24 +99,12 @@ class _Module(nn.Module):
         super().__init__()
         self.policy = policy
         self.alignment = alignment
-        tokenizer = policy.vlm.tokenizer
-        self.words = (
-            word_tokens(tokenizer, COLOUR_WORDS),
-            word_tokens(tokenizer, KIND_WORDS),
-            [tokenizer.token_to_id(token) for token in ACROSS],
-            [tokenizer.token_to_id(token) for token in DOWN],
-        )
+        self.align = Aligner(policy.vlm)
 
     def forward(self, batch: LanguageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         policy = self.policy
         features = policy.encode(batch.images)
-        embeddings = [policy.vlm.words[ids] for ids in self.words]
-        patches = features.tokens.new_zeros((), dtype=torch.float32)
-        shown = {}
-        for name, words, labels in zip(WORDS, embeddings, batch.words, strict=True):
-            patches = patches + alignment_loss(features.tokens, words, labels, batch.shows)
-            with torch.no_grad():
-                shown[name] = alignment_accuracy(features.tokens, words, labels, batch.shows)
+        patches, shown = self.align(features.tokens, batch.patches)
         if not batch.texts:
             return patches, shown
         rows = policy.rows(batch.texts, batch.answers)
@@ -176,13 +151,7 @@ class LanguageLesson:
         )
         return LanguageBatch(
             images=torch.from_numpy(self.pool.images[chosen]),
-            words=(
-                torch.from_numpy(labels.colours).to(device),
-                torch.from_numpy(labels.kinds).to(device),
-                torch.from_numpy(labels.across).to(device),
-                torch.from_numpy(labels.down).to(device),
-            ),
-            shows=torch.from_numpy(labels.shows).to(device),
+            patches=targets_of(labels, device),
             texts=tuple(question.text for question in asked),
             answers=tuple(question.answer for question in asked),
             image_index=torch.arange(len(chosen)).repeat_interleave(each).to(device),

@@ -42,7 +42,7 @@ PRESETS: Final[dict[str, dict[str, Preset]]] = {
     # The paper has no language, grounding or DAgger stage; those of `tiny` stand in.
     "paper": {
         "language": _LANGUAGE,
-        "grounding": GroundingRecipe(_PAPER, instructions=1),
+        "grounding": GroundingRecipe(_PAPER, instructions=1, alignment=0.0),
         "imitation": _PAPER_IMITATION,
         "dagger": DaggerRecipe(_PAPER_IMITATION),
     },

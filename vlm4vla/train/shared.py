@@ -13,22 +13,22 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from vlm4vla.model.family import Rows
-from vlm4vla.model.policy import Features, Images, Policy
+from vlm4vla.model.policy import Features, Policy
 
 
 def shared_query_state(
-    policy: Policy, images: Images, instructions: Sequence[str], image_index: Tensor
+    policy: Policy, features: Features, instructions: Sequence[str], image_index: Tensor
 ) -> Tensor:
     """The query's last hidden state (R, D), float32, as `policy.query_state` gives it.
 
     Args:
         policy: the policy.
-        images: (B, H, W, 3) uint8 RGB; every picture has at least one row.
+        features: of B pictures; every picture has at least one row.
         instructions: R instructions.
         image_index: (R,) the picture of each instruction.
     """
     rows = policy.rows([policy.vlm.family.text(sentence) for sentence in instructions])
-    states, column = shared_states(policy, policy.encode(images), rows, image_index)
+    states, column = shared_states(policy, features, rows, image_index)
     return states[torch.arange(len(states)), rows.last - column].float()
 
 
