@@ -1,0 +1,162 @@
+"""Episodes of a driver over a range of seeds, several simulators at a time."""
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from vlm4vla.driver import Driver, rollout
+from vlm4vla.sim.instructions import Task
+from vlm4vla.sim.scene import sample_episode
+from vlm4vla.sim.types import Event
+from vlm4vla.sim.worker import SimulatorPool
+from vlm4vla.statistics import wilson
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Under which condition episodes are run.
+
+    Attributes:
+        held_out: sentences come from the held-out paraphrases.
+        alternate: the goal is the scene's second one, see `sample_episode`; whether the first one
+            is done instead is watched.
+    """
+
+    held_out: bool = False
+    alternate: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How one episode went.
+
+    Attributes:
+        task: the task.
+        seed: the scene's seed.
+        instruction: what the driver was told.
+        goal: what success was measured by.
+        success: the goal's condition was met in time.
+        old_goal_done: the condition of the scene's first goal was met although the second one was
+            asked for; always false without `Condition.alternate`.
+        steps: control steps until the end.
+        events: pairs of step and event, in order.
+        driver_ms: mean time for a chunk.
+        physics_ms: mean time for a control step, without pictures.
+    """
+
+    task: Task
+    seed: int
+    instruction: str
+    goal: str
+    success: bool
+    old_goal_done: bool
+    steps: int
+    events: tuple[tuple[int, Event], ...]
+    driver_ms: float
+    physics_ms: float
+
+    @property
+    def wrong_object(self) -> bool:
+        """Another object than the named one was held or displaced."""
+        return any(event == "wrong_object" for _, event in self.events)
+
+
+def try_seeds(
+    make_driver: Callable[[], Driver],
+    task: Task,
+    seeds: Sequence[int],
+    workers: int,
+    report: Callable[[Trial], None],
+    condition: Condition = Condition(),
+) -> list[Trial]:
+    """Runs one episode a seed.
+
+    Args:
+        make_driver: called once in each worker's thread.
+        task: which task.
+        seeds: one episode each; the rows come back in this order whatever `workers` is.
+        workers: simulators at a time.
+        report: called after each episode, one call at a time.
+        condition: what is asked for.
+
+    Raises:
+        UserError: a simulator failed twice in the same episode.
+    """
+    pool = SimulatorPool(limit=workers)
+    own = threading.local()
+    reporting = threading.Lock()
+
+    def one(seed: int) -> Trial:
+        if not hasattr(own, "driver"):
+            own.driver = make_driver()
+        trial = _episode(pool, own.driver, task, seed, condition)
+        with reporting:
+            report(trial)
+        return trial
+
+    try:
+        with ThreadPoolExecutor(workers) as threads:
+            pending = [threads.submit(one, seed) for seed in seeds]
+            try:
+                return [future.result() for future in pending]
+            finally:
+                # After a failure or Ctrl-C only the episodes in progress are finished.
+                threads.shutdown(wait=False, cancel_futures=True)
+    finally:
+        pool.close()
+
+
+def _episode(
+    pool: SimulatorPool, driver: Driver, task: Task, seed: int, condition: Condition
+) -> Trial:
+    episode = sample_episode(task, seed, held_out=condition.held_out, alternate=condition.alternate)
+    rival = sample_episode(task, seed).goal if condition.alternate else None
+    with pool.acquire() as simulator:
+        steps = list(
+            rollout(
+                simulator, driver, episode.scene, episode.goal, episode.instruction, rival=rival
+            )
+        )
+    seen = [step.observation for step in steps]
+    thinking = [step.think_ms for step in steps if step.think_ms]
+    return Trial(
+        task=task,
+        seed=seed,
+        instruction=episode.instruction,
+        goal=str(episode.goal),
+        success=seen[-1].success,
+        old_goal_done=any(now.rival for now in seen),
+        steps=seen[-1].step,
+        events=tuple((now.step, event) for now in seen for event in now.events),
+        driver_ms=round(sum(thinking) / max(len(thinking), 1), 2),
+        physics_ms=round(sum(now.physics_ms for now in seen[1:]) / max(len(seen) - 1, 1), 2),
+    )
+
+
+def summarise(trials: Sequence[Trial]) -> dict[str, Any]:
+    """The figures of some trials of one task.
+
+    Returns:
+        {"n", "successes", "rate", "ci95": [low, high] (Wilson), "wrong_object", "old_goal_done"};
+        the last two are shares of the n episodes.
+    """
+    rate = wilson(sum(trial.success for trial in trials), len(trials))
+    return {
+        "n": rate.n,
+        "successes": rate.successes,
+        "rate": rate.rate,
+        "ci95": [round(rate.low, 4), round(rate.high, 4)],
+        "wrong_object": sum(trial.wrong_object for trial in trials) / max(rate.n, 1),
+        "old_goal_done": sum(trial.old_goal_done for trial in trials) / max(rate.n, 1),
+    }
+
+
+def describe(task: str, row: dict[str, Any]) -> str:
+    """One line about a task's row of `summarise`."""
+    return (
+        f"{task}: {row['successes']}/{row['n']} ({row['rate']:.1%}, 95 % interval "
+        f"{row['ci95'][0]:.1%} to {row['ci95'][1]:.1%}), wrong object {row['wrong_object']:.1%}, "
+        f"old goal done {row['old_goal_done']:.1%}"
+    )
