@@ -15,7 +15,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.train.dagger import DaggerRecipe, Recorder, budget, failure_rates, run_dagger
 from vlm4vla.train.imitation import ImitationRecipe
 from vlm4vla.train.language import make_backbone
-from vlm4vla.train.loop import Recipe
+from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.stages import Run, our_actions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))

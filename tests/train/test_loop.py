@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from vlm4vla.errors import UserError
-from vlm4vla.train.loop import Recipe, train
+from vlm4vla.train.loop import train
+from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.snapshot import Snapshot, load_snapshot, save_snapshot
 
 RECIPE = Recipe(steps=24, batch=8, learning_rate=0.05, warmup=4, save_every=5, ema=0.9)
@@ -113,6 +114,30 @@ def test_another_recipe_is_refused(tmp_path):
     run(tmp_path)
     with pytest.raises(UserError, match="another recipe \\(learning_rate differ\\)"):
         run(tmp_path, replace(RECIPE, learning_rate=0.01))
+
+
+def test_other_data_is_refused(tmp_path):
+    run(tmp_path, about={"data": "a", "tasks": ("reach",)})
+    run(tmp_path, about={"data": "a", "tasks": ("reach",)})
+    with pytest.raises(UserError, match=r"\(data differ\)"):
+        run(tmp_path, about={"data": "b", "tasks": ("reach",)})
+
+
+def test_history_is_the_same_with_and_without_a_crash(tmp_path):
+    def check(done):
+        return {"figure": 2.0 * done}
+
+    run(tmp_path / "whole", check=check, check_every=4)
+    with pytest.raises(Stopped):
+        crashing = StoppingLesson(18)
+        train(crashing, RECIPE, tmp_path / "b", check=check, check_every=4, device="cpu")
+    run(tmp_path / "b", check=check, check_every=4)
+    whole, resumed = (
+        json.loads((tmp_path / f / "history.json").read_text()) for f in ("whole", "b")
+    )
+    assert whole == resumed
+    assert [entry["step"] for entry in whole] == [4, 8, 12, 16, 20, 24]
+    assert whole[1]["figure"] == 16.0
 
 
 def test_clipping_leaves_the_query_out(tmp_path):
@@ -232,6 +257,6 @@ def test_the_newest_of_two_whole_snapshots_wins(tmp_path):
 def test_no_pickle_in_a_run(tmp_path):
     run(tmp_path)
     files = sorted(p.name for p in tmp_path.rglob("*") if p.is_file())
-    assert files == ["facts.json", "recipe.json", "tensors.safetensors"]
+    assert files == ["facts.json", "history.json", "recipe.json", "tensors.safetensors"]
     assert json.loads((tmp_path / "recipe.json").read_text())["steps"] == 24
     assert SimpleNamespace(**json.loads((tmp_path / "recipe.json").read_text())).ema == 0.9

@@ -17,9 +17,9 @@ from vlm4vla.train.frames import Frames
 from vlm4vla.train.grounding import GroundingLesson, GroundingRecipe, check_numbers
 from vlm4vla.train.imitation import ImitationRecipe, measure_imitation
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, epoch_order, make_backbone
-from vlm4vla.train.loop import Recipe
 from vlm4vla.train.pictures import draw_pool
 from vlm4vla.train.questions import LOCATIONS
+from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.snapshot import load_snapshot
 from vlm4vla.train.stages import Run, our_actions, run_grounding, run_imitation, run_language
 
@@ -89,6 +89,27 @@ def test_a_batch_is_a_function_of_its_index(pools):
     assert len(later.texts) == 32
     assert (later.images == again.images).all()
     assert later.texts != lesson.batch(51).texts
+
+
+def test_a_crashed_language_run_goes_on_to_the_identical_vlm(pools, tmp_path, monkeypatch):
+    recipe = replace(LANGUAGE, loop=replace(LOOP, steps=6, batch=4, save_every=2))
+    recipe = replace(recipe, alignment_steps=2)
+
+    def learn(folder):
+        with pytest.raises(UserError, match="accuracy of naming"):
+            run_language(Run(folder, device="cpu"), recipe, sizes=SMALL, pools=pools)
+        return load_vlm(folder / "vlm", device="cpu").base.state_dict()
+
+    whole = learn(tmp_path / "whole")
+    batch = LanguageLesson.batch
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageLesson, "batch", lambda self, i: batch(self, i if i < 5 else 1 / 0))
+        with pytest.raises(ZeroDivisionError):
+            learn(tmp_path / "crashed")
+    resumed = learn(tmp_path / "crashed")
+    assert load_snapshot(tmp_path / "crashed").step == 6
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
 
 
 def test_an_epoch_holds_every_sample_once():

@@ -18,7 +18,8 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.train.alignment import Aligner, PatchTargets, targets_of
 from vlm4vla.train.frames import FrameBatch, Frames
 from vlm4vla.train.gates import Gate
-from vlm4vla.train.loop import Recipe, autocast
+from vlm4vla.train.loop import autocast
+from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.shared import shared_query_state
 
 BINS: Final = 48

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.frames import FrameBatch, Frames
 from vlm4vla.train.grounding import GroundingHead, points_of
-from vlm4vla.train.loop import Recipe, autocast
+from vlm4vla.train.loop import autocast
+from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.shared import shared_query_state
 
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import Vlm, make_tiny
 from vlm4vla.train.alignment import Aligner, PatchTargets, patch_words, targets_of
-from vlm4vla.train.loop import Recipe
 from vlm4vla.train.pictures import Pool
 from vlm4vla.train.questions import LOCATIONS, ask_any, corpus
+from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.shared import shared_states
 
 EMBEDDING_STD = 0.5

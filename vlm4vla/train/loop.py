@@ -4,14 +4,11 @@ A batch is a pure function of its index, and everything else that changes is in 
 run that was stopped at any moment goes on to the identical result.
 """
 
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, Protocol
 
 import torch
@@ -20,6 +17,9 @@ from torch import nn
 
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
+from vlm4vla.train.average import Average
+from vlm4vla.train.progress import Progress, deferred_interrupt
+from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.snapshot import (
     Snapshot,
     load_snapshot,
@@ -27,49 +27,6 @@ from vlm4vla.train.snapshot import (
     restore_random_state,
     save_snapshot,
 )
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how fast a stage learns.
-
-    Attributes:
-        steps: optimiser steps.
-        batch: pictures a batch.
-        learning_rate: after warm-up.
-        warmup: steps over which it rises linearly from 0.
-        schedule: "constant", or "cosine" down to `final_rate` of the learning rate.
-        final_rate: where the cosine ends, as a share.
-        accumulation: batches a step.
-        weight_decay: of AdamW; 0 in the paper.
-        clip: largest norm of the gradient without the action query's, 0 for no clipping.
-        ema: decay of the running average of the weights that the stage hands on; 0 for none.
-        seed: of batches and of new weights.
-        save_every: steps between snapshots.
-    """
-
-    steps: int
-    batch: int
-    learning_rate: float
-    warmup: int = 100
-    schedule: Literal["constant", "cosine"] = "cosine"
-    final_rate: float = 0.05
-    accumulation: int = 1
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    ema: float = 0.99
-    seed: int = 0
-    save_every: int = 200
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        if self.schedule == "constant":
-            return self.learning_rate
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        cosine = 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
-        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * cosine)
 
 
 class Lesson(Protocol):
@@ -117,6 +74,7 @@ def train(
     check_every: int = 0,
     track: str | None = None,
     device: str | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Trains a lesson's module in place, from the run's newest snapshot if there is one.
 
@@ -126,14 +84,15 @@ def train(
     Args:
         lesson: what is learned.
         recipe: how.
-        run: the run's folder; `recipe.json`, `log.jsonl` and the snapshot live there.
-        check: measured every `check_every` steps and at the end, and logged.
+        run: the run's folder; `recipe.json`, `history.json` and the snapshot live there.
+        check: measured every `check_every` steps and at the end.
         check_every: 0 for only at the end.
         track: project name for trackio, or None.
         device: "cpu" keeps an accelerator out of it.
+        about: what else must be the same when the run goes on (data, start), as plain values.
 
     Raises:
-        UserError: the run was begun with another recipe, or trackio is wanted and missing.
+        UserError: the run was begun in another way, or trackio is wanted and missing.
         KeyboardInterrupt: the run was stopped and its state saved.
     """
     accelerator = _accelerator(track, device)
@@ -146,13 +105,14 @@ def train(
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-    average = _Average(learning, recipe.ema)
-    start = _resume(lesson.module, learning, optimiser, average, recipe, run)
+    average = Average(learning, recipe.ema)
+    learner = _Learner(lesson.module, learning, optimiser, average)
+    start, history = _resume(learner, run, recipe, about or {})
     clipped = [parameter for name, parameter in learning if name != lesson.query]
-    progress = _Progress(recipe, start)
+    progress = Progress(recipe, start)
     module.train()
     for step in range(start, recipe.steps):
-        with _deferred_interrupt() as interrupt:
+        with deferred_interrupt() as interrupt:
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate(step)
             figures: dict[str, float] = {}
@@ -176,10 +136,6 @@ def train(
             done = step + 1
             last = done == recipe.steps
             progress.show(done, figures)
-            if done % recipe.save_every == 0 or last or interrupt.wanted:
-                save_snapshot(
-                    run, _snapshot(done, lesson.module, learning, optimiser, average, recipe)
-                )
             if check and (last or (check_every and done % check_every == 0)):
                 with average.in_place():
                     module.eval()
@@ -187,6 +143,11 @@ def train(
                     module.train()
                 progress.log(done, measured)
                 figures |= measured
+                history.append({"step": done, **figures})
+            if done % recipe.save_every == 0 or last or interrupt.wanted:
+                facts = {"recipe": asdict(recipe), "about": about or {}, "history": history}
+                save_snapshot(run, _snapshot(done, learner, facts))
+                write_json(run / "history.json", history)
             accelerator.log(figures, step=done)
             if interrupt.wanted:
                 progress.end()
@@ -213,73 +174,42 @@ def _accelerator(track: str | None, device: str | None) -> Accelerator:
     return accelerator
 
 
-class _Average:
-    """Exponential moving average of the learning weights, or the weights themselves for 0."""
+@dataclass(frozen=True)
+class _Learner:
+    """Everything that changes while a module learns."""
 
-    def __init__(self, learning: list[tuple[str, nn.Parameter]], decay: float) -> None:
-        self.learning = learning
-        self.decay = decay
-        self.values = [p.detach().clone() for _, p in learning] if decay else []
-        self.updates = 0
-
-    def update(self) -> None:
-        if self.values:
-            self.updates += 1
-            # Early on the average must forget the random start.
-            decay = min(self.decay, self.updates / (self.updates + 10))
-            torch._foreach_lerp_(self.values, [p.detach() for _, p in self.learning], 1.0 - decay)
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Swaps the averaged weights in for a while."""
-        kept = [p.detach().clone() for _, p in self.learning]
-        self.take()
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for (_, parameter), value in zip(self.learning, kept, strict=True):
-                    parameter.copy_(value)
-
-    def take(self) -> None:
-        """Replaces the weights by their averages."""
-        with torch.no_grad():
-            for (_, parameter), value in zip(self.learning, self.values, strict=False):
-                parameter.copy_(value)
+    module: nn.Module
+    learning: list[tuple[str, nn.Parameter]]
+    optimiser: torch.optim.Optimizer
+    average: Average
 
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def _snapshot(
-    step: int,
-    module: nn.Module,
-    learning: list[tuple[str, nn.Parameter]],
-    optimiser: torch.optim.Optimizer,
-    average: _Average,
-    recipe: Recipe,
-) -> Snapshot:
-    tensors = {f"weights/{name}": p.detach() for name, p in module.named_parameters()}
-    for i, (name, parameter) in enumerate(learning):
-        for moment, value in optimiser.state.get(parameter, {}).items():
+def _snapshot(step: int, learner: _Learner, facts: Mapping[str, Any]) -> Snapshot:
+    tensors = {f"weights/{name}": p.detach() for name, p in learner.module.named_parameters()}
+    for i, (name, parameter) in enumerate(learner.learning):
+        for moment, value in learner.optimiser.state.get(parameter, {}).items():
             tensors[f"{moment}/{name}"] = value
-        if average.values:
-            tensors[f"average/{name}"] = average.values[i]
-    facts = {"recipe": asdict(recipe), "updates": average.updates}
-    return Snapshot(step, tensors | random_state(), facts)
+        if learner.average.values:
+            tensors[f"average/{name}"] = learner.average.values[i]
+    return Snapshot(step, tensors | random_state(), {**facts, "updates": learner.average.updates})
 
 
-def check_recipe(recipe: Recipe, run: Path) -> None:
-    """Refuses to go on with a run under another recipe; call it before expensive work.
+def check_same(run: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run in another way; call it before expensive work.
 
     Raises:
-        UserError: the run was begun with another recipe.
+        UserError: the run was begun with another recipe, other data or another start.
     """
     found = load_snapshot(run)
     if found is None:
         return
-    begun = found.facts["recipe"]
-    changed = [name for name, value in asdict(recipe).items() if begun.get(name) != value]
+    begun = {**found.facts["recipe"], **found.facts["about"]}
+    # What JSON makes of the values is what they are compared with.
+    wanted = json.loads(json.dumps({**asdict(recipe), **about}))
+    changed = sorted(name for name in wanted | begun if wanted.get(name) != begun.get(name))
     if changed:
         raise UserError(
             f"{run} was begun with another recipe ({', '.join(changed)} differ).",
@@ -288,85 +218,28 @@ def check_recipe(recipe: Recipe, run: Path) -> None:
 
 
 def _resume(
-    module: nn.Module,
-    learning: list[tuple[str, nn.Parameter]],
-    optimiser: torch.optim.Optimizer,
-    average: _Average,
-    recipe: Recipe,
-    run: Path,
-) -> int:
-    """Loads the newest snapshot; returns the steps that are done."""
-    check_recipe(recipe, run)
+    learner: _Learner, run: Path, recipe: Recipe, about: Mapping[str, Any]
+) -> tuple[int, list[dict[str, Any]]]:
+    """Loads the newest snapshot; returns the steps that are done and what was measured."""
+    check_same(run, recipe, about)
     found = load_snapshot(run)
     if found is None:
         torch.manual_seed(recipe.seed)
-        write_json(run / "recipe.json", asdict(recipe))
-        return 0
+        write_json(run / "recipe.json", {**asdict(recipe), **about})
+        return 0, []
     tensors = found.tensors
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
+        for name, parameter in learner.module.named_parameters():
             parameter.copy_(tensors[f"weights/{name}"])
-        for i, (name, parameter) in enumerate(learning):
+        for i, (name, parameter) in enumerate(learner.learning):
             # A weight that had no gradient yet has no moments.
-            optimiser.state[parameter] = {
+            learner.optimiser.state[parameter] = {
                 moment: tensors[f"{moment}/{name}"].to(parameter.device)
                 for moment in _MOMENTS
                 if f"{moment}/{name}" in tensors
             }
-            if average.values:
-                average.values[i].copy_(tensors[f"average/{name}"])
-    average.updates = int(found.facts["updates"])
+            if learner.average.values:
+                learner.average.values[i].copy_(tensors[f"average/{name}"])
+    learner.average.updates = int(found.facts["updates"])
     restore_random_state(tensors)
-    return found.step
-
-
-class _Interrupt:
-    wanted = False
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[_Interrupt]:
-    """Lets a step end before Ctrl-C or SIGTERM counts."""
-    interrupt = _Interrupt()
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        interrupt.wanted = True
-
-    kept = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupt
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
-class _Progress:
-    """One line that is rewritten on a terminal, and written every 20 seconds elsewhere."""
-
-    def __init__(self, recipe: Recipe, start: int) -> None:
-        self.recipe = recipe
-        self.start = start
-        self.began = time.monotonic()
-        self.shown = 0.0
-        self.terminal = sys.stderr.isatty()
-
-    def show(self, done: int, figures: Mapping[str, float]) -> None:
-        now = time.monotonic()
-        if now - self.shown < (0.5 if self.terminal else 20) and done != self.recipe.steps:
-            return
-        self.shown = now
-        each = (now - self.began) / (done - self.start)
-        samples = self.recipe.batch * self.recipe.accumulation / each
-        left = round(each * (self.recipe.steps - done))
-        values = " ".join(f"{name} {value:.3f}" for name, value in figures.items())
-        line = f"step {done}/{self.recipe.steps} {values} | {samples:.0f} pictures/s"
-        end = "\r" if self.terminal else "\n"
-        print(f"{line} | {left // 60}:{left % 60:02d} left", end=end, file=sys.stderr, flush=True)
-
-    def log(self, done: int, measured: Mapping[str, float]) -> None:
-        values = " ".join(f"{name} {value:.4g}" for name, value in measured.items())
-        print(f"check at {done}: {values}", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        if self.terminal:
-            print(file=sys.stderr)
+    return found.step, list(found.facts["history"])

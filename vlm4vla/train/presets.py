@@ -6,7 +6,7 @@ from vlm4vla.train.dagger import DaggerRecipe
 from vlm4vla.train.grounding import GroundingRecipe
 from vlm4vla.train.imitation import ImitationRecipe
 from vlm4vla.train.language import LanguageRecipe
-from vlm4vla.train.loop import Recipe
+from vlm4vla.train.recipe import Recipe
 
 STAGES: Final = ("language", "grounding", "imitation", "dagger")
 

@@ -33,7 +33,7 @@ from vlm4vla.train.grounding import (
 )
 from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe, measure_imitation
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
-from vlm4vla.train.loop import check_recipe, train
+from vlm4vla.train.loop import check_same, train
 from vlm4vla.train.pictures import Pool, draw_pool
 from vlm4vla.train.quick import quick_attention
 from vlm4vla.train.skill import measure_skill
@@ -90,10 +90,12 @@ def run_language(
     Raises:
         UserError: a gate failed.
     """
-    check_recipe(recipe.loop, run.folder)
+    if source:
+        recipe = replace(recipe, alignment_steps=0)
+    about = _about("language", recipe, start=str(source or "random weights"))
+    check_same(run.folder, recipe.loop, about)
     if source:
         vlm = load_vlm(source, torch.float32, run.device)
-        recipe = replace(recipe, alignment_steps=0)
     else:
         vlm = make_backbone(recipe.loop.seed, **(sizes or {}))
         vlm.base.to(run.device or "cpu")
@@ -113,6 +115,7 @@ def run_language(
             check_every=run.check_every,
             track=run.track,
             device=run.device,
+            about=about,
         )
         skill = measure_skill(policy, held_out)
     write_json(run.folder / "skill.json", skill.figures())
@@ -175,6 +178,9 @@ def run_grounding(
             check_every=run.check_every,
             track=run.track,
             device=run.device,
+            about=_about(
+                "grounding", recipe, start=policy.vlm.source, data=cache.fingerprint, tasks=tasks
+            ),
         )
         grounded = measure_grounding(policy, head, unseen, many)
     figures = grounded.figures()
@@ -224,6 +230,9 @@ def run_imitation(
             check_every=run.check_every,
             track=run.track,
             device=run.device,
+            about=_about(
+                "imitation", recipe, start=policy.vlm.source, data=cache.fingerprint, tasks=tasks
+            ),
         )
         figures = measure_imitation(policy, unseen, many).figures()
     write_json(run.folder / "imitation.json", figures)
@@ -244,6 +253,12 @@ def open_frames(folder: Path) -> Cache:
             "Collect episodes with `vlm4vla collect`, or name another folder with --data.",
         )
     return open_cache(folder)
+
+
+def _about(stage: str, recipe: Any, **more: Any) -> dict[str, Any]:
+    """What must not change between two parts of one run."""
+    own = {name: value for name, value in asdict(recipe).items() if name != "loop"}
+    return {"stage": stage, **own, **more}
 
 
 def _save(
