@@ -62,7 +62,7 @@ def test_the_language_stage_leaves_a_vlm_and_says_which_gate_failed(language):
     skill = json.loads((language / "skill.json").read_text())
     assert {"colour", "shape", "count", "relation", "existence", "naming"} <= set(skill)
     vlm = load_vlm(language / "vlm", device="cpu")
-    assert vlm.tokenizer.token_to_id(LOCATIONS[31]) == vlm.base.config.text_config.vocab_size - 1
+    assert vlm.tokenizer.token_to_id(LOCATIONS[-1]) == vlm.base.config.text_config.vocab_size - 1
 
 
 def test_patches_learn_their_colours_within_fifty_steps(language, pools):
@@ -130,7 +130,8 @@ def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
     learned = load_snapshot(tmp_path).tensors
     assert learned["weights/head.layers.0.weight"].shape == (192, 96)
     assert Policy.from_pretrained(tmp_path / "checkpoint", "cpu").spec == our_actions()
-    lesson = GroundingLesson(policy, Frames(cache, cache.split().validation), recipe)
+    places_only = replace(recipe, alignment=0.0)
+    lesson = GroundingLesson(policy, Frames(cache, cache.split().validation), places_only)
     lesson.grounding.head.load_state_dict(
         {
             name.removeprefix("average/head."): value
