@@ -31,6 +31,7 @@ _Window = tuple[int, int, int, int]
 
 _SHADES: Final = 256
 _BRIGHTEST: Final = 1.5
+_RAMP: Final = np.linspace(0.0, _BRIGHTEST, _SHADES, dtype=np.float32)[:, None]
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,9 @@ def _attempt(rng: np.random.Generator) -> Picture | None:
         owner[rows, columns][hit] = index
         if index >= 0:
             alone[index] = hit.sum()
-    seen = np.bincount((owner + 1).ravel(), minlength=len(named) + 1)[1:]
-    if (seen < np.maximum(0.45 * alone, 200)).any():
+    segmentation = np.ascontiguousarray(owner[::_OVERSAMPLING, ::_OVERSAMPLING])
+    seen = np.bincount((segmentation + 1).ravel(), minlength=len(named) + 1)[1:]
+    if (seen < np.maximum(0.45 * alone / _OVERSAMPLING**2, 50)).any():
         return None
     image = np.asarray(Image.fromarray(canvas).reduce(_OVERSAMPLING)).astype(np.int16)
     noise = rng.integers(-3, 4, size=(PIXELS, PIXELS, 1), dtype=np.int16)
@@ -160,7 +162,7 @@ def _attempt(rng: np.random.Generator) -> Picture | None:
         items.append(Item(str(solid.name), float(x) / _OVERSAMPLING, float(y) / _OVERSAMPLING))
     return Picture(
         image=np.clip(image + noise, 0, 255).astype(np.uint8),
-        segmentation=np.ascontiguousarray(owner[::_OVERSAMPLING, ::_OVERSAMPLING]),
+        segmentation=segmentation,
         items=tuple(items),
     )
 
@@ -324,8 +326,7 @@ def _to_srgb(linear: Floats) -> Floats:
 
 def _shades(colour: Floats) -> NDArray[np.uint8]:
     """(256, 3) sRGB of a linear colour under light from none to `_BRIGHTEST`."""
-    light = np.linspace(0.0, _BRIGHTEST, _SHADES, dtype=np.float32)[:, None]
-    return (_to_srgb(light * colour) * 255).astype(np.uint8)
+    return (_to_srgb(_RAMP * colour) * 255).astype(np.uint8)
 
 
 def _window(camera: _Camera, solid: _Solid) -> _Window | None:
