@@ -82,7 +82,7 @@ def rollout(
     instruction: str,
     *,
     view: bool = False,
-    start: tuple[float, float, float] | None = None,
+    rival: Goal | None = None,
 ) -> Iterator[Step]:
     """Runs one episode, a step at a time, until success or timeout.
 
@@ -95,14 +95,14 @@ def rollout(
         goal: what success is measured by.
         instruction: what the driver is told.
         view: whether every step has a picture for people.
-        start: see `Simulator.reset`.
+        rival: see `Simulator.reset`.
 
     Raises:
         UserError: the driver cannot follow the instruction; nothing has moved then.
     """
     driver.begin(scene, instruction)
     looks = driver.kind == "policy"
-    observation = simulator.reset(scene, goal, Pictures(image=looks, view=view), start)
+    observation = simulator.reset(scene, goal, Pictures(image=looks, view=view), rival=rival)
     yield Step(observation, None, 0.0)
     while not observation.done:
         began = time.perf_counter()

@@ -84,6 +84,7 @@ class FakeSimulator:
             view=None,
             segmentation=segments if pictures.segmentation else None,
             events=(*events, "success") if success else events,
+            rival=False,
             success=success,
             done=success or self.steps >= LIMIT,
             physics_ms=0.0,

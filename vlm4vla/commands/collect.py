@@ -4,7 +4,6 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from vlm4vla import seeds
 from vlm4vla.data import parts
@@ -13,11 +12,7 @@ from vlm4vla.data.reader import open_dataset
 from vlm4vla.data.record import Rig
 from vlm4vla.data.rigs import driven_rig, expert_rig
 from vlm4vla.errors import UserError
-from vlm4vla.sim.scene import TASKS, Scene
-from vlm4vla.sim.types import Array, Observation
-
-if TYPE_CHECKING:
-    from vlm4vla.model.policy import Policy
+from vlm4vla.sim.scene import TASKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,31 +70,9 @@ def policy_rig(checkpoint: Path) -> Rig:
     Raises:
         UserError: `checkpoint` is no whole checkpoint folder.
     """
-    from vlm4vla.model.policy import Policy  # takes seconds: torch
+    from vlm4vla.eval.policy_driver import load_driver  # takes seconds: torch
 
-    driver = PolicyDriver(Policy.from_pretrained(checkpoint))
-    return driven_rig(driver, policy_name(checkpoint))
-
-
-class PolicyDriver:
-    """A policy as `vlm4vla.driver.Driver`: it sees the picture and the sentence."""
-
-    kind: Literal["expert", "policy"] = "policy"
-    label = "policy"
-
-    def __init__(self, policy: "Policy") -> None:
-        self.policy = policy
-        self.execute = policy.spec.execute
-        self._instruction = ""
-
-    def begin(self, scene: Scene, instruction: str) -> None:
-        """Starts an episode; the scene is not looked at."""
-        self._instruction = instruction
-
-    def act(self, observation: Observation) -> Array:
-        """The next chunk, (n, 7)."""
-        assert observation.image is not None
-        return self.policy.act(observation.image[None], [self._instruction])[0]
+    return driven_rig(load_driver(checkpoint), policy_name(checkpoint))
 
 
 def _show(now: Progress) -> None:

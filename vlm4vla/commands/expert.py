@@ -7,8 +7,8 @@ from typing import Any
 
 from vlm4vla.driver import CHUNK, ExpertDriver
 from vlm4vla.errors import UserError
+from vlm4vla.eval.trial import Trial, describe, summarise, try_seeds
 from vlm4vla.sim.scene import TASKS
-from vlm4vla.sim.trial import Trial, summarise, try_seeds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,12 +55,7 @@ def run(args: argparse.Namespace) -> int:
         found[task] = summarise(trials)
         failed = [trial.seed for trial in trials if not trial.success]
         if not args.json:
-            row = found[task]
-            print(
-                f"{task}: {row['successes']}/{row['n']} ({row['rate']:.1%}, 95 % interval "
-                f"{row['ci95'][0]:.1%} to {row['ci95'][1]:.1%}), wrong object "
-                f"{row['wrong_object']:.1%}" + (f", failed seeds {failed}" if failed else "")
-            )
+            print(describe(task, found[task]) + (f", failed seeds {failed}" if failed else ""))
     if args.json:
         print(json.dumps({"first_seed": args.first_seed, "tasks": found}))
     return 0

@@ -236,6 +236,7 @@ class Tabletop:
             num_envs=1,
         )
         self._tracker: EventTracker | None = None
+        self._rival: Goal | None = None
         self._step = 0
 
     def reset(
@@ -244,15 +245,17 @@ class Tabletop:
         goal: Goal,
         pictures: Pictures = Pictures(),
         start: tuple[float, float, float] | None = None,
+        rival: Goal | None = None,
     ) -> Observation:
         """See `Simulator.reset`."""
-        if goal not in scene.goals():
+        if wrong := [one for one in (goal, rival) if one and one not in scene.goals()]:
             raise UserError(
-                f"{goal} is not possible in this scene.",
+                f"{wrong[0]} is not possible in this scene.",
                 f"Possible: {'; '.join(str(g) for g in scene.goals())}.",
             )
         self._env.reset(seed=0, options={"scene": scene, "goal": goal, "start": start})
         self._tracker = EventTracker(goal)
+        self._rival = rival
         self._step = 0
         return self._observe(0.0, pictures)
 
@@ -291,6 +294,7 @@ class Tabletop:
             segmentation=segmentation,
             events=events,
             success=success,
+            rival=self._rival is not None and succeeded(facts, self._rival),
             done=success or self._step >= TIME_LIMIT[self._env.goal.task],
             physics_ms=physics_ms,
             render_ms=(time.perf_counter() - began) * 1e3,

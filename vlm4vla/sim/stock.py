@@ -111,10 +111,11 @@ class Stock:
         goal: Goal,
         pictures: Pictures = Pictures(),
         start: tuple[float, float, float] | None = None,
+        rival: Goal | None = None,
     ) -> Observation:
         """See `Simulator.reset`."""
-        if start is not None:
-            raise UserError("A stock environment decides itself where the arm starts.")
+        if start is not None or rival is not None:
+            raise UserError("A stock environment has one start and one goal of its own.")
         self._env.reset(seed=scene.seed)
         self._step = 0
         self._succeeded = False
@@ -156,6 +157,7 @@ class Stock:
             segmentation=None,
             events=tuple(events),
             success=success,
+            rival=False,
             done=success or self._step >= TIME_LIMIT,
             physics_ms=physics_ms,
             render_ms=(time.perf_counter() - began) * 1e3,

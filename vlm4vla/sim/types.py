@@ -75,6 +75,7 @@ class Observation:
             `state.names`; None if none was asked for.
         events: what happened in this step, in the order of `Event`.
         success: whether the goal's condition holds now.
+        rival: whether the condition of another goal that was to be watched holds now.
         done: the episode is over, by success or by timeout.
         physics_ms: time spent in physics for this step.
         render_ms: time spent on pictures for this step.
@@ -87,6 +88,7 @@ class Observation:
     segmentation: NDArray[np.int16] | None
     events: tuple[Event, ...]
     success: bool
+    rival: bool
     done: bool
     physics_ms: float
     render_ms: float
@@ -110,6 +112,7 @@ class Simulator(Protocol):
         goal: Goal,
         pictures: Pictures = Pictures(),
         start: tuple[float, float, float] | None = None,
+        rival: Goal | None = None,
     ) -> Observation:
         """Starts an episode.
 
@@ -119,6 +122,7 @@ class Simulator(Protocol):
             pictures: which pictures the observation should hold.
             start: where the centre between the finger tips starts, world frame, metres; None for
                 a place above the table that the scene's seed decides.
+            rival: another goal of the scene whose success is watched as well.
         """
         ...
 

@@ -91,9 +91,10 @@ class SimulatorProcess:
         goal: Goal,
         pictures: Pictures = Pictures(),
         start: tuple[float, float, float] | None = None,
+        rival: Goal | None = None,
     ) -> Observation:
         """See `Simulator.reset`."""
-        observation: Observation = self._call("reset", scene, goal, pictures, start)
+        observation: Observation = self._call("reset", scene, goal, pictures, start, rival)
         return observation
 
     def step(self, action: Array, pictures: Pictures = Pictures()) -> Observation:

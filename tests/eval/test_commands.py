@@ -1,0 +1,80 @@
+import json
+
+import av
+import pytest
+
+from vlm4vla import action
+from vlm4vla.cli import main
+from vlm4vla.model.checkpoint import checkpoint_hash
+from vlm4vla.model.policy import Policy
+from vlm4vla.sim.expert import ACTION_CAP
+from vlm4vla.sim.scene import sample_episode
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint") / "untrained"
+    spec = action.tiny((ACTION_CAP,) * 3 + (0.0,) * 3)
+    Policy.from_vlm("qwen3-vl:tiny", spec).save_pretrained(folder)
+    return folder
+
+
+def test_expert_prints_the_contract(capsys):
+    assert (
+        main(["expert", "--task", "reach", "--episodes", "2", "--first-seed", "7", "--json"]) == 0
+    )
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["first_seed"] == 7
+    row = answer["tasks"]["reach"]
+    assert (row["n"], row["successes"], row["rate"], row["wrong_object"]) == (2, 2, 1.0, 0.0)
+    # Wilson's lower bound for 2 of 2: 1 / (1 + 1.96^2 / 2).
+    assert row["ci95"] == [0.3424, 1.0]
+
+
+def test_eval_prints_the_contract_and_goes_on_where_it_stopped(checkpoint, tmp_path, capsys):
+    command = ["eval", "--checkpoint", str(checkpoint), "--tasks", "reach", "--episodes", "2"]
+    command += ["--first-seed", "100000", "--out", str(tmp_path), "--json"]
+    assert main(command) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["checkpoint"] == checkpoint_hash(checkpoint)
+    assert answer["tasks"]["reach"]["n"] == 2
+    rows = (tmp_path / "episodes.jsonl").read_text().splitlines()
+    assert answer["episodes"] == str(tmp_path / "episodes.jsonl")
+    assert sorted(json.loads(row)["seed"] for row in rows) == [100000, 100001]
+    # A killed run leaves fewer rows; the same command makes the missing one and no other.
+    (tmp_path / "episodes.jsonl").write_text(rows[0] + "\n")
+    assert main(command) == 0
+    again = [json.loads(row) for row in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    assert again[0] == json.loads(rows[0]) and len(again) == 2
+    for name in ("seed", "success", "steps", "events", "instruction"):
+        assert again[1][name] == json.loads(rows[1])[name]
+    assert main([*command[:-2], str(tmp_path), "--json", "--goal", "alternate"]) == 2
+    assert "Choose another folder" in capsys.readouterr().err
+
+
+def test_eval_refuses_seeds_that_training_may_use(checkpoint, capsys):
+    command = ["eval", "--checkpoint", str(checkpoint), "--first-seed", "1000000"]
+    assert main(command) == 2
+    assert "not for evaluation" in capsys.readouterr().err
+
+
+def test_rollout_writes_a_film_and_what_happened(tmp_path, capsys):
+    command = ["rollout", "--expert", "--task", "pick", "--seed", "7", "--out", str(tmp_path)]
+    assert main(command) == 0
+    episode = json.loads((tmp_path / "episode.json").read_text())
+    asked = sample_episode("pick", 7, held_out=True)
+    assert (episode["seed"], episode["instruction"]) == (7, asked.instruction)
+    assert episode["success"] and episode["events"][-1] == [episode["steps"], "success"]
+    assert len(episode["actions"]) == episode["steps"] and episode["checkpoint"] is None
+    with av.open(str(tmp_path / "rollout.mp4")) as film:
+        stream = film.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert sum(1 for _ in film.decode(stream)) == episode["steps"] + 1
+
+
+def test_rollout_of_a_policy_in_a_stock_environment(checkpoint, tmp_path):
+    command = ["rollout", "--checkpoint", str(checkpoint), "--env", "StackCube-v1"]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    episode = json.loads((tmp_path / "episode.json").read_text())
+    assert episode["instruction"] == "stack the red cube on the green cube"
+    assert episode["checkpoint"] == checkpoint_hash(checkpoint)
