@@ -18,6 +18,7 @@ from vlm4vla.train.grounding import GroundingLesson, GroundingRecipe, check_numb
 from vlm4vla.train.imitation import ImitationRecipe, measure_imitation
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, epoch_order, make_backbone
 from vlm4vla.train.pictures import draw_pool
+from vlm4vla.train.presets import PRESETS
 from vlm4vla.train.questions import LOCATIONS
 from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.snapshot import load_snapshot
@@ -182,6 +183,19 @@ def test_scratch_keeps_the_architecture_and_nothing_else(language):
     assert not torch.allclose(
         dict(kept.named_parameters())[words], dict(fresh.named_parameters())[words]
     )
+
+
+def test_the_papers_query_starts_at_zero(language):
+    policy = stages.start_policy(language / "vlm", "vlm", "cpu", "zero")
+    assert not policy.query.any()
+
+
+def test_the_paper_preset_keeps_the_published_settings():
+    recipe = PRESETS["paper"]["imitation"]
+    loop = recipe.loop
+    assert (loop.learning_rate, loop.weight_decay, loop.schedule) == (2e-5, 0.0, "constant")
+    assert (loop.batch * loop.accumulation, loop.clip, loop.ema) == (512, 0.0, 0.0)
+    assert (recipe.gripper, recipe.grounding, recipe.instructions) == (0.01, 0.0, 1)
 
 
 def test_the_command_names_what_is_missing(tmp_path, capsys, monkeypatch):

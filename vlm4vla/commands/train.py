@@ -91,7 +91,8 @@ def _learn(job: Run, recipe: Any, args: argparse.Namespace) -> Path:
     before = _run_of("language") / VLM
     if args.stage == "imitation":
         before = _run_of("grounding") / CHECKPOINT
-    policy = start_policy(args.source or before, args.init, args.device)
+    query = "zero" if args.preset == "paper" else "embedding"
+    policy = start_policy(args.source or before, args.init, args.device, query)
     if args.stage == "grounding":
         return run_grounding(job, recipe, policy, cache, args.tasks)
     return run_imitation(job, recipe, policy, cache, args.tasks, args.train)

@@ -129,13 +129,16 @@ def run_language(
     return target
 
 
-def start_policy(source: Path | str, init: str, device: str | None) -> Policy:
+def start_policy(
+    source: Path | str, init: str, device: str | None, query_init: str = "embedding"
+) -> Policy:
     """The policy that a robot stage starts from.
 
     Args:
         source: a checkpoint folder, a VLM folder, a preset or a Hub id.
         init: "vlm" for its weights, "scratch" for the same architecture with random ones.
         device: "cpu", "cuda", or None.
+        query_init: "embedding" or, as in the paper, "zero"; a checkpoint keeps its own query.
 
     Raises:
         UserError: the source is not there or does not fit.
@@ -143,7 +146,7 @@ def start_policy(source: Path | str, init: str, device: str | None) -> Policy:
     if init == "vlm" and (Path(source) / MANIFEST).is_file():
         return Policy.from_pretrained(source, device)
     vlm = load_vlm(source, torch.float32, device, init)
-    return Policy.from_vlm(vlm, our_actions(), query_init="embedding")
+    return Policy.from_vlm(vlm, our_actions(), query_init=query_init)
 
 
 def run_grounding(
@@ -168,7 +171,7 @@ def run_grounding(
     unseen = Frames(cache, split.validation, tasks)
     lesson = GroundingLesson(policy, Frames(cache, split.train, tasks), recipe)
     head = lesson.grounding.head
-    few, many = check_numbers(unseen, 48, 48), check_numbers(unseen, 300, 700)
+    few, many = check_numbers(unseen, 48, 48), check_numbers(unseen, 200, 400)
     with quick_attention(policy):
         train(
             lesson,
@@ -220,7 +223,7 @@ def run_imitation(
     split = cache.split()
     unseen = Frames(cache, split.validation, tasks)
     lesson = ImitationLesson(policy, Frames(cache, split.train, tasks), recipe)
-    few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 900)
+    few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 500)
     with quick_attention(policy):
         train(
             lesson,
