@@ -13,9 +13,9 @@ def main() -> None:
     stage = Stage()
     # The first simulator starts while Gradio is imported.
     stage.open()
-    from pages import site
+    from pages import run, site
 
-    site.build(stage, ExpertDriver).launch(
+    site.build(stage, run.Cast("expert", ExpertDriver)).launch(
         server_name=os.environ.get("HOST", "127.0.0.1"),
         server_port=int(os.environ.get("PORT", "7860")),
         **site.launch_settings(),

@@ -14,6 +14,7 @@ async function paint(source) {
     return;
   }
   busy = true;
+  film('');
   try {
     const bytes = Uint8Array.from(atob(source), (letter) => letter.charCodeAt(0));
     const picture = await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
@@ -31,6 +32,21 @@ async function paint(source) {
   }
 }
 
+// A recording plays over the canvas until there is something live to see.
+function film(source) {
+  const video = part('video');
+  if (video.dataset.source === source) return;
+  video.dataset.source = source;
+  video.hidden = !source;
+  if (!source) {
+    video.removeAttribute('src');
+    return;
+  }
+  video.src = source;
+  if (window.matchMedia('(prefers-reduced-motion: reduce)').matches) video.controls = true;
+  else video.play().catch(() => (video.controls = true));
+}
+
 function tell(value) {
   element.dataset.phase = value.phase;
   element.dataset.step = String(value.step);
@@ -42,14 +58,17 @@ function tell(value) {
   part('timing').textContent = value.timing;
   part('instruction').textContent = value.instruction ? `“${value.instruction}”` : '';
   part('driver').textContent = `Driver: ${value.driver}`;
-  if (value.label) canvas.setAttribute('aria-label', value.label);
+  if (value.label) {
+    canvas.setAttribute('aria-label', value.label);
+    part('video').setAttribute('aria-label', value.label);
+  }
   const list = part('events');
   while (list.children.length > value.happenings.length) list.lastChild.remove();
   value.happenings.forEach(([step, event], index) => {
     let item = list.children[index];
     if (!item) item = list.appendChild(document.createElement('li'));
     item.dataset.event = event;
-    item.textContent = `${event.replace('_', ' ')} · ${step}`;
+    item.textContent = `${event.replace('_', ' ')}, step ${step}`;
   });
 }
 
@@ -59,6 +78,7 @@ function show() {
   if (!value || value.turn < turn) return;
   turn = value.turn;
   tell(value);
+  if (value.video) film(value.video);
   if (value.src) paint(value.src);
 }
 

@@ -12,9 +12,12 @@ from PIL import Image
 
 from vlm4vla.eval.live import Frame
 
-Phase = Literal["starting", "waiting", "still", "live", "success", "failure", "stopped", "error"]
+Phase = Literal[
+    "recording", "starting", "waiting", "still", "live", "success", "failure", "stopped", "error"
+]
 
 _BADGES: Final[dict[Phase, str]] = {
+    "recording": "recording",
     "starting": "getting ready",
     "waiting": "in the line",
     "still": "scene",
@@ -30,6 +33,7 @@ _JPEG_QUALITY: Final = 85
 _TEMPLATE: Final = """
 <div class="lv-picture">
   <canvas width="384" height="384" role="img" aria-label="The robot's table"></canvas>
+  <video class="lv-video" muted loop playsinline hidden></video>
   <span class="lv-phase"></span>
   <span class="lv-instruction"></span>
   <div class="lv-track"><div class="lv-bar"></div></div>
@@ -57,6 +61,7 @@ class Shown:
         happenings: pairs of a step and an event.
         timing: what the time went into.
         label: what the picture shows, for those who cannot see it; "" keeps the one before.
+        video: an MP4 as a data URL that plays until the next picture comes.
     """
 
     turn: int
@@ -70,6 +75,7 @@ class Shown:
     happenings: tuple[tuple[int, str], ...] = ()
     timing: str = ""
     label: str = ""
+    video: str = ""
 
 
 def live_view(first: Shown) -> gr.HTML:

@@ -4,195 +4,270 @@ import contextlib
 import html
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import gradio as gr
 
 from pages.live_view import Phase, Shown, encode, live_view, message, new_turn
+from pages.result_card import as_data_url, card, result_card
 from vlm4vla import seeds
 from vlm4vla.driver import Driver
 from vlm4vla.errors import UserError
-from vlm4vla.eval.choice import choose
+from vlm4vla.eval.choice import Choice, choose
 from vlm4vla.eval.instruction import read, suggestions
+from vlm4vla.eval.keep import Asked, Kept, keep
 from vlm4vla.eval.live import Frame, Waiting, look, play
 from vlm4vla.eval.outcome import Outcome
 from vlm4vla.eval.stage import Stage
+from vlm4vla.eval.store import Record, Store
 from vlm4vla.sim.instructions import Task
-from vlm4vla.sim.scene import LAYOUT_OF_TASK, Scene, sample_scene
+from vlm4vla.sim.scene import Scene
 
-_CHOICES: Final[dict[Task, str]] = {
-    "place": "Put an object on a plate or in a bowl",
-    "stack": "Stack one object on another",
-    "pick": "Lift an object",
-    "push": "Push an object into a zone",
-    "reach": "Touch an object",
+_TASKS: Final[dict[Task, str]] = {
+    "place": "put on a plate or in a bowl",
+    "stack": "stack on another object",
+    "pick": "lift",
+    "push": "push into a zone",
+    "reach": "touch",
 }
-_OPENING: Final[tuple[Task, int]] = ("place", 0)
 
 Updates = dict[Any, Any]
 
 
-def build(page: gr.Blocks, stage: Stage, new_driver: Callable[[], Driver]) -> None:
+@dataclass(frozen=True)
+class Cast:
+    """Who acts.
+
+    Attributes:
+        identity: "expert", or the hash of the checkpoint; stands in every record.
+        new_driver: makes the driver of one episode.
+    """
+
+    identity: str
+    new_driver: Callable[[], Driver]
+
+
+def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: Store) -> None:
     """Lays the page out.
 
     Args:
         page: the `gr.Blocks` that it is built in.
         stage: where episodes are played.
-        new_driver: makes the driver of one episode.
+        cast: who acts.
+        store: where finished episodes are kept.
+        recordings: what comes with the app; its oldest episode opens the page.
     """
-    label = new_driver().label
-    opening = sample_scene(LAYOUT_OF_TASK[_OPENING[0]], _OPENING[1])
-    first = suggestions(opening, _OPENING[0])
+    label = cast.new_driver().label
+    opening_id = recordings.ids()[0]
+    opening = recordings.get(opening_id)
+    first = choose(opening.task, opening.seed)
+    film = as_data_url(recordings.video(opening_id))
 
     gr.Markdown(
-        "# VLM4VLA\nTell a simulated robot what to do, and watch it happen: every frame is "
-        "simulated now, while you look."
+        "# VLM4VLA\nTell a simulated robot what to do, and watch it happen: what you start here "
+        "is simulated now, while you look."
     )
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             live = live_view(
-                Shown(new_turn(), "starting", "The simulator is getting ready.", label)
+                _recording(
+                    opening, film, label, "Recorded earlier. The simulator is getting ready."
+                )
             )
         with gr.Column(scale=2, min_width=320):
-            task = gr.Dropdown(
-                [(text, name) for name, text in _CHOICES.items()],
-                value=_OPENING[0],
-                label="Scene for",
-                elem_id="task",
-            )
-            with gr.Row(elem_classes="scene-number"):
-                seed = gr.Number(
-                    _OPENING[1],
-                    label=f"Scene number, 0 to {seeds.TEST[-1]:,}",
-                    precision=0,
-                    min_width=180,
-                    elem_id="seed",
-                )
-                another = gr.Button("New scene", min_width=110, elem_id="new-scene")
             instruction = gr.Textbox(
                 label="Instruction",
-                placeholder=first[0],
+                placeholder=suggestions(first.scene, first.task)[0],
                 elem_id="instruction",
             )
             complaint = gr.HTML(visible=False, elem_id="complaint")
             proposed = gr.State("")
             proposal = gr.Button(visible=False, size="sm", elem_id="proposal")
             with gr.Row():
-                run = gr.Button("Run", variant="primary", elem_id="run")
-                stop = gr.Button("Stop", interactive=False, elem_id="stop")
+                run = gr.Button("Run", variant="primary", min_width=120, elem_id="run")
+                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="stop")
             chips = gr.Dataset(
                 components=["textbox"],
-                samples=[[text] for text in first],
+                samples=_samples(first),
                 label="Or press one of these to run it",
                 samples_per_page=20,
                 elem_id="chips",
             )
+            task = gr.Dropdown(
+                [(text, name) for name, text in _TASKS.items()],
+                value=first.task,
+                label="Scene with something to",
+                elem_id="task",
+            )
+            with gr.Row(elem_classes="scene-number"):
+                seed = gr.Number(
+                    first.scene.seed,
+                    label=f"Scene, 0 to {seeds.TEST[-1]:,}",
+                    precision=0,
+                    min_width=140,
+                    elem_id="seed",
+                )
+                another = gr.Button("New scene", min_width=120, elem_id="new-scene")
+    result = result_card()
 
     def quiet() -> Updates:
-        return {complaint: gr.HTML(visible=False), proposal: gr.Button(visible=False), proposed: ""}
+        return {
+            complaint: gr.HTML(visible=False),
+            proposal: gr.Button(visible=False),
+            proposed: "",
+        }
 
     def complain(error: UserError) -> Updates:
-        return quiet() | {complaint: _words(error)}
+        return quiet() | {complaint: _complaint(error)}
+
+    def broken(shown: Shown, error: UserError) -> Updates:
+        lost = stage.readiness.status == "unavailable"
+        return {
+            live: message(replace(shown, phase="error", note=str(error), src="")),
+            stop: gr.Button(interactive=False),
+        } | ({run: gr.Button(interactive=False)} if lost else {})
+
+    def offer(chosen: Choice, sentence: str) -> Updates:
+        return quiet() | {
+            task: chosen.task,
+            seed: chosen.scene.seed,
+            chips: gr.Dataset(samples=_samples(chosen)),
+            instruction: gr.Textbox(
+                sentence if _valid(sentence, chosen.scene) else "",
+                placeholder=suggestions(chosen.scene, chosen.task)[0],
+            ),
+        }
 
     def show_scene(
         task_name: str, number: float | None, sentence: str, request: gr.Request
     ) -> Iterator[Updates]:
-        turn = new_turn()
+        shown = Shown(
+            new_turn(), "still", "Type an instruction, or press one of those offered.", label
+        )
         try:
-            chosen, scene = choose(task_name, number)
+            chosen = choose(task_name, number)
         except UserError as error:
             yield complain(error)
             return
-        offered = suggestions(scene, chosen)
-        yield quiet() | {
-            chips: gr.Dataset(samples=[[text] for text in offered]),
-            instruction: gr.Textbox(
-                sentence if _valid(sentence, scene) else "", placeholder=offered[0]
-            ),
-        }
-        shown = Shown(turn, "still", "Type an instruction, or press one of those offered.", label)
+        yield offer(chosen, sentence)
         try:
-            with contextlib.closing(look(stage, _visitor(request), scene)) as moments:
+            with contextlib.closing(look(stage, visitor(request), chosen.scene)) as moments:
                 for moment in moments:
                     if isinstance(moment, Waiting):
                         yield {live: message(_waiting(shown, moment))}
                     else:
-                        described = f"The robot's table with {_things(scene)}"
-                        yield {live: message(replace(shown, src=encode(moment), label=described))}
+                        yield {live: message(_still(shown, moment, chosen.scene))}
         except UserError as error:
-            yield {live: message(replace(shown, phase="error", note=str(error)))} | unavailable()
-
-    def unavailable() -> Updates:
-        if stage.readiness.status != "unavailable":
-            return {}
-        return {run: gr.Button(interactive=False), stop: gr.Button(interactive=False)}
+            yield broken(shown, error)
 
     def draw_scene(task_name: str, sentence: str, request: gr.Request) -> Iterator[Updates]:
-        number = random.choice(seeds.TEST)
-        yield {seed: number}
-        yield from show_scene(task_name, number, sentence, request)
+        yield from show_scene(task_name, random.choice(seeds.TEST), sentence, request)
 
-    def run_episode(
+    def carry_out(
         task_name: str, number: float | None, sentence: str, request: gr.Request
     ) -> Iterator[Updates]:
-        turn = new_turn()
-        driver = new_driver()
+        driver = cast.new_driver()
         try:
-            scene = choose(task_name, number).scene
-            reading = read(sentence, scene)
+            chosen = choose(task_name, number)
+            reading = read(sentence, chosen.scene)
         except UserError as error:
             yield complain(error)
             return
         if reading.goal is None:
-            unknown = ", ".join(f"“{word}”" for word in reading.unknown)
-            why = f" It does not know {unknown}." if unknown else ""
             yield {
-                complaint: _words(
-                    UserError("The scripted expert does not understand this here." + why)
-                ),
+                complaint: _complaint(_not_understood(reading.unknown)),
                 proposed: reading.nearest,
                 proposal: gr.Button(f"Run “{reading.nearest}” instead", visible=True),
             }
             return
-        shown = Shown(turn, "live", "", driver.label, reading.sentence)
-        yield quiet() | {stop: gr.Button(interactive=True)}
+        shown = Shown(new_turn(), "live", "", driver.label, reading.sentence)
+        yield quiet() | {stop: gr.Button(interactive=True), result: None}
+        asked = Asked(cast.identity, chosen.task, chosen.scene.seed, reading.sentence)
+        episode = play(
+            stage, visitor(request), driver, chosen.scene, reading.goal, reading.sentence
+        )
         try:
-            with contextlib.closing(
-                play(stage, _visitor(request), driver, scene, reading.goal, reading.sentence)
-            ) as moments:
+            with contextlib.closing(keep(episode, store, asked)) as moments:
                 for moment in moments:
                     if isinstance(moment, Waiting):
                         yield {live: message(_waiting(shown, moment))}
                     elif isinstance(moment, Frame):
                         shown = _at(shown, moment)
                         yield {live: message(shown)}
-                    else:
+                    elif isinstance(moment, Outcome):
                         yield {
                             live: message(_ended(shown, moment)),
                             stop: gr.Button(interactive=False),
                         }
+                    else:
+                        yield {result: card_of(moment)}
         except UserError as error:
-            yield {
-                live: message(replace(shown, phase="error", note=str(error), src="")),
-                stop: gr.Button(interactive=False),
-            } | unavailable()
+            yield broken(shown, error)
+
+    def card_of(kept: Kept) -> dict[str, Any]:
+        rate = store.rate(kept.record.driver, kept.record.task)
+        return card(kept.record, rate, as_data_url(kept.video), kept.problem)
 
     def run_sample(
         task_name: str, number: float | None, sample: list[str], request: gr.Request
     ) -> Iterator[Updates]:
         yield {instruction: sample[0]}
-        yield from run_episode(task_name, number, sample[0], request)
+        yield from carry_out(task_name, number, sample[0], request)
 
     def run_proposed(
         task_name: str, number: float | None, sentence: str, request: gr.Request
     ) -> Iterator[Updates]:
         yield from run_sample(task_name, number, [sentence], request)
 
-    def end_episode(request: gr.Request) -> None:
-        stage.line.stop(_visitor(request))
+    def first_sight(request: gr.Request) -> Iterator[Updates]:
+        asked = {name: str(value) for name, value in request.query_params.items()}
+        if "run" in asked:
+            yield from show_stored(asked["run"])
+        elif asked.keys() & {"task", "seed", "instruction"}:
+            yield from show_scene(
+                asked.get("task", first.task),
+                _number(asked.get("seed", str(first.scene.seed))),
+                asked.get("instruction", ""),
+                request,
+            )
+        else:
+            yield from announce(_recording(opening, film, label, ""))
 
-    everything = [live, chips, instruction, complaint, proposed, proposal, run, stop, seed]
+    def show_stored(run_id: str) -> Iterator[Updates]:
+        try:
+            record = store.get(run_id)
+            video = as_data_url(store.video(run_id))
+            chosen = choose(record.task, record.seed)
+        except UserError as error:
+            yield complain(error)
+            return
+        yield offer(chosen, record.instruction) | {
+            result: card(record, store.rate(record.driver, record.task), video)
+        }
+        yield from announce(_recording(record, video, label, record.sentence))
+
+    def announce(recorded: Shown) -> Iterator[Updates]:
+        recorded = replace(recorded, turn=new_turn())
+        while stage.readiness.status == "starting":
+            stage.wait(0.5)
+            yield {live: message(replace(recorded, note=_GETTING_READY))}
+        if stage.readiness.status == "ready":
+            yield {live: message(replace(recorded, note=_READY))}
+            return
+        why = f"Recordings only: {stage.readiness.reason} {stage.readiness.fix}"
+        yield {
+            live: message(replace(recorded, note=why)),
+            run: gr.Button(interactive=False),
+            chips: gr.Dataset(samples=[], visible=False),
+        }
+
+    def end_episode(request: gr.Request) -> None:
+        stage.line.stop(visitor(request))
+
+    everything = [
+        live, result, chips, instruction, complaint, proposed, proposal, run, stop, task, seed
+    ]  # fmt: skip
     # A newer click replaces the episode before it, so clicks must not wait for each other.
     streaming: dict[str, Any] = {
         "outputs": everything,
@@ -201,14 +276,22 @@ def build(page: gr.Blocks, stage: Stage, new_driver: Callable[[], Driver]) -> No
         "concurrency_limit": None,
         "api_visibility": "private",
     }
-    scene_inputs = [task, seed, instruction]
-    gr.on([task.input, seed.input], show_scene, scene_inputs, **streaming)
+    asked_for = [task, seed, instruction]
+    gr.on([task.input, seed.input], show_scene, asked_for, **streaming)
     another.click(draw_scene, [task, instruction], **streaming)
-    gr.on([run.click, instruction.submit], run_episode, scene_inputs, **streaming)
+    gr.on([run.click, instruction.submit], carry_out, asked_for, **streaming)
     chips.click(run_sample, [task, seed, chips], **streaming)
     proposal.click(run_proposed, [task, seed, proposed], **streaming)
     stop.click(end_episode, queue=False, api_visibility="private")
-    page.load(show_scene, scene_inputs, **streaming)
+    page.load(first_sight, **streaming)
+
+
+_GETTING_READY: Final = "Recorded earlier. The simulator is getting ready."
+_READY: Final = "Recorded earlier. Type an instruction, or press one, and it happens live."
+
+
+def _samples(chosen: Choice) -> list[list[str]]:
+    return [[sentence] for sentence in suggestions(chosen.scene, chosen.task)]
 
 
 def _valid(sentence: str, scene: Scene) -> bool:
@@ -218,9 +301,36 @@ def _valid(sentence: str, scene: Scene) -> bool:
         return False
 
 
-def _words(error: UserError) -> gr.HTML:
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _not_understood(unknown: tuple[str, ...]) -> UserError:
+    words = ", ".join(f"“{word}”" for word in unknown)
+    why = f"Words it does not know: {words}." if unknown else ""
+    return UserError("The scripted expert does not understand this here.", why)
+
+
+def _complaint(error: UserError) -> gr.HTML:
     words = html.escape(str(error))
     return gr.HTML(f'<p class="message" role="alert">{words}</p>', visible=True)
+
+
+def _recording(record: Record, film: str, label: str, note: str) -> Shown:
+    return Shown(
+        new_turn(),
+        "recording",
+        note,
+        label,
+        record.instruction,
+        step=record.steps,
+        happenings=record.happenings,
+        video=film,
+        label=f"Recording: {record.sentence}",
+    )
 
 
 def _waiting(shown: Shown, moment: Waiting) -> Shown:
@@ -228,6 +338,11 @@ def _waiting(shown: Shown, moment: Waiting) -> Shown:
         return replace(shown, phase="starting", note="The simulator is getting ready.")
     before = "You are next" if moment.place == 1 else f"You are number {moment.place} in the line"
     return replace(shown, phase="waiting", note=f"{before}: every simulator is in use.")
+
+
+def _still(shown: Shown, frame: Frame, scene: Scene) -> Shown:
+    things = [item.name for item in scene.objects] + [item.name for item in scene.fixtures]
+    return replace(shown, src=encode(frame), label=f"The robot's table with {', '.join(things)}")
 
 
 def _at(shown: Shown, frame: Frame) -> Shown:
@@ -251,9 +366,6 @@ def _ended(shown: Shown, outcome: Outcome) -> Shown:
     return replace(shown, phase=phase, note=outcome.sentence, src="")
 
 
-def _things(scene: Scene) -> str:
-    return ", ".join([item.name for item in scene.objects] + [item.name for item in scene.fixtures])
-
-
-def _visitor(request: gr.Request) -> str:
-    return str(request.session_hash)
+def visitor(request: gr.Request) -> str:
+    """Who asks: a page that is open in a browser, or a program's address."""
+    return request.session_hash or (request.client.host if request.client else "")

@@ -1,25 +1,28 @@
 """All pages together, and how they are served."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import gradio as gr
 
-from pages import run
-from vlm4vla.driver import Driver
+from pages import api, run
 from vlm4vla.eval.stage import Stage
+from vlm4vla.eval.store import Store
+
+RECORDINGS: Final = Path(__file__).resolve().parents[1] / "assets" / "recordings"
 
 
-def build(stage: Stage, new_driver: Callable[[], Driver]) -> gr.Blocks:
+def build(stage: Stage, cast: run.Cast) -> gr.Blocks:
     """The app.
 
     Args:
         stage: where episodes are played.
-        new_driver: makes the driver of one episode.
+        cast: who acts in them.
     """
+    store = Store()
     with gr.Blocks(title="VLM4VLA") as site:
-        run.build(site, stage, new_driver)
+        run.build(site, stage, cast, store, Store(RECORDINGS))
+        api.build(stage, cast, store)
     return site
 
 

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from pages import site
+from pages import run, site
 from vlm4vla.driver import ExpertDriver
 from vlm4vla.eval.stage import Stage
 
 PATIENCE = 180_000
 """Milliseconds that a test waits before it fails; tests share their processor with others."""
+
+
+LIVE = ".live-view[data-ready]"
+"""The live view, once it listens."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ def free_port() -> int:
 def served() -> Iterator[Served]:
     stage = Stage(places=1)
     stage.open()
-    app = site.build(stage, ExpertDriver)
+    app = site.build(stage, run.Cast("expert", ExpertDriver))
     port = free_port()
     app.launch(
         server_name="127.0.0.1",
@@ -50,13 +54,13 @@ def run_page(page: Any, served: Served) -> Any:
     """The Run page in a browser, its scene painted."""
     page.set_default_timeout(PATIENCE)
     page.goto(served.url)
-    page.wait_for_selector(".live-view[data-ready]")
-    wait_for_phase(page, "still")
+    page.wait_for_selector(LIVE)
+    page.wait_for_function("document.querySelector('.lv-note').innerText.includes('live')")
     return page
 
 
 def wait_for_phase(page: Any, *phases: str) -> None:
     page.wait_for_function(
-        "phases => phases.includes(document.querySelector('.live-view[data-ready]').dataset.phase)",
-        arg=list(phases),
+        "([live, phases]) => phases.includes(document.querySelector(live)?.dataset.phase)",
+        arg=[LIVE, list(phases)],
     )

@@ -4,7 +4,7 @@ import os
 import signal
 from typing import Any
 
-from tests.pages.conftest import Served, wait_for_phase
+from tests.pages.conftest import LIVE, Served, wait_for_phase
 
 WATCH = """() => {
     const live = document.querySelector('.live-view[data-ready]');
@@ -25,7 +25,7 @@ def carry_out(page: Any, instruction: str) -> dict[str, Any]:
     wait_for_phase(page, "success", "failure")
     return {
         "frames": page.evaluate("window.frames_seen.size"),
-        "events": page.get_attribute(".live-view[data-ready]", "data-events").split(),
+        "events": page.get_attribute(LIVE, "data-events").split(),
         "note": page.inner_text(".lv-note"),
         "last": page.evaluate("document.querySelector('#live canvas').toDataURL()"),
     }
@@ -52,7 +52,7 @@ def test_a_suggestion_runs_when_it_is_pressed(run_page: Any) -> None:
     wait_for_phase(run_page, "live")
     assert run_page.input_value("#instruction textarea") == sentence
     wait_for_phase(run_page, "success", "failure")
-    assert "success" in run_page.get_attribute(".live-view[data-ready]", "data-events")
+    assert "success" in run_page.get_attribute(LIVE, "data-events")
 
 
 def test_stop_frees_the_simulator_and_says_how_far_it_came(run_page: Any, served: Served) -> None:
@@ -84,7 +84,7 @@ def test_a_sentence_that_is_not_understood_is_answered_with_the_nearest(run_page
     assert "please" in run_page.inner_text("#complaint")
     run_page.click("#proposal >> text=put the yellow ball in the red bowl")
     wait_for_phase(run_page, "success", "failure")
-    assert "success" in run_page.get_attribute(".live-view[data-ready]", "data-events")
+    assert "success" in run_page.get_attribute(LIVE, "data-events")
     assert not run_page.is_visible("#complaint")
 
 
@@ -120,4 +120,68 @@ def test_a_killed_simulator_is_reported_and_the_next_click_works(
     assert "SIGKILL" in run_page.inner_text(".lv-note")
     run_page.click("#run")
     wait_for_phase(run_page, "success", "failure")
-    assert "success" in run_page.get_attribute(".live-view[data-ready]", "data-events")
+    assert "success" in run_page.get_attribute(LIVE, "data-events")
+
+
+def test_a_finished_episode_has_a_card_and_a_link_that_opens_it(
+    run_page: Any, served: Served
+) -> None:
+    run_page.locator("#chips button").nth(3).click()
+    run_page.wait_for_selector(".result-card[data-run]")
+    run_id = run_page.get_attribute(".result-card[data-run]", "data-run")
+    facts = run_page.inner_text(".rc-facts")
+    assert "expert" in facts
+    assert "95 % interval" in facts
+    sentence = run_page.inner_text(".rc-sentence")
+    run_page.goto(f"{served.url}?run={run_id}")
+    run_page.wait_for_selector(f".result-card[data-run='{run_id}']")
+    assert run_page.inner_text(".rc-sentence") == sentence
+    assert run_page.inner_text(".rc-facts") == facts
+    run_page.wait_for_function("document.querySelector('.rc-video').duration > 1")
+    wait_for_phase(run_page, "recording")
+    run_page.click("#run")
+    wait_for_phase(run_page, "success")
+    assert run_page.inner_text(".lv-note") == sentence
+
+
+def test_a_recording_plays_until_something_is_run(run_page: Any) -> None:
+    assert run_page.inner_text(".lv-phase") == "recording"
+    run_page.wait_for_function("document.querySelector('.lv-video').currentTime > 0.2")
+    run_page.locator("#chips button").first.click()
+    wait_for_phase(run_page, "live")
+    assert not run_page.is_visible(".lv-video")
+
+
+def test_a_link_to_an_episode_that_is_not_there_says_so(run_page: Any, served: Served) -> None:
+    run_page.goto(f"{served.url}?run=../../etc/passwd")
+    run_page.wait_for_selector("#complaint >> text=no such stored episode")
+
+
+def test_a_link_to_a_scene_opens_it_with_its_instruction(run_page: Any, served: Served) -> None:
+    run_page.goto(f"{served.url}?task=stack&seed=3")
+    wait_for_phase(run_page, "still")
+    assert run_page.input_value("#seed input") == "3"
+    sentence = run_page.locator("#chips button").first.inner_text()
+    run_page.goto(f"{served.url}?task=stack&seed=3&instruction={sentence}")
+    wait_for_phase(run_page, "still")
+    assert run_page.input_value("#instruction textarea") == sentence
+    run_page.goto(f"{served.url}?task=stack&seed=x")
+    run_page.wait_for_selector("#complaint >> text=whole number")
+
+
+def test_a_second_visitor_is_told_the_place_in_the_line_and_is_served(
+    run_page: Any, served: Served, browser: Any
+) -> None:
+    context = browser.new_context()
+    other = context.new_page()
+    other.goto(served.url)
+    other.wait_for_selector(LIVE)
+    run_page.locator("#chips button").nth(0).click()
+    wait_for_phase(run_page, "live")
+    other.locator("#chips button").nth(1).click()
+    wait_for_phase(other, "waiting")
+    assert "You are next" in other.inner_text(".lv-note")
+    wait_for_phase(other, "live")
+    wait_for_phase(run_page, "success", "failure")
+    wait_for_phase(other, "success", "failure")
+    context.close()

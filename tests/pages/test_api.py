@@ -1,0 +1,48 @@
+"""The public endpoints, called as a program calls them."""
+
+from typing import Any
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from tests.pages.conftest import Served
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Client:
+    return Client(served.url, verbose=False)
+
+
+def test_an_instruction_of_the_list_is_carried_out_and_stored(client: Client) -> None:
+    sentences = client.predict("pick", 3, api_name="/instructions")
+    assert len(sentences) >= 3
+    told = client.predict("pick", 3, sentences[0], api_name="/run_episode")
+    assert told["outcome"] == "success"
+    assert told["happenings"][-1] == [told["steps"], "success"]
+    again = client.predict("pick", 3, sentences[0], api_name="/run_episode")
+    assert again == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("pick", 3, ""), "no instruction"),
+        (("pick", 3, "fly to the moon"), "nearest that is"),
+        (("pick", 3, "x" * 201), "201 characters"),
+        (("pick", 3, "a\x00b"), "U\\+0000"),
+        (("pick", -1, "lift it"), "0 to 99,999"),
+        (("pick", 1e300, "lift it"), "0 to 99,999"),
+        (("../pick", 3, "lift it"), "no such task"),
+    ],
+)
+def test_what_cannot_be_run_is_a_clean_error(
+    client: Client, arguments: tuple[Any, ...], said: str
+) -> None:
+    with pytest.raises(AppError, match=said):
+        client.predict(*arguments, api_name="/run_episode")
+
+
+def test_only_the_documented_endpoints_are_public(client: Client) -> None:
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(endpoints) == {"/instructions", "/run_episode"}

@@ -1,0 +1,59 @@
+"""`python app.py` as a visitor of a machine without a renderer finds it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pages.conftest import LIVE, PATIENCE, free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "VLM4VLA_HOME": str(tmp_path),
+            "VK_DRIVER_FILES": str(tmp_path / "no-driver.json"),
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        # Gradio prints the address when it serves.
+        line = next(line for line in process.stdout if "http://" in line)
+        assert f"http://127.0.0.1:{port}" in line
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_without_a_renderer_recordings_play_and_run_is_disabled_with_the_reason(
+    page: Any, address: str
+) -> None:
+    page.set_default_timeout(PATIENCE)
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.goto(address)
+    page.wait_for_selector(LIVE)
+    page.wait_for_selector("#run[disabled]")
+    note = page.inner_text(".lv-note")
+    assert "VK_DRIVER_FILES" in note
+    assert "unset VK_DRIVER_FILES" in note
+    assert page.inner_text(".lv-phase") == "recording"
+    page.wait_for_function("document.querySelector('.lv-video').currentTime > 0.2")
+    assert not page.is_visible("#chips")
+    assert complaints == []
