@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ _TEMPLATE: Final = """
     <p class="rc-problem message" hidden></p>
     <p class="rc-buttons">
       <button type="button" data-copy="link">Copy link</button>
+      <button type="button" data-copy="command">Copy as command</button>
       <button type="button" data-copy="python">Copy as Python</button>
       <button type="button" data-copy="client">Copy as gradio_client</button>
       <a class="rc-download" download>Save video</a>
@@ -94,6 +96,8 @@ def card(record: Record, rate: Rate, film: str, problem: str = "") -> dict[str, 
         ],
         "film": film,
         "problem": problem,
+        "command": f"vlm4vla rollout --expert --task {record.task} --seed {record.seed} "
+        f"--instruction {shlex.quote(record.instruction)} --out rollout",
         "python": _PYTHON.format(**asked),
         "client": _CLIENT.format(origin=_ORIGIN, **asked),
     }
