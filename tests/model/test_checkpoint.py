@@ -220,3 +220,13 @@ def test_a_failed_save_leaves_the_old_checkpoint(policy, folder, tmp_path, monke
         save(policy, folder)
     assert checkpoint_hash(folder) == before
     assert sorted(f.name for f in tmp_path.iterdir()) == ["checkpoint"]
+
+
+def test_loading_brings_back_what_a_killed_save_put_aside(folder, tmp_path):
+    before = checkpoint_hash(folder)
+    aside = tmp_path / ".checkpoint.saving-x1"
+    aside.mkdir()
+    folder.rename(aside / "old")
+    assert not folder.exists()
+    load(folder)
+    assert checkpoint_hash(folder) == before

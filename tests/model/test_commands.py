@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from vlm4vla import action
 from vlm4vla.cli import main
 from vlm4vla.model.policy import Policy
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_backbones_lists_every_kind(capsys, monkeypatch, tmp_path, small):
@@ -44,8 +47,19 @@ def test_probe_json_is_one_line(capsys):
     assert {"name", "passed", "value", "limit", "claim"} == set(report["checks"][0])
     new, total = report["parts"]["new parameters"], sum(report["parts"]["parameters"].values())
     assert report["parts"]["share of new parameters"] == pytest.approx(new / total)
+    for page in ("README.md", "docs/backbones.md"):
+        shown = (ROOT / page).read_text()
+        assert [c["name"] for c in report["checks"] if c["claim"] not in shown] == []
 
 
 def test_probe_of_nothing(capsys):
     assert main(["probe", "internvl:huge"]) == 2
     assert "known: tiny, paper" in capsys.readouterr().err
+
+
+def test_probe_offline_says_one_sentence(capsys):
+    assert main(["probe", "Qwen/Qwen3-VL-2B-Instruct"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert "hf download Qwen/Qwen3-VL-2B-Instruct" in said.err

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +29,7 @@ from vlm4vla.model.card import card
 from vlm4vla.model.groups import describe_trainable
 from vlm4vla.model.load import PICKLES, load_vlm
 from vlm4vla.model.policy import Policy
+from vlm4vla.model.swap import recover, replacing_folder
 from vlm4vla.model.vlm import quiet, save_tokenizer
 
 FORMAT = 1
@@ -81,14 +81,8 @@ def save(
     if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
         raise UserError(f"{folder} holds files that are no checkpoint.", "Choose another folder.")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as parent:
-            new = Path(parent) / "new"
-            new.mkdir(mode=0o755)
+        with replacing_folder(folder) as new:
             _write(policy, new, provenance or Provenance(), dtype)
-            if folder.exists():
-                os.replace(folder, Path(parent) / "old")
-            os.replace(new, folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
@@ -194,6 +188,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
         UserError: see `load`.
     """
     folder = Path(folder)
+    recover(folder)
     if not folder.is_dir():
         raise UserError(f"There is no checkpoint folder {folder}.")
     if not (folder / MANIFEST).is_file():

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -14,6 +18,7 @@ from transformers.utils.hub import cached_file
 
 from vlm4vla.errors import UserError
 from vlm4vla.model.family import FAMILIES, Family, family_of
+from vlm4vla.model.hub import hub_answers
 from vlm4vla.model.introspect import introspect
 from vlm4vla.model.tokenizer import CORPUS
 from vlm4vla.model.vlm import Vlm, make_tiny, quiet, random_weights
@@ -25,6 +30,8 @@ BF16_FROM_BYTES = 400_000_000
 """Folders with more weights than this load in bfloat16; smaller ones keep their precision."""
 
 EXTRAS = ("chat_template.jinja", "preprocessor_config.json")
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 def load_vlm(
@@ -63,17 +70,18 @@ def load_vlm(
             raise UserError(f"Unknown preset {preset!r} of {name}; known: tiny, paper.")
         source = named.paper
     _check_folder(source)
+    local = Path(source).is_dir() or not hub_answers(source)
     try:
-        config = AutoConfig.from_pretrained(source)
-        tokenizer = _load_tokenizer(source)
-        extras = _load_extras(source)
+        config = AutoConfig.from_pretrained(source, local_files_only=local)
+        tokenizer = _load_tokenizer(source, local)
+        extras = _load_extras(source, local)
         known = family_of(config)
         if known:
             _check_tokens(source, known, tokenizer)
         family, account = (known, ()) if known else introspect(config, tokenizer, extras)
-        base = _load_base(source, config, dtype, device, init, complete)
+        base = _load_base(source, local, config, dtype, device, init, complete)
     except (OSError, SafetensorError) as error:
-        raise _explained(source, error) from error
+        raise _explained(source, local, error) from error
     for line in account:
         print(line, file=sys.stderr)
     return Vlm(family, base, tokenizer, source, extras)
@@ -87,6 +95,7 @@ def accelerator() -> str:
 
 def _load_base(
     source: str,
+    local: bool,
     config: Any,
     dtype: torch.dtype | None,
     device: torch.device,
@@ -98,10 +107,14 @@ def _load_base(
     if init == "scratch":
         kept = config.dtype if small and config.dtype else torch.bfloat16
         return random_weights(config, seed=0, dtype=dtype or kept).to(device)
+    # Without them transformers would ask the Hub to convert the pickle, in the user's name.
+    if not any(_find(source, name, local) for name in WEIGHTS):
+        raise OSError("it has no .safetensors weights.")
     with quiet():
         base, report = AutoModel.from_pretrained(
             source,
             config=config,
+            local_files_only=local,
             dtype=dtype or ("auto" if small else torch.bfloat16),
             use_safetensors=True,
             device_map={"": device},
@@ -152,19 +165,28 @@ def _check_report(source: str, report: Mapping[str, Any], complete: bool) -> Non
             raise UserError(f"{source} {what} tensor {min(names)!r} ({len(names)} in all).")
 
 
-def _load_tokenizer(source: str) -> Tokenizer:
+def _load_tokenizer(source: str, local: bool) -> Tokenizer:
     file = Path(source) / "tokenizer.json"
     if file.is_file():
         return Tokenizer.from_file(str(file))
-    return AutoTokenizer.from_pretrained(source).backend_tokenizer
+    try:
+        return AutoTokenizer.from_pretrained(source, local_files_only=local).backend_tokenizer
+    except ValueError as error:
+        # The Hub's libraries take a file that is absent, or not yet in the cache, for a bad one.
+        raise OSError("it has no tokenizer.json.") from error
 
 
-def _load_extras(source: str) -> dict[str, str]:
-    found = {
-        name: cached_file(source, name, _raise_exceptions_for_missing_entries=False)
-        for name in EXTRAS
-    }
+def _load_extras(source: str, local: bool) -> dict[str, str]:
+    found = {name: _find(source, name, local) for name in EXTRAS}
     return {name: Path(file).read_text("utf-8") for name, file in found.items() if file}
+
+
+def _find(source: str, name: str, local: bool) -> str | None:
+    """Path of one file of a folder or Hub id, downloaded if need be; None if it has none."""
+    found: str | None = cached_file(
+        source, name, local_files_only=local, _raise_exceptions_for_missing_entries=False
+    )
+    return found
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -173,11 +195,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _explained(source: str, error: Exception) -> UserError:
+def _explained(source: str, local: bool, error: Exception) -> UserError:
     """One sentence for what went wrong and one for what to do about it."""
-    if Path(source).is_dir():
-        return UserError(f"{source} cannot be read: {str(error).splitlines()[0]}")
-    for cause in _causes(error):
+    causes = list(_causes(error))
+    for cause in causes:
         if isinstance(cause, GatedRepoError):
             return UserError(
                 f"{source} is gated.",
@@ -188,7 +209,10 @@ def _explained(source: str, error: Exception) -> UserError:
                 f"The Hub has no public model {source}.",
                 "Check the name, or run `hf auth login` if it is private.",
             )
-    return UserError(
-        f"{source} is not in the local cache and the Hub cannot be reached.",
-        f"Run `hf download {source}` on a machine that is online and pass the folder.",
-    )
+    missed = any(isinstance(cause, LocalEntryNotFoundError) for cause in causes)
+    if not Path(source).is_dir() and (local or missed):
+        return UserError(
+            f"{source} is not in the local cache and the Hub cannot be reached.",
+            f"Run `hf download {source}` on a machine that is online and pass the folder.",
+        )
+    return UserError(f"{source} cannot be read: {str(error).splitlines()[0]}")
