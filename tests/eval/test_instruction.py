@@ -1,3 +1,5 @@
+from random import Random
+
 import pytest
 
 from vlm4vla.errors import UserError
@@ -26,9 +28,11 @@ SCENE = Scene(
         ("lift\nit", "U+000A"),
         ("lift \u202eti", "U+202E"),
         ("lift \ud800", "U+D800"),
+        (None, "not text"),
+        (["lift it"], "not text"),
     ],
 )
-def test_what_cannot_be_accepted_is_refused_with_its_reason(text: str, said: str) -> None:
+def test_what_cannot_be_accepted_is_refused_with_its_reason(text: object, said: str) -> None:
     with pytest.raises(UserError, match=said.replace("+", r"\+")):
         accept(text)
 
@@ -63,6 +67,31 @@ def test_the_nearest_sentence_keeps_the_things_that_were_named(text: str, neares
 def test_words_that_training_never_holds_are_named_once_in_order() -> None:
     reading = read("please lift the pink, pink ball-shaped thing", SCENE)
     assert reading.unknown == ("please", "pink", "ball-shaped", "thing")
+
+
+def test_whatever_is_typed_is_read_or_refused() -> None:
+    random = Random(0)
+    scraps = [
+        "lift",
+        "the",
+        "red ball",
+        "\x00",
+        "\u202e",
+        "🤖",
+        "ß" * 90,
+        "\n",
+        "'; --",
+        "../",
+        " ",
+    ]
+    for _ in range(300):
+        text = random.choice(["", " "]).join(random.choices(scraps, k=random.randrange(8)))
+        try:
+            reading = read(text, SCENE)
+        except UserError as error:
+            assert error.fix
+        else:
+            assert parse(reading.nearest, SCENE.goals()) is not None
 
 
 def test_every_goal_of_the_task_is_suggested_in_words_that_are_understood() -> None:

@@ -35,12 +35,17 @@ class Reading(NamedTuple):
     unknown: tuple[str, ...]
 
 
-def accept(text: str) -> str:
+def accept(text: object) -> str:
     """Returns the sentence without the spaces around it.
 
+    Args:
+        text: what came from outside.
+
     Raises:
-        UserError: it is empty, too long, or holds characters that cannot be shown.
+        UserError: it is no text, is empty or too long, or holds characters that cannot be shown.
     """
+    if not isinstance(text, str):
+        raise UserError("The instruction is not text.", "Type it as one plain line.")
     sentence = text.strip()
     if not sentence:
         raise UserError("There is no instruction yet.", "Type one, or choose a suggestion.")
@@ -59,7 +64,7 @@ def accept(text: str) -> str:
     return sentence
 
 
-def read(text: str, scene: Scene) -> Reading:
+def read(text: object, scene: Scene) -> Reading:
     """Accepts a sentence and finds out what it means in a scene.
 
     Raises:
