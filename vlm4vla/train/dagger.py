@@ -17,6 +17,7 @@ from vlm4vla.data.record import Rig
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
 from vlm4vla.model.checkpoint import MANIFEST
+from vlm4vla.model.groups import GROUPS
 from vlm4vla.model.policy import Policy
 from vlm4vla.seeds import TRAIN
 from vlm4vla.sim.instructions import Task
@@ -106,6 +107,7 @@ def run_dagger(
     datasets: Sequence[Path],
     tasks: Sequence[Task],
     recorder: Recorder,
+    groups: Sequence[str] = GROUPS,
 ) -> Path:
     """Runs the rounds; a round that is complete is not repeated.
 
@@ -116,6 +118,7 @@ def run_dagger(
         datasets: what it learned from; learned from again in every round.
         tasks: which tasks.
         recorder: how a policy acts.
+        groups: which freeze groups learn.
 
     Returns:
         The checkpoint of the last round.
@@ -153,7 +156,7 @@ def run_dagger(
             policy = Policy.from_pretrained(checkpoint, run.device)
             loop = replace(recipe.imitation.loop, seed=recipe.imitation.loop.seed + number)
             training = replace(recipe.imitation, loop=loop)
-            run_imitation(replace(run, folder=folder), training, policy, cache, tasks)
+            run_imitation(replace(run, folder=folder), training, policy, cache, tasks, groups)
         checkpoint = folder / CHECKPOINT
         del cache
         # The next round's cache holds this one's frames again.

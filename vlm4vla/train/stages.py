@@ -18,7 +18,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
 from vlm4vla.model.checkpoint import MANIFEST, Provenance, save
 from vlm4vla.model.groups import set_trainable
-from vlm4vla.model.load import load_vlm
+from vlm4vla.model.load import accelerator, load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import save_vlm
 from vlm4vla.sim.expert import ACTION_CAP
@@ -98,7 +98,7 @@ def run_language(
         vlm = load_vlm(source, torch.float32, run.device)
     else:
         vlm = make_backbone(recipe.loop.seed, **(sizes or {}))
-        vlm.base.to(run.device or "cpu")
+        vlm.base.to(run.device or accelerator())
     policy = Policy.from_vlm(vlm, our_actions(), query_init="embedding")
     learned, held_out = pools or (
         draw_pool(recipe.pictures),
