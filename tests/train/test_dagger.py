@@ -65,13 +65,16 @@ def test_two_rounds_end_in_a_checkpoint_and_are_not_repeated(tmp_path, capsys):
         fake_rig, lambda folder: f"policy {checkpoint_hash(folder)}", lambda p: None
     )
     run = Run(tmp_path / "run", device="cpu")
-    target = run_dagger(run, recipe, tmp_path / "start", [data], ["reach"], recorder)
+    groups = ["language", "head"]
+    target = run_dagger(run, recipe, tmp_path / "start", [data], ["reach"], recorder, groups)
     assert target == tmp_path / "run" / "round-2" / "checkpoint"
     first, second = json.loads((tmp_path / "run" / "dagger.json").read_text())
     assert (first["round"], second["round"]) == (1, 2)
     manifest = json.loads((target / "policy.json").read_text())
     # The expert's dataset and one of each round.
     assert manifest["data"]["cache"].count("+") == 2
+    assert manifest["parameters"]["vision"]["trainable"] == 0
+    assert manifest["parameters"]["language"]["trainable"] > 0
     before = checkpoint_hash(target)
     assert run_dagger(run, recipe, tmp_path / "start", [data], ["reach"], recorder) == target
     assert checkpoint_hash(target) == before

@@ -10,7 +10,8 @@ from typing import Any
 
 from vlm4vla.commands.collect import policy_name, policy_rig
 from vlm4vla.data.collect import Progress
-from vlm4vla.model.groups import GROUPS
+from vlm4vla.errors import UserError
+from vlm4vla.model.groups import GROUPS, set_trainable
 from vlm4vla.paths import home
 from vlm4vla.sim.scene import TASKS
 from vlm4vla.train.dagger import DaggerRecipe, Recorder, run_dagger
@@ -78,6 +79,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         recipe = replace(recipe, loop=replace(recipe.loop, **given))
         if args.stage == "language":
+            if set(args.train) != set(GROUPS):
+                raise UserError(
+                    "The language stage makes a whole VLM, so --train cannot leave groups out.",
+                    "Name groups for grounding, imitation or dagger.",
+                )
             result = run_language(job, recipe, args.source)
         else:
             result = _learn(job, recipe, args)
@@ -93,6 +99,7 @@ def _learn(job: Run, recipe: Any, args: argparse.Namespace) -> Path:
         before = _run_of("grounding") / CHECKPOINT
     query = "zero" if args.preset == "paper" else "embedding"
     policy = start_policy(args.source or before, args.init, args.device, query)
+    set_trainable(policy, args.train)
     if args.stage == "grounding":
         return run_grounding(job, recipe, policy, cache, args.tasks)
     return run_imitation(job, recipe, policy, cache, args.tasks, args.train)
@@ -107,7 +114,8 @@ def _run_dagger(job: Run, recipe: DaggerRecipe, args: argparse.Namespace) -> Pat
         report=_show_progress,
     )
     start = Path(args.source or _run_of("imitation") / CHECKPOINT)
-    return run_dagger(job, recipe, start, args.datasets, args.tasks or list(TASKS), recorder)
+    tasks = args.tasks or list(TASKS)
+    return run_dagger(job, recipe, start, args.datasets, tasks, recorder, args.train)
 
 
 def _run_of(stage: str) -> Path:
