@@ -24,39 +24,44 @@ def vlm(tmp_path_factory):
 
 
 @pytest.fixture
-def run(vlm, tmp_path, monkeypatch):
-    """Runs one step of a stage and returns the checkpoint's manifest."""
+def start(vlm, tmp_path, monkeypatch):
+    """Runs one step of a stage; returns the exit code and the names that learned in it."""
     monkeypatch.setattr(command, "open_frames", lambda folder: make_cache(episodes=20, frames=2))
     real, learning = stages.train, []
 
     def train(lesson, *args, **kwargs):
         policy = lesson.module.policy
-        learning.extend(name for name, p in policy.named_parameters() if p.requires_grad)
+        learning[:] = [name for name, p in policy.named_parameters() if p.requires_grad]
         real(lesson, *args, **kwargs)
 
     monkeypatch.setattr(stages, "train", train)
 
-    def run(stage, *groups):
+    def start(stage, *groups):
         options = ["--from", str(vlm), "--out", str(tmp_path), "--device", "cpu", "--check-every"]
         options += ["0", "--steps", "1", "--batch", "2", "--train", *groups]
-        cli.main(["train", stage, *options])
-        manifest = json.loads((tmp_path / "checkpoint" / "policy.json").read_text())
-        # What is recorded is what learned from the first step on.
-        assert manifest["trainable"] == learning
-        return manifest
+        return cli.main(["train", stage, *options]), list(learning)
 
-    return run
+    return start
 
 
 @pytest.mark.parametrize("stage", ["grounding", "imitation"])
 @pytest.mark.parametrize("groups", [["language", "head"], ["vision", "embeddings"]])
-def test_a_stage_trains_the_named_groups(stage, groups, run, vlm):
-    learned = run(stage, *groups)["trainable"]
+def test_a_stage_trains_and_records_the_named_groups(stage, groups, start, vlm, tmp_path):
+    _, learned = start(stage, *groups)
     known = load_vlm(vlm, device="cpu")
     inside = group_of(known.family, known.base)
     expected = {f"base.{name}" for name, group in inside.items() if group in groups}
     assert {name for name in learned if name.startswith("base.")} == expected
     assert ("query" in learned) == ("head" in groups)
+    manifest = json.loads((tmp_path / "checkpoint" / "policy.json").read_text())
+    assert manifest["trainable"] == learned
+
+
+def test_a_run_does_not_go_on_with_other_groups(start, capsys):
+    assert start("imitation", "language", "head")[0] == 0
+    assert start("imitation", *GROUPS)[0] == 2
+    assert "(frozen differ)" in capsys.readouterr().err
+    assert start("imitation", "language", "head")[0] == 0
 
 
 def test_dagger_is_told_the_groups(monkeypatch, tmp_path):

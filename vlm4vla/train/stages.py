@@ -17,7 +17,7 @@ from vlm4vla.data.cache import Cache, open_cache
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
 from vlm4vla.model.checkpoint import MANIFEST, Provenance, save
-from vlm4vla.model.groups import set_trainable
+from vlm4vla.model.groups import describe_trainable, set_trainable
 from vlm4vla.model.load import accelerator, load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import save_vlm
@@ -169,6 +169,7 @@ def run_grounding(
     """
     split = cache.split()
     unseen = Frames(cache, split.validation, tasks)
+    frozen = _frozen(policy)
     lesson = GroundingLesson(policy, Frames(cache, split.train, tasks), recipe)
     head = lesson.grounding.head
     few, many = check_numbers(unseen, 48, 48), check_numbers(unseen, 200, 400)
@@ -182,7 +183,12 @@ def run_grounding(
             track=run.track,
             device=run.device,
             about=_about(
-                "grounding", recipe, start=policy.vlm.source, data=cache.fingerprint, tasks=tasks
+                "grounding",
+                recipe,
+                start=policy.vlm.source,
+                data=cache.fingerprint,
+                tasks=tasks,
+                **frozen,
             ),
         )
         grounded = measure_grounding(policy, head, unseen, many)
@@ -234,7 +240,12 @@ def run_imitation(
             track=run.track,
             device=run.device,
             about=_about(
-                "imitation", recipe, start=policy.vlm.source, data=cache.fingerprint, tasks=tasks
+                "imitation",
+                recipe,
+                start=policy.vlm.source,
+                data=cache.fingerprint,
+                tasks=tasks,
+                **_frozen(policy),
             ),
         )
         figures = measure_imitation(policy, unseen, many).figures()
@@ -262,6 +273,13 @@ def _about(stage: str, recipe: Any, **more: Any) -> dict[str, Any]:
     """What must not change between two parts of one run."""
     own = {name: value for name, value in asdict(recipe).items() if name != "loop"}
     return {"stage": stage, **own, **more}
+
+
+def _frozen(policy: Policy) -> dict[str, Any]:
+    """Groups that do not learn; nothing where all do, as in runs begun before this was kept."""
+    sizes = describe_trainable(policy)
+    frozen = [name for name, size in sizes.items() if size.parameters and not size.trainable]
+    return {"frozen": frozen} if frozen else {}
 
 
 def _save(
