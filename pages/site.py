@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
+from gradio.components import Navbar
 
-from pages import api, run
+from pages import about, api, run
 from vlm4vla.eval.stage import Stage
 from vlm4vla.eval.store import Store
 
@@ -23,6 +24,10 @@ def build(stage: Stage, cast: run.Cast) -> gr.Blocks:
     with gr.Blocks(title="VLM4VLA") as site:
         run.build(site, stage, cast, store, Store(RECORDINGS))
         api.build(stage, cast, store)
+        Navbar(main_page_name="Run")
+    with site.route("About", "/about") as page:
+        Navbar(main_page_name="Run")
+        about.build(page)
     return site
 
 

@@ -1,0 +1,45 @@
+"""All pages together."""
+
+from pathlib import Path
+from typing import Any
+
+from pages import run, site
+from tests.pages.conftest import LIVE, Served
+from vlm4vla.driver import ExpertDriver
+from vlm4vla.eval.stage import Stage
+from vlm4vla.eval.store import Store
+
+
+def test_no_event_reaches_from_one_page_to_another(served: Served) -> None:
+    """Gradio builds such an event without error, and it does nothing."""
+    config = site.build(Stage(places=1), run.Cast("expert", ExpertDriver)).get_config_file()
+    homes = {part: name for name, page in config["page"].items() for part in page["components"]}
+    assert len(config["page"]) >= 2
+    for event in config["dependencies"]:
+        parts = [*event["inputs"], *event["outputs"], *[t[0] for t in event["targets"] if t[0]]]
+        assert len({homes[part] for part in parts if part in homes}) <= 1
+
+
+def test_about_tells_what_the_machine_can_do_and_no_folder_of_it(
+    page: Any, served: Served, data_folder: Path
+) -> None:
+    page.set_default_timeout(180_000)
+    page.goto(served.url)
+    page.wait_for_selector(LIVE)
+    page.click("nav >> text=About")
+    page.wait_for_selector("#machine >> text=test render")
+    told = page.inner_text("body")
+    assert "a picture" in told
+    assert str(data_folder) not in told
+    page.go_back()
+    page.wait_for_selector(LIVE)
+
+
+def test_the_recordings_that_come_with_the_app_are_whole() -> None:
+    recordings = Store(site.RECORDINGS)
+    assert recordings.ids()
+    for run_id in recordings.ids():
+        record = recordings.get(run_id)
+        assert record.run_id == run_id
+        assert record.outcome == "success"
+        assert recordings.video(run_id).stat().st_size < 1_000_000
