@@ -14,7 +14,6 @@ async function paint(source) {
     return;
   }
   busy = true;
-  film('');
   try {
     const bytes = Uint8Array.from(atob(source), (letter) => letter.charCodeAt(0));
     const picture = await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
@@ -78,10 +77,12 @@ function show() {
   if (!value || value.turn < turn) return;
   turn = value.turn;
   tell(value);
-  if (value.video) film(value.video);
+  if (value.video || value.src) film(value.video);
   if (value.src) paint(value.src);
 }
 
+// Browsers without H.264 show the still picture beneath.
+part('video').addEventListener('error', () => (part('video').hidden = true));
 watch('value', show);
 show();
 element.dataset.ready = '1';

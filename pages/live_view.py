@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import gradio as gr
 from PIL import Image
 
-from vlm4vla.eval.live import Frame
+from vlm4vla.sim.types import Image as Picture
 
 Phase = Literal[
     "recording", "starting", "waiting", "still", "live", "success", "failure", "stopped", "error"
@@ -61,7 +61,7 @@ class Shown:
         happenings: pairs of a step and an event.
         timing: what the time went into.
         label: what the picture shows, for those who cannot see it; "" keeps the one before.
-        video: an MP4 as a data URL that plays until the next picture comes.
+        video: an MP4 as a data URL that plays over `src` until the next picture comes.
     """
 
     turn: int
@@ -106,8 +106,8 @@ def new_turn() -> int:
     return next(_turns)
 
 
-def encode(frame: Frame) -> str:
-    """The frame's picture as a JPEG in base64."""
+def encode(picture: Picture) -> str:
+    """A picture as a JPEG in base64."""
     target = io.BytesIO()
-    Image.fromarray(frame.view).save(target, "jpeg", quality=_JPEG_QUALITY)
+    Image.fromarray(picture).save(target, "jpeg", quality=_JPEG_QUALITY)
     return base64.b64encode(target.getvalue()).decode()

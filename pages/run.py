@@ -5,6 +5,7 @@ import html
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
@@ -15,6 +16,7 @@ from vlm4vla import seeds
 from vlm4vla.driver import Driver
 from vlm4vla.errors import UserError
 from vlm4vla.eval.choice import Choice, choose
+from vlm4vla.eval.film import last_picture
 from vlm4vla.eval.instruction import read, suggestions
 from vlm4vla.eval.keep import Asked, Kept, keep
 from vlm4vla.eval.live import Frame, Waiting, look, play
@@ -62,7 +64,7 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
     opening_id = recordings.ids()[0]
     opening = recordings.get(opening_id)
     first = choose(opening.task, opening.seed)
-    film = as_data_url(recordings.video(opening_id))
+    opening_shown = _recording(opening, recordings.video(opening_id), label)
 
     gr.Markdown(
         "# VLM4VLA\nTell a simulated robot what to do, and watch it happen: what you start here "
@@ -70,11 +72,7 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
     )
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            live = live_view(
-                _recording(
-                    opening, film, label, "Recorded earlier. The simulator is getting ready."
-                )
-            )
+            live = live_view(replace(opening_shown, note=_GETTING_READY))
         with gr.Column(scale=2, min_width=320):
             instruction = gr.Textbox(
                 label="Instruction",
@@ -232,20 +230,20 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
                 request,
             )
         else:
-            yield from announce(_recording(opening, film, label, ""))
+            yield from announce(opening_shown)
 
     def show_stored(run_id: str) -> Iterator[Updates]:
         try:
             record = store.get(run_id)
-            video = as_data_url(store.video(run_id))
+            video = store.video(run_id)
             chosen = choose(record.task, record.seed)
         except UserError as error:
             yield complain(error)
             return
         yield offer(chosen, record.instruction) | {
-            result: card(record, store.rate(record.driver, record.task), video)
+            result: card(record, store.rate(record.driver, record.task), as_data_url(video))
         }
-        yield from announce(_recording(record, video, label, record.sentence))
+        yield from announce(_recording(record, video, label))
 
     def announce(recorded: Shown) -> Iterator[Updates]:
         recorded = replace(recorded, turn=new_turn())
@@ -319,16 +317,16 @@ def _complaint(error: UserError) -> gr.HTML:
     return gr.HTML(f'<p class="message" role="alert">{words}</p>', visible=True)
 
 
-def _recording(record: Record, film: str, label: str, note: str) -> Shown:
+def _recording(record: Record, video: Path, label: str) -> Shown:
     return Shown(
         new_turn(),
         "recording",
-        note,
-        label,
-        record.instruction,
+        driver=label,
+        instruction=record.instruction,
+        src=encode(last_picture(video)),
         step=record.steps,
         happenings=record.happenings,
-        video=film,
+        video=as_data_url(video),
         label=f"Recording: {record.sentence}",
     )
 
@@ -342,13 +340,15 @@ def _waiting(shown: Shown, moment: Waiting) -> Shown:
 
 def _still(shown: Shown, frame: Frame, scene: Scene) -> Shown:
     things = [item.name for item in scene.objects] + [item.name for item in scene.fixtures]
-    return replace(shown, src=encode(frame), label=f"The robot's table with {', '.join(things)}")
+    return replace(
+        shown, src=encode(frame.view), label=f"The robot's table with {', '.join(things)}"
+    )
 
 
 def _at(shown: Shown, frame: Frame) -> Shown:
     return replace(
         shown,
-        src=encode(frame),
+        src=encode(frame.view),
         step=frame.step,
         limit=frame.limit,
         happenings=tuple((item.step, item.event) for item in frame.happenings),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.pages.conftest import LIVE, PATIENCE, free_port
+from tests.pages.conftest import LIVE, PATIENCE, RECORDING_SHOWS, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,6 +54,6 @@ def test_without_a_renderer_recordings_play_and_run_is_disabled_with_the_reason(
     assert "VK_DRIVER_FILES" in note
     assert "unset VK_DRIVER_FILES" in note
     assert page.inner_text(".lv-phase") == "recording"
-    page.wait_for_function("document.querySelector('.lv-video').currentTime > 0.2")
+    page.wait_for_function(RECORDING_SHOWS)
     assert not page.is_visible("#chips")
     assert complaints == []

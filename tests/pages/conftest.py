@@ -18,6 +18,13 @@ PATIENCE = 180_000
 LIVE = ".live-view[data-ready]"
 """The live view, once it listens."""
 
+RECORDING_SHOWS = """() => {
+    const video = document.querySelector('.lv-video');
+    const canvas = document.querySelector('.live-view[data-ready]');
+    return video.currentTime > 0.2 || (video.hidden && canvas.dataset.painted > 0);
+}"""
+"""A browser without H.264, such as the one that Playwright brings, shows the last picture."""
+
 
 @dataclass(frozen=True)
 class Served:
@@ -50,13 +57,17 @@ def served() -> Iterator[Served]:
 
 
 @pytest.fixture
-def run_page(page: Any, served: Served) -> Any:
-    """The Run page in a browser, its scene painted."""
+def run_page(page: Any, served: Served) -> Iterator[Any]:
+    """The Run page in a browser, the simulator ready. The console must stay free of errors."""
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
     page.set_default_timeout(PATIENCE)
     page.goto(served.url)
     page.wait_for_selector(LIVE)
     page.wait_for_function("document.querySelector('.lv-note').innerText.includes('live')")
-    return page
+    yield page
+    assert complaints == []
 
 
 def wait_for_phase(page: Any, *phases: str) -> None:

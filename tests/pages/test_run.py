@@ -1,10 +1,14 @@
 """The Run page as a visitor uses it, in a browser, with the real simulator."""
 
+import base64
+import io
 import os
 import signal
 from typing import Any
 
-from tests.pages.conftest import LIVE, Served, wait_for_phase
+import av
+
+from tests.pages.conftest import LIVE, RECORDING_SHOWS, Served, wait_for_phase
 
 WATCH = """() => {
     const live = document.querySelector('.live-view[data-ready]');
@@ -137,7 +141,11 @@ def test_a_finished_episode_has_a_card_and_a_link_that_opens_it(
     run_page.wait_for_selector(f".result-card[data-run='{run_id}']")
     assert run_page.inner_text(".rc-sentence") == sentence
     assert run_page.inner_text(".rc-facts") == facts
-    run_page.wait_for_function("document.querySelector('.rc-video').duration > 1")
+    film = run_page.get_attribute(".rc-download", "href")
+    steps = int(run_page.get_attribute(LIVE, "data-step"))
+    with av.open(io.BytesIO(base64.b64decode(film.split("base64,")[1]))) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert len(list(container.decode(video=0))) > steps
     wait_for_phase(run_page, "recording")
     run_page.click("#run")
     wait_for_phase(run_page, "success")
@@ -146,7 +154,7 @@ def test_a_finished_episode_has_a_card_and_a_link_that_opens_it(
 
 def test_a_recording_plays_until_something_is_run(run_page: Any) -> None:
     assert run_page.inner_text(".lv-phase") == "recording"
-    run_page.wait_for_function("document.querySelector('.lv-video').currentTime > 0.2")
+    run_page.wait_for_function(RECORDING_SHOWS)
     run_page.locator("#chips button").first.click()
     wait_for_phase(run_page, "live")
     assert not run_page.is_visible(".lv-video")
