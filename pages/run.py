@@ -17,7 +17,7 @@ from vlm4vla.driver import Driver
 from vlm4vla.errors import UserError
 from vlm4vla.eval.choice import Choice, choose
 from vlm4vla.eval.film import last_picture
-from vlm4vla.eval.instruction import read, suggestions
+from vlm4vla.eval.instruction import Reading, read, suggestions
 from vlm4vla.eval.keep import Asked, Kept, keep
 from vlm4vla.eval.live import Frame, Waiting, look, play
 from vlm4vla.eval.outcome import Outcome
@@ -172,19 +172,22 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
         except UserError as error:
             yield complain(error)
             return
-        if reading.goal is None:
-            yield {
-                complaint: _complaint(_not_understood(reading.unknown)),
+        goal = reading.goal
+        told = quiet()
+        if goal is None:
+            goal = read(reading.nearest, chosen.scene).goal
+            told = {
+                complaint: _complaint(_not_known(reading, runs=driver.kind == "policy")),
                 proposed: reading.nearest,
                 proposal: gr.Button(f"Run “{reading.nearest}” instead", visible=True),
             }
+        if goal is None or (reading.goal is None and driver.kind == "expert"):
+            yield told
             return
         shown = Shown(new_turn(), "live", "", driver.label, reading.sentence)
-        yield quiet() | {stop: gr.Button(interactive=True), result: None}
+        yield told | {stop: gr.Button(interactive=True), result: None}
         asked = Asked(cast.identity, chosen.task, chosen.scene.seed, reading.sentence)
-        episode = play(
-            stage, visitor(request), driver, chosen.scene, reading.goal, reading.sentence
-        )
+        episode = play(stage, visitor(request), driver, chosen.scene, goal, reading.sentence)
         try:
             with contextlib.closing(keep(episode, store, asked)) as moments:
                 for moment in moments:
@@ -306,9 +309,12 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _not_understood(unknown: tuple[str, ...]) -> UserError:
-    words = ", ".join(f"“{word}”" for word in unknown)
-    why = f"Words it does not know: {words}." if unknown else ""
+def _not_known(reading: Reading, *, runs: bool) -> UserError:
+    words = ", ".join(f"“{word}”" for word in reading.unknown)
+    why = f"Words that training never held: {words}." if words else ""
+    if runs:
+        problem = f"No known instruction says this; success is judged as for “{reading.nearest}”."
+        return UserError(problem, why)
     return UserError("The scripted expert does not understand this here.", why)
 
 

@@ -67,7 +67,9 @@ def run_page(page: Any, served: Served) -> Iterator[Any]:
     page.wait_for_selector(LIVE)
     page.wait_for_function("document.querySelector('.lv-note').innerText.includes('live')")
     yield page
-    assert complaints == []
+    # Gradio itself complains when a stream ends because its page was left.
+    left = ("AbortError", "Unexpected error Connection errored out")
+    assert [text for text in complaints if not text.startswith(left)] == []
 
 
 def wait_for_phase(page: Any, *phases: str) -> None:
