@@ -45,6 +45,10 @@ function show() {
   part('download').href = value.film;
   part('download').download = `vlm4vla-${value.id}.mp4`;
   part('copied').textContent = '';
+  // A checkpoint's folder is unknown here, so some programs cannot be written down.
+  element.querySelectorAll('[data-copy]').forEach((button) => {
+    button.hidden = button.dataset.copy !== 'link' && !value[button.dataset.copy];
+  });
 }
 
 // The end is what a still video should show.

@@ -96,10 +96,16 @@ def card(record: Record, rate: Rate, film: str, problem: str = "") -> dict[str, 
         ],
         "film": film,
         "problem": problem,
+        **(_for_the_expert(record, asked) if record.driver == "expert" else {}),
+        "client": _CLIENT.format(origin=_ORIGIN, **asked),
+    }
+
+
+def _for_the_expert(record: Record, asked: dict[str, Any]) -> dict[str, str]:
+    return {
         "command": f"vlm4vla rollout --expert --task {record.task} --seed {record.seed} "
         f"--instruction {shlex.quote(record.instruction)} --out rollout",
         "python": _PYTHON.format(**asked),
-        "client": _CLIENT.format(origin=_ORIGIN, **asked),
     }
 
 

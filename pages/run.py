@@ -186,7 +186,9 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
             return
         shown = Shown(new_turn(), "live", "", driver.label, reading.sentence)
         yield told | {stop: gr.Button(interactive=True), result: None}
-        asked = Asked(cast.identity, chosen.task, chosen.scene.seed, reading.sentence)
+        # What a sentence of nobody's making achieves says nothing about the task's success rate.
+        condition = "" if reading.goal else "unknown sentence"
+        asked = Asked(cast.identity, chosen.task, chosen.scene.seed, reading.sentence, condition)
         episode = play(stage, visitor(request), driver, chosen.scene, goal, reading.sentence)
         try:
             with contextlib.closing(keep(episode, store, asked)) as moments:
@@ -246,7 +248,8 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
         yield offer(chosen, record.instruction) | {
             result: card(record, store.rate(record.driver, record.task), as_data_url(video))
         }
-        yield from announce(_recording(record, video, label))
+        acted = label if record.driver == cast.identity else record.driver
+        yield from announce(_recording(record, video, acted))
 
     def announce(recorded: Shown) -> Iterator[Updates]:
         recorded = replace(recorded, turn=new_turn())

@@ -54,5 +54,9 @@ def test_an_unknown_sentence_is_marked_and_runs_and_failure_is_explained(
     assert "never touched" in page.inner_text(".lv-note")
     assert "timeout" in page.get_attribute(LIVE, "data-events")
     page.wait_for_selector(".result-card[data-run]")
-    assert "feedbeef" in page.inner_text(".rc-facts")
+    facts = page.inner_text(".rc-facts")
+    assert "feedbeef" in facts
+    assert "0 of 0 episodes" in facts
+    assert page.is_visible("[data-copy=client]")
+    assert not page.is_visible("[data-copy=command]")
     assert page.inner_text(".rc-title") == "Not done: not reached"
