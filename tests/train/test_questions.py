@@ -9,6 +9,7 @@ from vlm4vla.train.questions import (
     KINDS,
     ask,
     ask_any,
+    ask_several,
     cell_of,
     corpus,
     every_pointing,
@@ -121,3 +122,15 @@ def test_every_name_and_every_instruction_word_is_one_token(tokenizer):
 
 def test_the_corpus_holds_no_location_tokens():
     assert not any(token in line for line in corpus() for token in ("<across", "<down"))
+
+
+def test_half_of_the_draws_point_at_different_things():
+    rng = np.random.default_rng(0)
+    draws = [ask_several(PICTURE, 3, rng) for _ in range(400)]
+    assert all(len(draw) == 3 for draw in draws)
+    apart = [
+        sorted(q.text for q in draw) == sorted(q.text for q in every_pointing(PICTURE))
+        for draw in draws
+    ]
+    assert 0.42 < np.mean(apart) < 0.6
+    assert ask_several(PICTURE, 0, rng) == []

@@ -16,7 +16,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import Vlm, make_tiny
 from vlm4vla.train.alignment import Aligner, PatchTargets, patch_words, targets_of
 from vlm4vla.train.pictures import Pool
-from vlm4vla.train.questions import LOCATIONS, ask_any, corpus
+from vlm4vla.train.questions import LOCATIONS, ask_several, corpus
 from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.shared import shared_states
 
@@ -143,7 +143,7 @@ class LanguageLesson:
         rng = np.random.default_rng([recipe.loop.seed, index, 1])
         asking = index >= recipe.alignment_steps * recipe.loop.accumulation
         each = recipe.questions if asking else 0
-        asked = [ask_any(self.pool[i], rng) for i in chosen for _ in range(each)]
+        asked = [q for i in chosen for q in ask_several(self.pool[i], each, rng)]
         labels = patch_words(
             self.pool.segmentations[chosen],
             [self.pool.items[i] for i in chosen],

@@ -84,6 +84,18 @@ def ask_any(picture: Picture, rng: np.random.Generator) -> Question:
             return question
 
 
+def ask_several(picture: Picture, count: int, rng: np.random.Generator) -> list[Question]:
+    """Draws questions about one picture; in half of the draws they point at different things.
+
+    Two names in one picture are what tells apart knowing where something is from knowing where
+    the named thing is.
+    """
+    if len(picture.items) >= count and rng.random() < 0.5:
+        pointing = every_pointing(picture)
+        return [pointing[int(i)] for i in rng.permutation(len(pointing))[:count]]
+    return [ask_any(picture, rng) for _ in range(count)]
+
+
 def every_pointing(picture: Picture) -> list[Question]:
     """One pointing question for each named thing, in the picture's order."""
     return [Question("pointing", _point(item.name), location(item)) for item in picture.items]
