@@ -23,7 +23,7 @@ _PAPER: Final = Recipe(
 )
 """Paper section "Training": AdamW without weight decay, warm-up, then a constant rate."""
 
-_LANGUAGE: Final = LanguageRecipe(Recipe(steps=900, batch=40, learning_rate=6e-4))
+_LANGUAGE: Final = LanguageRecipe(Recipe(steps=1_500, batch=40, learning_rate=6e-4))
 _PAPER_IMITATION: Final = ImitationRecipe(
     _PAPER, instructions=1, gripper=0.01, grounding=0.0, shift=0, brightness=0.2
 )
