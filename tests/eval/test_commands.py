@@ -3,19 +3,16 @@ import json
 import av
 import pytest
 
-from vlm4vla import action
 from vlm4vla.cli import main
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
-from vlm4vla.sim.expert import ACTION_CAP
 from vlm4vla.sim.scene import sample_episode
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint") / "untrained"
-    spec = action.tiny((ACTION_CAP,) * 3 + (0.0,) * 3)
-    Policy.from_vlm("qwen3-vl:tiny", spec).save_pretrained(folder)
+    Policy.from_vlm("qwen3-vl:tiny").save_pretrained(folder)
     return folder
 
 

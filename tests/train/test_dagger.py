@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from synthetic import make_cache
 
+from vlm4vla import action
 from vlm4vla.data.collect import Settings, collect
 from vlm4vla.errors import UserError
 from vlm4vla.model.checkpoint import checkpoint_hash, save
@@ -16,7 +17,7 @@ from vlm4vla.train.dagger import DaggerRecipe, Recorder, budget, failure_rates, 
 from vlm4vla.train.imitation import ImitationRecipe
 from vlm4vla.train.language import make_backbone
 from vlm4vla.train.recipe import Recipe
-from vlm4vla.train.stages import Run, our_actions
+from vlm4vla.train.stages import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 import fake_simulator
@@ -51,7 +52,7 @@ def fake_rig(checkpoint):
 
 
 def test_two_rounds_end_in_a_checkpoint_and_are_not_repeated(tmp_path, capsys):
-    policy = Policy.from_vlm(make_backbone(**SMALL, heads=4), our_actions(), device="cpu")
+    policy = Policy.from_vlm(make_backbone(**SMALL, heads=4), action.tiny(), device="cpu")
     save(policy, tmp_path / "start")
     data = tmp_path / "data"
     collect(data, Settings(("reach",), 1_000_000, "expert"), 30, 1, fake_simulator.rig, print)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from synthetic import make_cache
 
-from vlm4vla import cli
+from vlm4vla import action, cli
 from vlm4vla.errors import UserError
 from vlm4vla.model.load import load_vlm
 from vlm4vla.model.policy import Policy
@@ -22,7 +22,7 @@ from vlm4vla.train.presets import PRESETS
 from vlm4vla.train.questions import LOCATIONS
 from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.snapshot import load_snapshot
-from vlm4vla.train.stages import Run, our_actions, run_grounding, run_imitation, run_language
+from vlm4vla.train.stages import Run, run_grounding, run_imitation, run_language
 
 SMALL = {
     "vision_layers": 3,
@@ -68,11 +68,11 @@ def test_the_language_stage_leaves_a_vlm_and_says_which_gate_failed(language):
 
 def test_patches_learn_their_colours_within_fifty_steps(language, pools):
     vlm = load_vlm(language / "vlm", device="cpu")
-    lesson = LanguageLesson(Policy.from_vlm(vlm, our_actions()), pools[0], LANGUAGE)
+    lesson = LanguageLesson(Policy.from_vlm(vlm, action.tiny()), pools[0], LANGUAGE)
     with torch.inference_mode():
         _, trained = lesson.module(lesson.batch(0))
         untrained = LanguageLesson(
-            Policy.from_vlm(make_backbone(**SMALL), our_actions(), device="cpu"),
+            Policy.from_vlm(make_backbone(**SMALL), action.tiny(), device="cpu"),
             *[pools[0], LANGUAGE],
         )
         _, random = untrained.module(untrained.batch(0))
@@ -82,7 +82,7 @@ def test_patches_learn_their_colours_within_fifty_steps(language, pools):
 
 
 def test_a_batch_is_a_function_of_its_index(pools):
-    policy = Policy.from_vlm(make_backbone(**SMALL), our_actions(), device="cpu")
+    policy = Policy.from_vlm(make_backbone(**SMALL), action.tiny(), device="cpu")
     lesson = LanguageLesson(policy, pools[0], LANGUAGE)
     assert lesson.batch(0).texts == ()
     later, again = lesson.batch(50), lesson.batch(50)
@@ -130,7 +130,7 @@ def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
     assert set(figures) == {"gripper_mm", "thing_mm", "place_mm", "first_mm", "bound"}
     learned = load_snapshot(tmp_path).tensors
     assert learned["weights/head.layers.0.weight"].shape == (192, 96)
-    assert Policy.from_pretrained(tmp_path / "checkpoint", "cpu").spec == our_actions()
+    assert Policy.from_pretrained(tmp_path / "checkpoint", "cpu").spec == action.tiny()
     places_only = replace(recipe, alignment=0.0)
     lesson = GroundingLesson(policy, Frames(cache, cache.split().validation), places_only)
     lesson.grounding.head.load_state_dict(

@@ -10,7 +10,6 @@ from vlm4vla.data.reader import open_dataset
 from vlm4vla.data.replay import PASS_RATE, gate
 from vlm4vla.data.rigs import expert_rig
 from vlm4vla.errors import UserError
-from vlm4vla.sim.expert import ACTION_CAP
 from vlm4vla.sim.scene import TASKS
 
 
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
             args.episodes,
             rig.simulator,
             rig.plan,
-            tiny((ACTION_CAP,) * 3 + (0.0,) * 3),
+            tiny(),
             lambda line: print(line, file=sys.stderr if args.json else sys.stdout, flush=True),
         )
     finally:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from vlm4vla.action import ActionSpec
+from vlm4vla.action import ActionSpec, tiny
 from vlm4vla.errors import UserError
 from vlm4vla.model.family import Rows
 from vlm4vla.model.head import ActionHead, Prediction, action_loss
@@ -65,7 +65,7 @@ class Policy(nn.Module):
     def from_vlm(
         cls,
         vlm: str | Path | Vlm,
-        spec: ActionSpec,
+        spec: ActionSpec | None = None,
         *,
         query_init: str = "zero",
         dtype: torch.dtype | None = None,
@@ -76,14 +76,14 @@ class Policy(nn.Module):
 
         Args:
             vlm: `FAMILY:tiny`, `FAMILY:paper`, a Hub id, a local folder, or a loaded `Vlm`.
-            spec: the meaning of the actions.
+            spec: the meaning of the actions; None for the suite's, `vlm4vla.action.tiny()`.
             query_init: see the class.
             dtype: of the VLM's weights; see `load_vlm`.
             device: see `load_vlm`.
             init: "vlm" for the VLM's weights, "scratch" for fresh ones.
         """
         loaded = vlm if isinstance(vlm, Vlm) else load_vlm(vlm, dtype, device, init)
-        return cls(loaded, spec, query_init)
+        return cls(loaded, spec or tiny(), query_init)
 
     @classmethod
     def from_pretrained(

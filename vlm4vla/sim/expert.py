@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from vlm4vla.action import SUITE_CAPS
 from vlm4vla.sim import controller
 from vlm4vla.sim.instructions import Goal, Task
 from vlm4vla.sim.scene import (
@@ -25,7 +26,7 @@ from vlm4vla.sim.scene import (
 from vlm4vla.sim.types import Array, State
 from vlm4vla.sim.vocabulary import kind_of
 
-ACTION_CAP: Final = 0.6
+ACTION_CAP: Final = SUITE_CAPS[0]
 """Largest x, y or z of an action: 2.4 cm a step when repeated."""
 
 TRAVEL_HEIGHT: Final = 0.080

@@ -21,7 +21,6 @@ from vlm4vla.model.groups import describe_trainable, set_trainable
 from vlm4vla.model.load import accelerator, load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import save_vlm
-from vlm4vla.sim.expert import ACTION_CAP
 from vlm4vla.sim.instructions import Task
 from vlm4vla.train.frames import Frames
 from vlm4vla.train.gates import check_gates
@@ -62,11 +61,6 @@ class Run:
     device: str | None = None
 
 
-def our_actions() -> action.ActionSpec:
-    """What the seven numbers mean in our simulator, scaled by the expert's cap."""
-    return action.tiny(caps=(ACTION_CAP,) * 3 + (0.0,) * 3)
-
-
 def run_language(
     run: Run,
     recipe: LanguageRecipe,
@@ -99,7 +93,7 @@ def run_language(
     else:
         vlm = make_backbone(recipe.loop.seed, **(sizes or {}))
         vlm.base.to(run.device or accelerator())
-    policy = Policy.from_vlm(vlm, our_actions(), query_init="embedding")
+    policy = Policy.from_vlm(vlm, action.tiny(), query_init="embedding")
     learned, held_out = pools or (
         draw_pool(recipe.pictures),
         draw_pool(400, held_out=True),
@@ -146,7 +140,7 @@ def start_policy(
     if init == "vlm" and (Path(source) / MANIFEST).is_file():
         return Policy.from_pretrained(source, device)
     vlm = load_vlm(source, torch.float32, device, init)
-    return Policy.from_vlm(vlm, our_actions(), query_init=query_init)
+    return Policy.from_vlm(vlm, action.tiny(), query_init=query_init)
 
 
 def run_grounding(
