@@ -21,7 +21,7 @@ class FakeSimulator:
     def __init__(self, pause: float = 0.0) -> None:
         self.pause = pause
 
-    def reset(self, scene, goal, pictures=ALL, start=None) -> Observation:
+    def reset(self, scene, goal, pictures=ALL, start=None, rival=None) -> Observation:
         self.scene, self.goal, self.steps = scene, goal, 0
         rng = np.random.default_rng(scene.seed)
         home = rng.uniform((-0.1, -0.1, 0.15), (0.0, 0.1, 0.20)) if start is None else start

@@ -26,7 +26,9 @@ class FakeSimulator:
     def __init__(self, dies_at: int = -1) -> None:
         self.dies_at = dies_at
 
-    def reset(self, scene: Any, goal: Goal, pictures: Any, start: Any = None) -> Observation:
+    def reset(
+        self, scene: Any, goal: Goal, pictures: Any, start: Any = None, rival: Any = None
+    ) -> Observation:
         self.done = 0
         return self.observe()
 
@@ -40,7 +42,9 @@ class FakeSimulator:
             raise UserError("The simulator's process ended.")
         events: Any = {2: ("reached",), 5: ("success",)}.get(step, ())
         view = np.full((4, 4, 3), step, np.uint8)
-        return Observation(step, STATE, None, view, None, events, step == 5, step == 5, 2.0, 3.0)
+        return Observation(
+            step, STATE, None, view, None, events, step == 5, False, step == 5, 2.0, 3.0
+        )
 
 
 class FakeStage:

@@ -24,7 +24,7 @@ def test_act_is_unnormalised_prediction(policy, pictures):
     with torch.no_grad():
         arm, gripper = policy(pictures, WORDS)
     chunk = policy.act(pictures, WORDS)
-    np.testing.assert_allclose(chunk[..., :3], arm[..., :3].numpy() * 0.3, atol=1e-6)
+    np.testing.assert_allclose(chunk[..., :3], arm[..., :3].numpy() * 0.6, atol=1e-6)
     assert ((chunk[..., 6] == 1) == (gripper.numpy() > 0)).all()
 
 
