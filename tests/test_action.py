@@ -22,7 +22,7 @@ def test_tiny_commands_no_motion_where_nothing_moves():
     back = action.tiny().unnormalise(np.ones((2, 4, 6)), np.array([[1, -1, 2, -0.1]] * 2))
     assert back.shape == (2, 4, 7)
     assert back.dtype == np.float32
-    np.testing.assert_allclose(back[0, 0], [0.3, 0.3, 0.3, 0, 0, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(back[0, 0], [0.6, 0.6, 0.6, 0, 0, 0, 1], atol=1e-6)
     assert back[0, :, 6].tolist() == [1, -1, 1, -1]
 
 
