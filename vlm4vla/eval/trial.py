@@ -74,7 +74,7 @@ def try_seeds(
     """Runs one episode a seed.
 
     Args:
-        make_driver: called once in each worker's thread.
+        make_driver: called once in each worker's thread, one call at a time.
         task: which task.
         seeds: one episode each; the rows come back in this order whatever `workers` is.
         workers: simulators at a time.
@@ -86,11 +86,13 @@ def try_seeds(
     """
     pool = SimulatorPool(limit=workers)
     own = threading.local()
-    reporting = threading.Lock()
+    making, reporting = threading.Lock(), threading.Lock()
 
     def one(seed: int) -> Trial:
         if not hasattr(own, "driver"):
-            own.driver = make_driver()
+            # transformers switches global state while it loads: two loads at once leave it broken.
+            with making:
+                own.driver = make_driver()
         trial = _episode(pool, own.driver, task, seed, condition)
         with reporting:
             report(trial)
