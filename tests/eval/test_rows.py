@@ -7,7 +7,21 @@ from vlm4vla.eval.rows import Plan, Rows
 from vlm4vla.eval.trial import Condition, Trial
 
 PLAN = Plan("abc", 100, 3, Condition())
-ROW = Trial("pick", 100, "lift it", "pick: red cube", True, False, 9, ((3, "reached"),), 1.5, 2.5)
+ROW = Trial(
+    task="pick",
+    seed=100,
+    scene="objects: red cube",
+    instruction="lift it",
+    held_out=False,
+    alternate=False,
+    goal="pick: red cube",
+    success=True,
+    old_goal_done=False,
+    steps=9,
+    events=((3, "reached"),),
+    driver_ms=1.5,
+    physics_ms=2.5,
+)
 
 
 def test_what_was_appended_is_read_back(tmp_path):

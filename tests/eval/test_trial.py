@@ -1,14 +1,37 @@
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from vlm4vla.driver import ExpertDriver
 from vlm4vla.errors import UserError
-from vlm4vla.eval.trial import Condition, Trial, describe, summarise, try_seeds
+from vlm4vla.eval.trial import (
+    Case,
+    Condition,
+    Trial,
+    describe,
+    summarise,
+    try_cases,
+    try_seeds,
+)
 from vlm4vla.sim.instructions import parse
 from vlm4vla.sim.scene import sample_episode
 
-WON = Trial("pick", 1, "pick up the red cube", "pick: red cube", True, False, 12, (), 1.0, 2.0)
+WON = Trial(
+    task="pick",
+    seed=1,
+    scene="objects: red cube",
+    instruction="pick up the red cube",
+    held_out=True,
+    alternate=False,
+    goal="pick: red cube",
+    success=True,
+    old_goal_done=False,
+    steps=12,
+    events=(),
+    driver_ms=1.0,
+    physics_ms=2.0,
+)
 LOST = replace(WON, seed=2, success=False, events=((9, "wrong_object"), (60, "timeout")))
 
 
@@ -66,3 +89,41 @@ class Lost(ExpertDriver):
 def test_a_failing_driver_ends_the_trial_with_its_own_words():
     with pytest.raises(UserError, match="I am lost"):
         try_seeds(Lost, "pick", range(40), 2, lambda trial: None)
+
+
+class Killer(ExpertDriver):
+    """Kills the first simulator that it drives, in mid-episode."""
+
+    looks = 0
+
+    def act(self, observation):
+        type(self).looks += 1
+        if type(self).looks == 2:
+            [simulator] = [
+                child
+                for child in psutil.Process().children()
+                if "vlm4vla.sim.worker" in child.cmdline()
+            ]
+            simulator.kill()
+            simulator.wait()
+        return super().act(observation)
+
+
+def test_an_episode_whose_simulator_died_is_run_again():
+    told: list[Trial] = []
+    [whole] = try_seeds(ExpertDriver, "reach", [3], 1, told.append)
+    [again] = try_seeds(Killer, "reach", [3], 1, told.append)
+    assert Killer.looks > 2 and len(told) == 2
+    assert replace(again, driver_ms=0, physics_ms=0) == replace(whole, driver_ms=0, physics_ms=0)
+
+
+def test_a_row_tells_what_was_there_and_under_which_condition():
+    asked = Condition(held_out=True)
+    rows = try_cases(
+        ExpertDriver, [Case("reach", 3), Case("pick", 4)], 1, lambda trial: None, asked
+    )
+    assert [(row.task, row.seed) for row in rows] == [("reach", 3), ("pick", 4)]
+    scene = sample_episode("reach", 3).scene
+    assert rows[0].scene.startswith(f"{scene.layout}: {scene.objects[0].name}, ")
+    assert (rows[0].held_out, rows[0].alternate) == (True, False)
+    assert rows[0].instruction == sample_episode("reach", 3, held_out=True).instruction

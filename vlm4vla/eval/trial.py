@@ -4,13 +4,14 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from vlm4vla.driver import Driver, rollout
+from vlm4vla.driver import Driver, Step, rollout
+from vlm4vla.errors import UserError
 from vlm4vla.sim.instructions import Task
-from vlm4vla.sim.scene import sample_episode
+from vlm4vla.sim.scene import Scene, sample_episode
 from vlm4vla.sim.types import Event
-from vlm4vla.sim.worker import SimulatorPool
+from vlm4vla.sim.worker import SimulatorPool, SimulatorProcess
 from vlm4vla.statistics import wilson
 
 
@@ -28,6 +29,13 @@ class Condition:
     alternate: bool = False
 
 
+class Case(NamedTuple):
+    """An episode to run: a task, and the seed of its scene."""
+
+    task: Task
+    seed: int
+
+
 @dataclass(frozen=True)
 class Trial:
     """How one episode went.
@@ -35,7 +43,10 @@ class Trial:
     Attributes:
         task: the task.
         seed: the scene's seed.
+        scene: its layout and what stands in it.
         instruction: what the driver was told.
+        held_out: see `Condition`.
+        alternate: see `Condition`.
         goal: what success was measured by.
         success: the goal's condition was met in time.
         old_goal_done: the condition of the scene's first goal was met although the second one was
@@ -48,7 +59,10 @@ class Trial:
 
     task: Task
     seed: int
+    scene: str
     instruction: str
+    held_out: bool
+    alternate: bool
     goal: str
     success: bool
     old_goal_done: bool
@@ -71,36 +85,47 @@ def try_seeds(
     report: Callable[[Trial], None],
     condition: Condition = Condition(),
 ) -> list[Trial]:
-    """Runs one episode a seed.
+    """Runs one episode a seed of one task; see `try_cases`."""
+    cases = [Case(task, seed) for seed in seeds]
+    return try_cases(make_driver, cases, workers, report, condition)
+
+
+def try_cases(
+    make_driver: Callable[[], Driver],
+    cases: Sequence[Case],
+    workers: int,
+    report: Callable[[Trial], None],
+    condition: Condition = Condition(),
+) -> list[Trial]:
+    """Runs one episode a case. Drivers and simulators are started once for all of them.
 
     Args:
         make_driver: called once in each worker's thread, one call at a time.
-        task: which task.
-        seeds: one episode each; the rows come back in this order whatever `workers` is.
+        cases: one episode each; the rows come back in this order whatever `workers` is.
         workers: simulators at a time.
         report: called after each episode, one call at a time.
         condition: what is asked for.
 
     Raises:
-        UserError: a simulator failed twice in the same episode.
+        UserError: a simulator's process ended twice in the same episode, or a driver failed.
     """
     pool = SimulatorPool(limit=workers)
     own = threading.local()
     making, reporting = threading.Lock(), threading.Lock()
 
-    def one(seed: int) -> Trial:
+    def one(case: Case) -> Trial:
         if not hasattr(own, "driver"):
             # transformers switches global state while it loads: two loads at once leave it broken.
             with making:
                 own.driver = make_driver()
-        trial = _episode(pool, own.driver, task, seed, condition)
+        trial = _episode(pool, own.driver, case, condition)
         with reporting:
             report(trial)
         return trial
 
     try:
         with ThreadPoolExecutor(workers) as threads:
-            pending = [threads.submit(one, seed) for seed in seeds]
+            pending = [threads.submit(one, case) for case in cases]
             try:
                 return [future.result() for future in pending]
             finally:
@@ -110,23 +135,25 @@ def try_seeds(
         pool.close()
 
 
-def _episode(
-    pool: SimulatorPool, driver: Driver, task: Task, seed: int, condition: Condition
-) -> Trial:
+def _episode(pool: SimulatorPool, driver: Driver, case: Case, condition: Condition) -> Trial:
+    task, seed = case
     episode = sample_episode(task, seed, held_out=condition.held_out, alternate=condition.alternate)
     rival = sample_episode(task, seed).goal if condition.alternate else None
-    with pool.acquire() as simulator:
-        steps = list(
-            rollout(
-                simulator, driver, episode.scene, episode.goal, episode.instruction, rival=rival
-            )
-        )
+
+    def run(simulator: SimulatorProcess) -> list[Step]:
+        scene, goal, sentence = episode.scene, episode.goal, episode.instruction
+        return list(rollout(simulator, driver, scene, goal, sentence, rival=rival))
+
+    steps = _with_a_second_try(pool, run)
     seen = [step.observation for step in steps]
     thinking = [step.think_ms for step in steps if step.think_ms]
     return Trial(
         task=task,
         seed=seed,
+        scene=_contents(episode.scene),
         instruction=episode.instruction,
+        held_out=condition.held_out,
+        alternate=condition.alternate,
         goal=str(episode.goal),
         success=seen[-1].success,
         old_goal_done=any(now.rival for now in seen),
@@ -135,6 +162,25 @@ def _episode(
         driver_ms=round(sum(thinking) / max(len(thinking), 1), 2),
         physics_ms=round(sum(now.physics_ms for now in seen[1:]) / max(len(seen) - 1, 1), 2),
     )
+
+
+def _with_a_second_try(
+    pool: SimulatorPool, run: Callable[[SimulatorProcess], list[Step]]
+) -> list[Step]:
+    """Runs an episode, once more from its start where the simulator's process ended."""
+    with pool.acquire() as simulator:
+        try:
+            return run(simulator)
+        except UserError:
+            if simulator.alive:
+                raise
+    with pool.acquire() as simulator:
+        return run(simulator)
+
+
+def _contents(scene: Scene) -> str:
+    names = [thing.name for thing in scene.objects] + [place.name for place in scene.fixtures]
+    return f"{scene.layout}: {', '.join(names)}"
 
 
 def summarise(trials: Sequence[Trial]) -> dict[str, Any]:
