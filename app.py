@@ -1,23 +1,47 @@
-"""Serves the app: `python app.py`, on HOST and PORT."""
+"""Serves the app: `python app.py [--mcp]`, on HOST and PORT."""
 
+import argparse
+import importlib.util
 import os
+import sys
 
-from vlm4vla.driver import ExpertDriver
+from vlm4vla.errors import UserError
+from vlm4vla.eval.cast import Cast
 from vlm4vla.eval.stage import Stage
 
 
 def main() -> None:
     """Serves until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        default=os.environ.get("MCP", "") not in ("", "0"),
+        help="offer the endpoints as MCP tools, too (also MCP=1); needs the extra gradio[mcp]",
+    )
+    mcp = parser.parse_args().mcp
+    try:
+        if mcp and importlib.util.find_spec("mcp") is None:
+            raise UserError(
+                "MCP tools need the package mcp, which is not installed.",
+                f"Run `{sys.executable} -m pip install 'gradio[mcp]'`, or start without --mcp.",
+            )
+    except UserError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        sys.exit(2)
     # Gradio reads it when it is imported. Nothing here calls home.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    stage = Stage()
+    stage, cast = Stage(), Cast()
     # The first simulator starts while Gradio is imported.
     stage.open()
-    from pages import run, site
+    from pages import site
 
-    site.build(stage, run.Cast("expert", ExpertDriver)).launch(
+    blocks = site.build(stage, cast)
+    cast.warm()
+    blocks.launch(
         server_name=os.environ.get("HOST", "127.0.0.1"),
         server_port=int(os.environ.get("PORT", "7860")),
+        mcp_server=mcp,
         **site.launch_settings(),
     )
 

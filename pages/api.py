@@ -1,20 +1,22 @@
 """The public endpoints: what a page does, for programs."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 from gradio.events import api as gradio_api
 
-from pages.run import Cast, visitor
+from pages.run import visitor
 from vlm4vla.errors import UserError
+from vlm4vla.eval.cast import Cast
 from vlm4vla.eval.choice import choose
-from vlm4vla.eval.instruction import read, suggestions
-from vlm4vla.eval.keep import Asked, Kept, keep
-from vlm4vla.eval.live import play
+from vlm4vla.eval.instruction import suggestions
+from vlm4vla.eval.keep import Kept
+from vlm4vla.eval.order import take_order
 from vlm4vla.eval.stage import Stage
-from vlm4vla.eval.store import Store
+from vlm4vla.eval.store import Record, Store
 
 
 def build(stage: Stage, cast: Cast, store: Store) -> None:
@@ -22,9 +24,17 @@ def build(stage: Stage, cast: Cast, store: Store) -> None:
 
     Args:
         stage: where episodes are played.
-        cast: who acts.
+        cast: who can act.
         store: where finished episodes are kept.
     """
+
+    def drivers() -> list[str]:
+        """Lists who can act: checkpoints by name, and the scripted expert. The first is the usual.
+
+        Returns:
+            Names for `run_episode`.
+        """
+        return cast.names()
 
     def instructions(task: str, scene: int) -> list[str]:
         """Lists one valid instruction for everything that can be done in a scene.
@@ -37,47 +47,64 @@ def build(stage: Stage, cast: Cast, store: Store) -> None:
             chosen = choose(task, scene)
             return suggestions(chosen.scene, chosen.task)
 
-    def run_episode(task: str, scene: int, instruction: str, request: gr.Request) -> dict[str, Any]:
+    def run_episode(
+        request: gr.Request,
+        task: str,
+        scene: int,
+        instruction: str,
+        driver: str = "",
+        most_steps: int = 0,
+        execute: int = 0,
+    ) -> dict[str, Any]:
         """Has the robot carry out an instruction, and returns what happened.
 
         Args:
+            request: filled in by Gradio.
             task: reach, pick, push, place or stack.
             scene: number of the scene, 0 to 99,999.
             instruction: what the robot is told, at most 200 characters.
-            request: filled in by Gradio.
+            driver: who acts, one of `drivers`; empty for the first of them.
+            most_steps: ends the episode after 5 to 100 steps; 0 for the task's own limit.
+            execute: actions carried out before the next look; 0 for as many as usual.
 
         Returns:
             The stored episode: its run id, the outcome, the steps and the events.
         """
         with _told():
-            chosen = choose(task, scene)
-            reading = read(instruction, chosen.scene)
-            if reading.goal is None:
+            order = take_order(cast, task, scene, instruction, driver, most_steps, execute)
+            if not order.understood:
                 raise UserError(
                     "The instruction is not understood in this scene.",
-                    f"The nearest that is: {reading.nearest}",
+                    f"The nearest that is: {order.reading.nearest}",
                 )
-            episode = play(
-                stage,
-                visitor(request),
-                cast.new_driver(),
-                chosen.scene,
-                reading.goal,
-                reading.sentence,
-            )
-            asked = Asked(cast.identity, chosen.task, chosen.scene.seed, reading.sentence)
-            for moment in keep(episode, store, asked):
+            for moment in order.play(stage, visitor(request), store):
                 if isinstance(moment, Kept):
-                    return {"run_id": moment.record.run_id, **asdict(moment.record)}
+                    return _told_of(moment.record)
             raise UserError("The episode was ended.", "The same visitor has started another one.")
 
+    def stored_episode(run_id: str) -> dict[str, Any]:
+        """Returns an episode that was run before, here or by `vlm4vla eval`.
+
+        Args:
+            run_id: sixteen hexadecimal digits.
+
+        Returns:
+            The same as `run_episode`.
+        """
+        with _told():
+            return _told_of(store.get(run_id))
+
     shared: dict[str, Any] = {"concurrency_limit": None}
-    gradio_api(instructions, api_name="instructions", **shared)
-    gradio_api(run_episode, api_name="run_episode", **shared)
+    for endpoint in (drivers, instructions, run_episode, stored_episode):
+        gradio_api(endpoint, api_name=endpoint.__name__, **shared)
+
+
+def _told_of(record: Record) -> dict[str, Any]:
+    return {"run_id": record.run_id, **asdict(record)}
 
 
 @contextlib.contextmanager
-def _told() -> Any:
+def _told() -> Iterator[None]:
     try:
         yield
     except UserError as error:

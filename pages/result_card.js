@@ -1,6 +1,16 @@
 // Fills a result card. Gradio provides element, props and watch.
 const part = (name) => element.querySelector(`.rc-${name}`);
 
+// The address is the state: coming back, or loading the page again, shows the same episode.
+function place(id) {
+  const address = new URL(location.href);
+  ['run', 'task', 'seed', 'instruction'].forEach((name) => address.searchParams.delete(name));
+  if (id) address.searchParams.set('run', id);
+  history.replaceState(history.state, '', address);
+}
+
+let shown = false;
+
 function link() {
   return `${location.origin}${location.pathname}?run=${props.value.id}`;
 }
@@ -23,7 +33,11 @@ async function copy(text) {
 function show() {
   const value = props.value;
   element.querySelector('.rc').hidden = !value;
+  // Nothing at first sight: what the address asks for is still on its way then.
+  if (value || shown) place(value?.id);
+  shown = Boolean(value);
   if (!value) {
+    delete element.dataset.run;
     part('video').removeAttribute('src');
     return;
   }
@@ -41,11 +55,12 @@ function show() {
   );
   part('problem').hidden = !value.problem;
   part('problem').textContent = value.problem;
+  part('video').hidden = part('download').hidden = !value.film;
   part('video').src = value.film;
   part('download').href = value.film;
   part('download').download = `vlm4vla-${value.id}.mp4`;
   part('copied').textContent = '';
-  // A checkpoint's folder is unknown here, so some programs cannot be written down.
+  // A checkpoint that is gone cannot be named in a program.
   element.querySelectorAll('[data-copy]').forEach((button) => {
     button.hidden = button.dataset.copy !== 'link' && !value[button.dataset.copy];
   });

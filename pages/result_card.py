@@ -8,9 +8,11 @@ from typing import Any, Final
 
 import gradio as gr
 
+from vlm4vla.eval.cast import EXPERT
 from vlm4vla.eval.outcome import CONTROL_HZ
+from vlm4vla.eval.settings import read_settings
+from vlm4vla.eval.standing import Standing
 from vlm4vla.eval.store import Record
-from vlm4vla.statistics import Rate
 
 _TEMPLATE: Final = """
 <section class="rc" aria-label="Result" hidden>
@@ -33,15 +35,23 @@ _TEMPLATE: Final = """
 """
 
 _PYTHON: Final = """\
-from vlm4vla.driver import ExpertDriver, rollout
-from vlm4vla.eval.choice import choose
-from vlm4vla.eval.instruction import read
+from vlm4vla.driver import rollout
+from vlm4vla.eval.cast import Cast
+from vlm4vla.eval.order import take_order
 from vlm4vla.sim.worker import SimulatorPool
 
-scene = choose({task}, {seed}).scene
-reading = read({instruction}, scene)
+order = take_order(Cast(), {arguments})
 with SimulatorPool().acquire() as simulator:
-    steps = list(rollout(simulator, ExpertDriver(), scene, reading.goal, reading.sentence))
+    steps = list(
+        rollout(
+            simulator,
+            order.new_driver(),
+            order.choice.scene,
+            order.goal,
+            order.reading.sentence,
+            most_steps=order.settings.most_steps,
+        )
+    )
 print(len(steps) - 1, "steps, success:", steps[-1].observation.success)
 """
 
@@ -52,7 +62,7 @@ _CLIENT: Final = """\
 from gradio_client import Client
 
 client = Client("{origin}")
-print(client.predict({task}, {seed}, {instruction}, api_name="/run_episode"))
+print(client.predict({arguments}, api_name="/run_episode"))
 """
 
 
@@ -68,21 +78,19 @@ def result_card() -> gr.HTML:
     )
 
 
-def card(record: Record, rate: Rate, film: str, problem: str = "") -> dict[str, Any]:
+def card(
+    record: Record, known: Standing, film: str, name: str, problem: str = ""
+) -> dict[str, Any]:
     """What is sent to the browser.
 
     Args:
         record: the episode.
-        rate: successes of its driver on its task.
-        film: its video, as `as_data_url` makes it.
+        known: how often its driver does its task.
+        film: its video, as `as_data_url` makes it; "" for none.
+        name: what its driver is chosen by; "" if it is not here any more.
         problem: why it could not be stored.
     """
     seconds = record.steps / CONTROL_HZ
-    asked = {
-        "task": json.dumps(record.task),
-        "seed": record.seed,
-        "instruction": json.dumps(record.instruction, ensure_ascii=False),
-    }
     return {
         "id": record.run_id,
         "title": "Success" if record.outcome == "success" else f"Not done: {record.outcome}",
@@ -91,22 +99,42 @@ def card(record: Record, rate: Rate, film: str, problem: str = "") -> dict[str, 
             ["Instruction", record.instruction],
             ["Steps", f"{record.steps} ({seconds:.1f} s of the robot's time)"],
             ["Scene", f"{record.task} {record.seed}"],
-            ["Driver", record.driver],
-            ["Its success on this task", _share(rate)],
+            *([["Changed", record.condition]] if record.condition else []),
+            ["Driver", _driver(record, name)],
+            [f"Its success at “{record.goal_task}”", _share(known)],
         ],
         "film": film,
         "problem": problem,
-        **(_for_the_expert(record, asked) if record.driver == "expert" else {}),
-        "client": _CLIENT.format(origin=_ORIGIN, **asked),
+        **(_programs(record, name) if name else {}),
     }
 
 
-def _for_the_expert(record: Record, asked: dict[str, Any]) -> dict[str, str]:
+def _programs(record: Record, name: str) -> dict[str, str]:
+    changed = read_settings(record.condition)
+    values = (record.task, record.seed, record.instruction, name)
+    arguments = [json.dumps(value, ensure_ascii=False) for value in values]
+    words = ["vlm4vla", "rollout"]
+    words += ["--expert"] if name == EXPERT else ["--checkpoint", f"checkpoints/{name}"]
+    words += ["--task", record.task, "--seed", str(record.seed)]
+    words += ["--instruction", record.instruction]
+    if changed.most_steps:
+        arguments.append(f"most_steps={changed.most_steps}")
+        words += ["--most-steps", str(changed.most_steps)]
+    if changed.execute:
+        arguments.append(f"execute={changed.execute}")
+        words += ["--execute", str(changed.execute)]
+    joined = ", ".join(arguments)
     return {
-        "command": f"vlm4vla rollout --expert --task {record.task} --seed {record.seed} "
-        f"--instruction {shlex.quote(record.instruction)} --out rollout",
-        "python": _PYTHON.format(**asked),
+        "command": shlex.join([*words, "--out", "rollout"]),
+        "python": _PYTHON.format(arguments=joined),
+        "client": _CLIENT.format(origin=_ORIGIN, arguments=joined),
     }
+
+
+def _driver(record: Record, name: str) -> str:
+    if record.driver == EXPERT:
+        return EXPERT
+    return f"{name or 'a checkpoint'}, hash {record.driver}"
 
 
 def as_data_url(video: bytes | Path) -> str:
@@ -115,8 +143,11 @@ def as_data_url(video: bytes | Path) -> str:
     return "data:video/mp4;base64," + base64.b64encode(content).decode()
 
 
-def _share(rate: Rate) -> str:
+def _share(known: Standing) -> str:
+    rate = known.rate
+    if not rate.n:
+        return "not measured yet"
     return (
-        f"{rate.successes} of {rate.n} episodes kept here "
-        f"(95 % interval {100 * rate.low:.0f} to {100 * rate.high:.0f} %)"
+        f"{rate.successes} of {rate.n} "
+        f"(95 % interval {100 * rate.low:.0f} to {100 * rate.high:.0f} %) {known.source}"
     )

@@ -3,26 +3,29 @@
 import contextlib
 import html
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import gradio as gr
 
-from pages.live_view import Phase, Shown, encode, live_view, message, new_turn
+from pages import moments
+from pages.live_view import Shown, live_view, message, new_turn
 from pages.result_card import as_data_url, card, result_card
 from vlm4vla import seeds
-from vlm4vla.driver import Driver
+from vlm4vla.driver import CHUNK
 from vlm4vla.errors import UserError
+from vlm4vla.eval.cast import EXPERT, Cast
 from vlm4vla.eval.choice import Choice, choose
-from vlm4vla.eval.film import last_picture
-from vlm4vla.eval.instruction import Reading, read, suggestions
-from vlm4vla.eval.keep import Asked, Kept, keep
-from vlm4vla.eval.live import Frame, Waiting, look, play
+from vlm4vla.eval.instruction import read, suggestions
+from vlm4vla.eval.keep import Kept
+from vlm4vla.eval.live import Frame, Waiting, look
+from vlm4vla.eval.order import Order, take_order
 from vlm4vla.eval.outcome import Outcome
+from vlm4vla.eval.settings import FEWEST_STEPS, MOST_STEPS, read_settings
 from vlm4vla.eval.stage import Stage
-from vlm4vla.eval.store import Record, Store
+from vlm4vla.eval.standing import standing
+from vlm4vla.eval.store import Store
 from vlm4vla.sim.instructions import Task
 from vlm4vla.sim.scene import Scene
 
@@ -34,20 +37,10 @@ _TASKS: Final[dict[Task, str]] = {
     "reach": "touch",
 }
 
+_ROBOTS_VIEW: Final = "robot"
+"""The choice of the policy's camera."""
+
 Updates = dict[Any, Any]
-
-
-@dataclass(frozen=True)
-class Cast:
-    """Who acts.
-
-    Attributes:
-        identity: "expert", or the hash of the checkpoint; stands in every record.
-        new_driver: makes the driver of one episode.
-    """
-
-    identity: str
-    new_driver: Callable[[], Driver]
 
 
 def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: Store) -> None:
@@ -56,20 +49,21 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
     Args:
         page: the `gr.Blocks` that it is built in.
         stage: where episodes are played.
-        cast: who acts.
+        cast: who can act.
         store: where finished episodes are kept.
-        recordings: what comes with the app; its oldest episode opens the page.
+        recordings: what comes with the app; its pinned episode opens the page.
     """
-    label = cast.new_driver().label
-    opening_id = recordings.ids()[0]
-    opening = recordings.get(opening_id)
+    opening = recordings.get(recordings.pinned()[0])
     first = choose(opening.task, opening.seed)
-    opening_shown = _recording(opening, recordings.video(opening_id), label)
+    opening_video = recordings.video(opening.run_id)
+    assert opening_video is not None
+    opening_shown = moments.recording(opening, opening_video)
 
     gr.Markdown(
         "# VLM4VLA\nTell a simulated robot what to do, and watch it happen: what you start here "
         "is simulated now, while you look."
     )
+    banner = gr.HTML(visible=False, elem_id="banner")
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             live = live_view(replace(opening_shown, note=_GETTING_READY))
@@ -92,6 +86,18 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
                 samples_per_page=20,
                 elem_id="chips",
             )
+            played = gr.Dataset(
+                components=["textbox"],
+                samples=[[recordings.get(run_id).instruction] for run_id in recordings.ids()],
+                label="Recorded episodes: press one to watch it",
+                samples_per_page=20,
+                visible=False,
+                type="index",
+                elem_id="recorded",
+            )
+            driver = gr.Dropdown(
+                _drivers(cast), value=cast.names()[0], label="Driver", elem_id="driver"
+            )
             task = gr.Dropdown(
                 [(text, name) for name, text in _TASKS.items()],
                 value=first.task,
@@ -107,6 +113,29 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
                     elem_id="seed",
                 )
                 another = gr.Button("New scene", min_width=120, elem_id="new-scene")
+            with gr.Accordion("More settings", open=False, elem_id="settings"):
+                camera = gr.Radio(
+                    [("from the side", ""), ("what the policy sees", _ROBOTS_VIEW)],
+                    value="",
+                    label="Camera",
+                    elem_id="camera",
+                )
+                most_steps = gr.Slider(
+                    FEWEST_STEPS,
+                    MOST_STEPS,
+                    MOST_STEPS,
+                    step=1,
+                    label="Most steps",
+                    info="20 a second of the robot's time. Each task has a limit of its own, too.",
+                    buttons=[],
+                    elem_id="most-steps",
+                )
+                execute = gr.Radio(
+                    [("as the driver is made", 0), *[(str(n), n) for n in range(1, CHUNK + 1)]],
+                    value=0,
+                    label="Actions carried out before the next look",
+                    elem_id="execute",
+                )
     result = result_card()
 
     def quiet() -> Updates:
@@ -117,7 +146,7 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
         }
 
     def complain(error: UserError) -> Updates:
-        return quiet() | {complaint: _complaint(error)}
+        return quiet() | {complaint: _message(error)}
 
     def broken(shown: Shown, error: UserError) -> Updates:
         lost = stage.readiness.status == "unavailable"
@@ -132,145 +161,195 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
             seed: chosen.scene.seed,
             chips: gr.Dataset(samples=_samples(chosen)),
             instruction: gr.Textbox(
-                sentence if _valid(sentence, chosen.scene) else "",
+                sentence,
                 placeholder=suggestions(chosen.scene, chosen.task)[0],
             ),
+            result: None,
         }
 
     def show_scene(
-        task_name: str, number: float | None, sentence: str, request: gr.Request
+        task_name: str, number: float | None, sentence: str, view: str, request: gr.Request
     ) -> Iterator[Updates]:
-        shown = Shown(
-            new_turn(), "still", "Type an instruction, or press one of those offered.", label
-        )
         try:
             chosen = choose(task_name, number)
         except UserError as error:
             yield complain(error)
             return
-        yield offer(chosen, sentence)
+        yield offer(chosen, sentence if _valid(sentence, chosen.scene) else "")
+        yield from look_at(chosen.scene, _INVITATION, view, request)
+
+    def look_at(scene: Scene, note: str, view: str, request: gr.Request) -> Iterator[Updates]:
+        shown = Shown(new_turn(), "still", note)
+        looking = look(stage, visitor(request), scene, image=view == _ROBOTS_VIEW)
         try:
-            with contextlib.closing(look(stage, visitor(request), chosen.scene)) as moments:
-                for moment in moments:
+            with contextlib.closing(looking) as seen:
+                for moment in seen:
                     if isinstance(moment, Waiting):
-                        yield {live: message(_waiting(shown, moment))}
+                        yield {live: message(moments.waiting(shown, moment))}
                     else:
-                        yield {live: message(_still(shown, moment, chosen.scene))}
+                        yield {live: message(moments.still(shown, moment, scene))}
         except UserError as error:
             yield broken(shown, error)
 
-    def draw_scene(task_name: str, sentence: str, request: gr.Request) -> Iterator[Updates]:
-        yield from show_scene(task_name, random.choice(seeds.TEST), sentence, request)
+    def draw_scene(
+        task_name: str, sentence: str, view: str, request: gr.Request
+    ) -> Iterator[Updates]:
+        yield from show_scene(task_name, random.choice(seeds.TEST), sentence, view, request)
 
     def carry_out(
-        task_name: str, number: float | None, sentence: str, request: gr.Request
+        name: str,
+        task_name: str,
+        number: float | None,
+        sentence: str,
+        steps: float,
+        actions: int,
+        view: str,
+        request: gr.Request,
     ) -> Iterator[Updates]:
-        driver = cast.new_driver()
+        shown = Shown(new_turn(), "starting", _LOADING, name)
+        loading = not cast.loaded(name)
+        if loading:
+            yield {live: message(shown)}
         try:
-            chosen = choose(task_name, number)
-            reading = read(sentence, chosen.scene)
+            order = take_order(cast, task_name, number, sentence, name, steps, actions)
         except UserError as error:
-            yield complain(error)
+            yield complain(error) | (broken(shown, error) if loading else {})
             return
-        goal = reading.goal
-        told = quiet()
-        if goal is None:
-            goal = read(reading.nearest, chosen.scene).goal
-            told = {
-                complaint: _complaint(_not_known(reading, runs=driver.kind == "policy")),
-                proposed: reading.nearest,
-                proposal: gr.Button(f"Run “{reading.nearest}” instead", visible=True),
-            }
-        if goal is None or (reading.goal is None and driver.kind == "expert"):
-            yield told
+        shown = replace(shown, driver=order.new_driver().label, instruction=order.reading.sentence)
+        yield quiet() | ({} if order.reading.goal else _not_known(order))
+        if not order.understood:
             return
-        shown = Shown(new_turn(), "live", "", driver.label, reading.sentence)
-        yield told | {stop: gr.Button(interactive=True), result: None}
-        # What a sentence of nobody's making achieves says nothing about the task's success rate.
-        condition = "" if reading.goal else "unknown sentence"
-        asked = Asked(cast.identity, chosen.task, chosen.scene.seed, reading.sentence, condition)
-        episode = play(stage, visitor(request), driver, chosen.scene, goal, reading.sentence)
+        yield {stop: gr.Button(interactive=True), result: None}
+        playing = order.play(stage, visitor(request), store, image=view == _ROBOTS_VIEW)
         try:
-            with contextlib.closing(keep(episode, store, asked)) as moments:
-                for moment in moments:
+            with contextlib.closing(playing) as seen:
+                for moment in seen:
                     if isinstance(moment, Waiting):
-                        yield {live: message(_waiting(shown, moment))}
+                        yield {live: message(moments.waiting(shown, moment))}
                     elif isinstance(moment, Frame):
-                        shown = _at(shown, moment)
+                        shown = moments.at(replace(shown, phase="live", note=""), moment)
                         yield {live: message(shown)}
                     elif isinstance(moment, Outcome):
                         yield {
-                            live: message(_ended(shown, moment)),
+                            live: message(moments.ended(shown, moment)),
                             stop: gr.Button(interactive=False),
                         }
                     else:
-                        yield {result: card_of(moment)}
+                        yield {result: card_of(order, moment)}
         except UserError as error:
             yield broken(shown, error)
 
-    def card_of(kept: Kept) -> dict[str, Any]:
-        rate = store.rate(kept.record.driver, kept.record.task)
-        return card(kept.record, rate, as_data_url(kept.video), kept.problem)
+    def _not_known(order: Order) -> Updates:
+        nearest = order.reading.nearest
+        return {
+            complaint: _message(_why_not_known(order)),
+            proposed: nearest,
+            proposal: gr.Button(f"Run “{nearest}” instead", visible=True),
+        }
+
+    def card_of(order: Order, kept: Kept) -> dict[str, Any]:
+        name = order.actor.name
+        known = standing(store, order.actor.identity, order.goal.task, cast.evaluation(name))
+        return card(kept.record, known, as_data_url(kept.video), name, kept.problem)
 
     def run_sample(
-        task_name: str, number: float | None, sample: list[str], request: gr.Request
+        name: str,
+        task_name: str,
+        number: float | None,
+        sample: list[str],
+        steps: float,
+        actions: int,
+        view: str,
+        request: gr.Request,
     ) -> Iterator[Updates]:
         yield {instruction: sample[0]}
-        yield from carry_out(task_name, number, sample[0], request)
+        yield from carry_out(name, task_name, number, sample[0], steps, actions, view, request)
 
     def run_proposed(
-        task_name: str, number: float | None, sentence: str, request: gr.Request
+        name: str,
+        task_name: str,
+        number: float | None,
+        sentence: str,
+        steps: float,
+        actions: int,
+        view: str,
+        request: gr.Request,
     ) -> Iterator[Updates]:
-        yield from run_sample(task_name, number, [sentence], request)
+        yield {instruction: sentence}
+        yield from carry_out(name, task_name, number, sentence, steps, actions, view, request)
 
     def first_sight(request: gr.Request) -> Iterator[Updates]:
         asked = {name: str(value) for name, value in request.query_params.items()}
+        # Checkpoints may have come since the app was started.
+        yield {driver: gr.Dropdown(_drivers(cast), value=cast.names()[0])}
         if "run" in asked:
-            yield from show_stored(asked["run"])
+            yield from show_stored(store, asked["run"], request)
         elif asked.keys() & {"task", "seed", "instruction"}:
             yield from show_scene(
                 asked.get("task", first.task),
                 _number(asked.get("seed", str(first.scene.seed))),
                 asked.get("instruction", ""),
+                "",
                 request,
             )
         else:
             yield from announce(opening_shown)
 
-    def show_stored(run_id: str) -> Iterator[Updates]:
+    def show_stored(shelf: Store, run_id: str, request: gr.Request) -> Iterator[Updates]:
         try:
-            record = store.get(run_id)
-            video = store.video(run_id)
+            record = shelf.get(run_id)
+            video = shelf.video(run_id)
             chosen = choose(record.task, record.seed)
         except UserError as error:
             yield complain(error)
+            yield from announce(opening_shown)
             return
+        name = cast.name_of(record.driver)
+        changed = read_settings(record.condition)
+        known = standing(store, record.driver, record.goal_task, cast.evaluation(name))
         yield offer(chosen, record.instruction) | {
-            result: card(record, store.rate(record.driver, record.task), as_data_url(video))
+            result: card(record, known, as_data_url(video) if video else "", name),
+            most_steps: changed.most_steps or MOST_STEPS,
+            execute: changed.execute,
         }
-        acted = label if record.driver == cast.identity else record.driver
-        yield from announce(_recording(record, video, acted))
+        if name:
+            yield {driver: name}
+        else:
+            yield {complaint: _message(UserError(_GONE, "Run takes the driver chosen below."))}
+        if video:
+            yield from announce(moments.recording(record, video))
+        else:
+            yield from look_at(chosen.scene, _NO_VIDEO, "", request)
+
+    def show_recorded(index: int, request: gr.Request) -> Iterator[Updates]:
+        yield from show_stored(recordings, recordings.ids()[index], request)
 
     def announce(recorded: Shown) -> Iterator[Updates]:
         recorded = replace(recorded, turn=new_turn())
         while stage.readiness.status == "starting":
-            stage.wait(0.5)
             yield {live: message(replace(recorded, note=_GETTING_READY))}
+            stage.wait(0.5)
         if stage.readiness.status == "ready":
             yield {live: message(replace(recorded, note=_READY))}
             return
-        why = f"Recordings only: {stage.readiness.reason} {stage.readiness.fix}"
+        why = UserError(
+            f"Recordings only: {stage.readiness.reason}",
+            f"To run episodes here: {stage.readiness.fix}",
+        )
         yield {
-            live: message(replace(recorded, note=why)),
+            live: message(replace(recorded, note="Recorded earlier.")),
+            banner: _message(why),
             run: gr.Button(interactive=False),
             chips: gr.Dataset(samples=[], visible=False),
+            played: gr.Dataset(visible=True),
         }
 
     def end_episode(request: gr.Request) -> None:
         stage.line.stop(visitor(request))
 
     everything = [
-        live, result, chips, instruction, complaint, proposed, proposal, run, stop, task, seed
+        live, result, banner, chips, played, instruction, complaint, proposed, proposal, run, stop,
+        driver, task, seed, most_steps, execute,
     ]  # fmt: skip
     # A newer click replaces the episode before it, so clicks must not wait for each other.
     streaming: dict[str, Any] = {
@@ -280,18 +359,40 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
         "concurrency_limit": None,
         "api_visibility": "private",
     }
-    asked_for = [task, seed, instruction]
-    gr.on([task.input, seed.input], show_scene, asked_for, **streaming)
-    another.click(draw_scene, [task, instruction], **streaming)
-    gr.on([run.click, instruction.submit], carry_out, asked_for, **streaming)
-    chips.click(run_sample, [task, seed, chips], **streaming)
-    proposal.click(run_proposed, [task, seed, proposed], **streaming)
+
+    def order_with(sentence: gr.components.Component) -> list[gr.components.Component]:
+        return [driver, task, seed, sentence, most_steps, execute, camera]
+
+    gr.on(
+        [task.input, seed.input, camera.input],
+        show_scene,
+        [task, seed, instruction, camera],
+        **streaming,
+    )
+    another.click(draw_scene, [task, instruction, camera], **streaming)
+    gr.on([run.click, instruction.submit], carry_out, order_with(instruction), **streaming)
+    chips.click(run_sample, order_with(chips), **streaming)
+    proposal.click(run_proposed, order_with(proposed), **streaming)
+    played.click(show_recorded, played, **streaming)
     stop.click(end_episode, queue=False, api_visibility="private")
     page.load(first_sight, **streaming)
 
 
 _GETTING_READY: Final = "Recorded earlier. The simulator is getting ready."
 _READY: Final = "Recorded earlier. Type an instruction, or press one, and it happens live."
+_LOADING: Final = "The checkpoint is being loaded."
+_INVITATION: Final = "Type an instruction, or press one of those offered."
+_NO_VIDEO: Final = "No video was made of this episode. Press Run to see it."
+_GONE: Final = "The checkpoint that acted here is not on this server any more."
+
+
+def _drivers(cast: Cast) -> list[tuple[str, str]]:
+    return [
+        ("expert: scripted, reads the simulator's state", name)
+        if name == EXPERT
+        else (f"{name}: trained policy, sees the picture", name)
+        for name in cast.names()
+    ]
 
 
 def _samples(chosen: Choice) -> list[list[str]]:
@@ -312,67 +413,20 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _not_known(reading: Reading, *, runs: bool) -> UserError:
-    words = ", ".join(f"“{word}”" for word in reading.unknown)
+def _why_not_known(order: Order) -> UserError:
+    words = ", ".join(f"“{word}”" for word in order.reading.unknown)
     why = f"Words that training never held: {words}." if words else ""
-    if runs:
-        problem = f"No known instruction says this; success is judged as for “{reading.nearest}”."
-        return UserError(problem, why)
+    if order.understood:
+        nearest = order.reading.nearest
+        return UserError(
+            f"No known instruction says this; success is judged as for “{nearest}”.", why
+        )
     return UserError("The scripted expert does not understand this here.", why)
 
 
-def _complaint(error: UserError) -> gr.HTML:
+def _message(error: UserError) -> gr.HTML:
     words = html.escape(str(error))
     return gr.HTML(f'<p class="message" role="alert">{words}</p>', visible=True)
-
-
-def _recording(record: Record, video: Path, label: str) -> Shown:
-    return Shown(
-        new_turn(),
-        "recording",
-        driver=label,
-        instruction=record.instruction,
-        src=encode(last_picture(video)),
-        step=record.steps,
-        happenings=record.happenings,
-        video=as_data_url(video),
-        label=f"Recording: {record.sentence}",
-    )
-
-
-def _waiting(shown: Shown, moment: Waiting) -> Shown:
-    if moment.place == 0:
-        return replace(shown, phase="starting", note="The simulator is getting ready.")
-    before = "You are next" if moment.place == 1 else f"You are number {moment.place} in the line"
-    return replace(shown, phase="waiting", note=f"{before}: every simulator is in use.")
-
-
-def _still(shown: Shown, frame: Frame, scene: Scene) -> Shown:
-    things = [item.name for item in scene.objects] + [item.name for item in scene.fixtures]
-    return replace(
-        shown, src=encode(frame.view), label=f"The robot's table with {', '.join(things)}"
-    )
-
-
-def _at(shown: Shown, frame: Frame) -> Shown:
-    return replace(
-        shown,
-        src=encode(frame.view),
-        step=frame.step,
-        limit=frame.limit,
-        happenings=tuple((item.step, item.event) for item in frame.happenings),
-        timing=f"driver {frame.driver_ms:.1f} ms · physics {frame.physics_ms:.0f} ms · "
-        f"picture {frame.render_ms:.0f} ms",
-    )
-
-
-def _ended(shown: Shown, outcome: Outcome) -> Shown:
-    phase: Phase = "failure"
-    if outcome.success:
-        phase = "success"
-    elif outcome.kind == "stopped":
-        phase = "stopped"
-    return replace(shown, phase=phase, note=outcome.sentence, src="")
 
 
 def visitor(request: gr.Request) -> str:

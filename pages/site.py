@@ -7,18 +7,19 @@ import gradio as gr
 from gradio.components import Navbar
 
 from pages import about, api, run
+from vlm4vla.eval.cast import Cast
 from vlm4vla.eval.stage import Stage
 from vlm4vla.eval.store import Store
 
 RECORDINGS: Final = Path(__file__).resolve().parents[1] / "assets" / "recordings"
 
 
-def build(stage: Stage, cast: run.Cast) -> gr.Blocks:
+def build(stage: Stage, cast: Cast) -> gr.Blocks:
     """The app.
 
     Args:
         stage: where episodes are played.
-        cast: who acts in them.
+        cast: who can act in them.
     """
     store = Store()
     with gr.Blocks(title="VLM4VLA") as site:

@@ -82,11 +82,13 @@ def rollout(
     instruction: str,
     *,
     view: bool = False,
+    image: bool = False,
     rival: Goal | None = None,
+    most_steps: int = 0,
 ) -> Iterator[Step]:
     """Runs one episode, a step at a time, until success or timeout.
 
-    The policy camera takes a picture only where the driver looks.
+    The policy camera takes a picture only where the driver looks, unless `image` is set.
 
     Args:
         simulator: where it happens.
@@ -95,22 +97,32 @@ def rollout(
         goal: what success is measured by.
         instruction: what the driver is told.
         view: whether every step has a picture for people.
+        image: whether every step has the policy camera's picture, whoever acts.
         rival: see `Simulator.reset`.
+        most_steps: ends the episode earlier than the task's time limit does; 0 does not.
 
     Raises:
         UserError: the driver cannot follow the instruction; nothing has moved then.
     """
     driver.begin(scene, instruction)
     looks = driver.kind == "policy"
-    observation = simulator.reset(scene, goal, Pictures(image=looks, view=view), rival=rival)
+    observation = simulator.reset(
+        scene, goal, Pictures(image=looks or image, view=view), rival=rival
+    )
     yield Step(observation, None, 0.0)
-    while not observation.done:
+    while not _over(observation, most_steps):
         began = time.perf_counter()
         chunk = driver.act(observation)[: driver.execute]
         think_ms = (time.perf_counter() - began) * 1e3
         for index, action in enumerate(chunk):
             last = index == len(chunk) - 1
-            observation = simulator.step(action, Pictures(image=looks and last, view=view))
+            observation = simulator.step(
+                action, Pictures(image=(looks and last) or image, view=view)
+            )
             yield Step(observation, action, think_ms if index == 0 else 0.0)
-            if observation.done:
+            if _over(observation, most_steps):
                 break
+
+
+def _over(observation: Observation, most_steps: int) -> bool:
+    return observation.done or 0 < most_steps <= observation.step

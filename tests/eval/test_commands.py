@@ -4,6 +4,7 @@ import av
 import pytest
 
 from vlm4vla.cli import main
+from vlm4vla.eval.store import Store
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
 from vlm4vla.sim.scene import sample_episode
@@ -38,6 +39,12 @@ def test_eval_prints_the_contract_and_goes_on_where_it_stopped(checkpoint, tmp_p
     rows = (tmp_path / "episodes.jsonl").read_text().splitlines()
     assert answer["episodes"] == str(tmp_path / "episodes.jsonl")
     assert sorted(json.loads(row)["seed"] for row in rows) == [100000, 100001]
+    # The app's store holds the same episodes.
+    store = Store()
+    records = [store.get(run_id) for run_id in store.evaluated()]
+    mine = [record for record in records if record.driver == answer["checkpoint"]]
+    assert sorted(record.seed for record in mine) == [100000, 100001]
+    assert {record.instruction for record in mine} == {json.loads(r)["instruction"] for r in rows}
     # A killed run leaves fewer rows; the same command makes the missing one and no other.
     (tmp_path / "episodes.jsonl").write_text(rows[0] + "\n")
     assert main(command) == 0
@@ -57,6 +64,9 @@ def test_eval_refuses_seeds_that_training_may_use(checkpoint, capsys):
 
 def test_rollout_writes_a_film_and_what_happened(tmp_path, capsys):
     command = ["rollout", "--expert", "--task", "pick", "--seed", "7", "--out", str(tmp_path)]
+    assert main([*command, "--most-steps", "5", "--execute", "2"]) == 0
+    short = json.loads((tmp_path / "episode.json").read_text())
+    assert (short["steps"], short["success"]) == (5, False)
     assert main(command) == 0
     episode = json.loads((tmp_path / "episode.json").read_text())
     asked = sample_episode("pick", 7, held_out=True)

@@ -98,6 +98,17 @@ def test_every_step_is_shown_and_the_outcome_comes_last() -> None:
     assert stage.busy == 0
 
 
+def test_an_episode_ends_after_the_most_steps_that_were_allowed() -> None:
+    stage: Any = FakeStage(FakeSimulator())
+    seen = list(play(stage, "a", Still(), SCENE, GOAL, "lift it", most_steps=3))
+    frames = [moment for moment in seen if isinstance(moment, Frame)]
+    assert [frame.step for frame in frames] == [0, 1, 2, 3]
+    assert frames[0].limit == 3
+    outcome = seen[-1]
+    assert isinstance(outcome, Outcome)
+    assert (outcome.kind, outcome.steps) == ("not grasped", 3)
+
+
 def test_frames_come_no_faster_than_the_pace() -> None:
     seen = moments(FakeStage(FakeSimulator()))
     times = [time.perf_counter() for moment in seen if isinstance(moment, Frame)]

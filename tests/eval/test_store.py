@@ -8,7 +8,16 @@ from vlm4vla.errors import UserError
 from vlm4vla.eval.store import Record, Store
 
 RECORD = Record(
-    "expert", "pick", 7, "lift the red cube", "", "success", "It lifted it.", 14, ((9, "reached"),)
+    driver="expert",
+    task="pick",
+    seed=7,
+    instruction="lift the red cube",
+    condition="",
+    goal="pick: red cube",
+    outcome="success",
+    sentence="It lifted it.",
+    steps=14,
+    happenings=((9, "reached"),),
 )
 
 
@@ -20,12 +29,17 @@ def put(store: Store, folder: Path, seed: int, size: int = 1000) -> str:
     return record.run_id
 
 
+def content(store: Store, run_id: str) -> bytes | None:
+    video = store.video(run_id)
+    return video.read_bytes() if video else None
+
+
 def test_an_episode_survives_a_restart(tmp_path: Path) -> None:
     Store(tmp_path).put(RECORD, b"video")
     again = Store(tmp_path)
     assert again.ids() == [RECORD.run_id]
     assert again.get(RECORD.run_id) == RECORD
-    assert again.video(RECORD.run_id).read_bytes() == b"video"
+    assert content(again, RECORD.run_id) == b"video"
 
 
 def test_the_id_depends_on_what_was_asked_and_on_nothing_else() -> None:
@@ -46,7 +60,7 @@ def test_the_same_episode_again_replaces_itself(tmp_path: Path) -> None:
     store.put(replace(RECORD, steps=15), b"new")
     assert store.ids() == [RECORD.run_id]
     assert store.get(RECORD.run_id).steps == 15
-    assert store.video(RECORD.run_id).read_bytes() == b"new"
+    assert content(store, RECORD.run_id) == b"new"
 
 
 def test_the_oldest_unpinned_episodes_make_room(tmp_path: Path) -> None:
@@ -55,6 +69,7 @@ def test_the_oldest_unpinned_episodes_make_room(tmp_path: Path) -> None:
     store.pin(first)
     last = put(store, tmp_path, 4, size=3500)
     assert store.ids() == [first, last]
+    assert store.pinned() == [first]
     with pytest.raises(UserError, match="no such stored episode"):
         store.get(second)
     assert not (tmp_path / third).exists()
@@ -102,11 +117,34 @@ def test_the_rate_counts_one_driver_on_one_task_under_normal_conditions(tmp_path
         store.put(replace(RECORD, seed=seed), b"")
     store.put(replace(RECORD, seed=9, outcome="dropped"), b"")
     store.put(replace(RECORD, seed=9, condition="blank picture", outcome="dropped"), b"")
-    store.put(replace(RECORD, task="reach", outcome="dropped"), b"")
+    # A scene made for lifting allows touching, too.
+    store.put(replace(RECORD, goal="reach: red cube", outcome="dropped"), b"")
     store.put(replace(RECORD, driver="0123", outcome="dropped"), b"")
     damaged = replace(RECORD, seed=10)
     store.put(damaged, b"")
     (tmp_path / damaged.run_id / "episode.json").write_text("{")
-    rate = store.rate("expert", "pick")
+    rate = store.rate("expert", "pick", evaluated=False)
     assert (rate.successes, rate.n) == (3, 4)
     assert rate.low < 0.75 < rate.high
+    assert store.rate("expert", "pick", evaluated=True).n == 0
+
+
+def test_what_an_evaluation_found_stays_its_own_when_somebody_runs_it_again(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    store.put(RECORD, None, evaluated=True)
+    assert store.video(RECORD.run_id) is None
+    store.put(RECORD, b"video")
+    assert store.evaluated() == [RECORD.run_id]
+    store.put(RECORD, None, evaluated=True)
+    assert content(store, RECORD.run_id) == b"video"
+
+
+def test_a_dropped_episode_is_gone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put(RECORD, b"video")
+    store.drop(RECORD.run_id)
+    assert store.ids() == []
+    with pytest.raises(UserError, match="no such stored episode"):
+        store.drop(RECORD.run_id)

@@ -1,14 +1,16 @@
 """The app, served in this process with one simulator, for tests that drive it in a browser."""
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pages import run, site
-from vlm4vla.driver import ExpertDriver
+from pages import site
+from vlm4vla.eval.cast import Cast
 from vlm4vla.eval.stage import Stage
 
 PATIENCE = 180_000
@@ -38,11 +40,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def served() -> Iterator[Served]:
-    stage = Stage(places=1)
-    stage.open()
-    app = site.build(stage, run.Cast("expert", ExpertDriver))
+@contextlib.contextmanager
+def serve(stage: Any, cast: Cast) -> Iterator[str]:
+    """The app on a port of its own; gives the address."""
+    app = site.build(stage, cast)
     port = free_port()
     app.launch(
         server_name="127.0.0.1",
@@ -51,9 +52,29 @@ def served() -> Iterator[Served]:
         quiet=True,
         **site.launch_settings(),
     )
-    yield Served(f"http://127.0.0.1:{port}/", stage)
-    app.close()
+    try:
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        app.close()
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Served]:
+    stage = Stage(places=1)
+    stage.open()
+    with serve(stage, Cast(roots=())) as url:
+        yield Served(url, stage)
     stage.close()
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkpoint of a policy that has learned nothing."""
+    from vlm4vla.model.policy import Policy
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    Policy.from_vlm("qwen3-vl:tiny").save_pretrained(folder / "untrained")
+    return folder
 
 
 @pytest.fixture

@@ -22,6 +22,12 @@ def test_an_instruction_of_the_list_is_carried_out_and_stored(client: Client) ->
     assert told["happenings"][-1] == [told["steps"], "success"]
     again = client.predict("pick", 3, sentences[0], api_name="/run_episode")
     assert again == told
+    assert client.predict(told["run_id"], api_name="/stored_episode") == told
+    [driver] = client.predict(api_name="/drivers")
+    changed = client.predict(
+        "pick", 3, sentences[0], driver, most_steps=6, execute=1, api_name="/run_episode"
+    )
+    assert (changed["steps"], changed["condition"]) == (6, "at most 6 steps, 1 action a look")
 
 
 @pytest.mark.parametrize(
@@ -45,4 +51,4 @@ def test_what_cannot_be_run_is_a_clean_error(
 
 def test_only_the_documented_endpoints_are_public(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(endpoints) == {"/instructions", "/run_episode"}
+    assert set(endpoints) == {"/drivers", "/instructions", "/run_episode", "/stored_episode"}

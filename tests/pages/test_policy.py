@@ -1,62 +1,84 @@
-"""The Run page with a driver that takes any sentence, as a policy does."""
+"""The Run page with a policy, which takes any sentence; it has learned nothing."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from pages import run, site
-from tests.pages.conftest import LIVE, PATIENCE, Served, free_port, wait_for_phase
+from tests.pages.conftest import LIVE, PATIENCE, Served, serve, wait_for_phase
+from vlm4vla.eval.cast import Cast
+from vlm4vla.model.checkpoint import checkpoint_hash, record_evaluation
+
+EVALUATION = {"first_seed": 0, "tasks": {"pick": {"n": 100, "successes": 7}}}
 
 
-class Idle:
-    """Looks at the picture and stays where it is."""
-
-    kind, label, execute = "policy", "policy feedbeef", 4
-
-    def begin(self, scene: Any, instruction: str) -> None:
-        pass
-
-    def act(self, observation: Any) -> Any:
-        assert observation.image is not None
-        return np.zeros((4, 7), np.float32)
+@pytest.fixture(scope="module")
+def address(served: Served, checkpoints: Path) -> Iterator[str]:
+    record_evaluation(checkpoints / "untrained", EVALUATION)
+    with serve(served.stage, Cast(roots=[checkpoints])) as url:
+        yield url
 
 
-@pytest.fixture
-def address(served: Served) -> Iterator[str]:
-    app = site.build(served.stage, run.Cast("feedbeef", Idle))
-    port = free_port()
-    app.launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        prevent_thread_lock=True,
-        quiet=True,
-        **site.launch_settings(),
-    )
-    yield f"http://127.0.0.1:{port}/?task=pick&seed=0"
-    app.close()
+def open_scene(page: Any, address: str, query: str) -> None:
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{address}?{query}")
+    page.wait_for_selector(LIVE)
+    wait_for_phase(page, "still")
 
 
 def test_an_unknown_sentence_is_marked_and_runs_and_failure_is_explained(
-    page: Any, address: str
+    page: Any, address: str, checkpoints: Path
 ) -> None:
-    page.set_default_timeout(PATIENCE)
-    page.goto(address)
-    page.wait_for_selector(LIVE)
-    wait_for_phase(page, "still")
+    open_scene(page, address, "task=pick&seed=0")
+    # A checkpoint is the driver to begin with, once there is one.
+    assert "untrained" in page.input_value("#driver input")
     known = page.locator("#chips button").first.inner_text()
     page.fill("#instruction textarea", f"kindly {known}")
     page.click("#run")
     wait_for_phase(page, "failure")
     assert "kindly" in page.inner_text("#complaint")
+    assert "judged as for" in page.inner_text("#complaint")
     assert page.is_visible("#proposal")
-    assert "never touched" in page.inner_text(".lv-note")
     assert "timeout" in page.get_attribute(LIVE, "data-events")
     page.wait_for_selector(".result-card[data-run]")
     facts = page.inner_text(".rc-facts")
-    assert "feedbeef" in facts
-    assert "0 of 0 episodes" in facts
-    assert page.is_visible("[data-copy=client]")
-    assert not page.is_visible("[data-copy=command]")
-    assert page.inner_text(".rc-title") == "Not done: not reached"
+    assert checkpoint_hash(checkpoints / "untrained") in facts
+    # The evaluation in the checkpoint's manifest counts, not what visitors happen to run.
+    assert "7 of 100" in facts
+    assert "evaluation that comes with the checkpoint" in facts
+    assert "unknown sentence" in facts
+    assert page.is_visible("[data-copy=command]")
+
+
+def test_settings_shorten_an_episode_and_come_back_with_its_link(page: Any, address: str) -> None:
+    open_scene(page, address, "task=pick&seed=1")
+    page.click("#settings button")
+    page.fill("#most-steps input[type=number]", "9")
+    page.click("#execute label >> text='2'")
+    page.click("#camera label >> text='what the policy sees'")
+    wait_for_phase(page, "still")
+    page.locator("#chips button").first.click()
+    wait_for_phase(page, "failure")
+    assert page.get_attribute(LIVE, "data-step") == "9"
+    page.wait_for_selector(".result-card[data-run]")
+    assert "at most 9 steps, 2 actions a look" in page.inner_text(".rc-facts")
+    sentence = page.inner_text(".rc-sentence")
+    assert "run=" in page.url
+    page.reload()
+    page.wait_for_selector(".result-card[data-run]")
+    page.click("#settings button")
+    assert page.input_value("#most-steps input[type=number]") == "9"
+    page.click("#run")
+    wait_for_phase(page, "failure")
+    page.wait_for_selector(".result-card[data-run]")
+    assert page.inner_text(".rc-sentence") == sentence
+
+
+def test_the_expert_can_be_chosen_and_is_called_one(page: Any, address: str) -> None:
+    open_scene(page, address, "task=pick&seed=2")
+    page.click("#driver input")
+    page.click("[role=option] >> text=expert")
+    page.locator("#chips button").first.click()
+    wait_for_phase(page, "success")
+    assert "scripted expert" in page.inner_text(".lv-driver")

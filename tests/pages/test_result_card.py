@@ -8,14 +8,26 @@ from typing import Any
 from pages.result_card import card
 from vlm4vla.cli import COMMANDS
 from vlm4vla.commands import rollout
+from vlm4vla.eval.standing import Standing
 from vlm4vla.eval.store import Record
 from vlm4vla.statistics import wilson
 
-RECORD = Record("expert", "pick", 3, "lift the 'red' \"cube\"", "", "dropped", "No.", 60, ())
+RECORD = Record(
+    driver="expert",
+    task="pick",
+    seed=3,
+    instruction="lift the 'red' \"cube\"",
+    condition="unknown sentence, at most 40 steps, 2 actions a look",
+    goal="pick: red cube",
+    outcome="dropped",
+    sentence="No.",
+    steps=40,
+    happenings=(),
+)
 
 
-def offered() -> dict[str, Any]:
-    return card(RECORD, wilson(3, 4), "data:,")
+def offered(name: str = "expert") -> dict[str, Any]:
+    return card(RECORD, Standing(wilson(3, 4), "in an evaluation"), "data:,", name)
 
 
 def test_the_copied_command_names_the_same_episode() -> None:
@@ -26,17 +38,23 @@ def test_the_copied_command_names_the_same_episode() -> None:
     rollout.add_arguments(parser)
     asked = parser.parse_args(arguments)
     assert (asked.task, asked.seed, asked.instruction) == ("pick", 3, RECORD.instruction)
-    assert asked.expert
+    assert (asked.most_steps, asked.execute, asked.expert) == (40, 2, True)
+    parts = shlex.split(offered("a b")["command"])
+    assert parts[2:4] == ["--checkpoint", "checkpoints/a b"]
 
 
 def test_the_copied_programs_are_python_that_holds_the_same_sentence() -> None:
     for kind in ("python", "client"):
         nodes = ast.walk(ast.parse(offered()[kind]))
         strings = {node.value for node in nodes if isinstance(node, ast.Constant)}
-        assert {"pick", 3, RECORD.instruction} <= strings
+        assert {"pick", 3, RECORD.instruction, "expert", 40, 2} <= strings
+
+
+def test_a_driver_that_is_gone_has_no_programs_to_copy() -> None:
+    assert not {"command", "python", "client"} & offered("").keys()
 
 
 def test_a_failure_is_called_by_its_kind_and_the_rate_has_its_interval() -> None:
     told = offered()
     assert told["title"] == "Not done: dropped"
-    assert told["facts"][-1][1] == "3 of 4 episodes kept here (95 % interval 30 to 95 %)"
+    assert told["facts"][-1][1] == "3 of 4 (95 % interval 30 to 95 %) in an evaluation"

@@ -8,7 +8,9 @@ from typing import Any
 
 from vlm4vla import seeds
 from vlm4vla.errors import UserError
+from vlm4vla.eval.filing import file_trials, record_of
 from vlm4vla.eval.rows import Plan, Rows
+from vlm4vla.eval.store import Store
 from vlm4vla.eval.trial import Condition, Trial, describe, summarise, try_seeds
 from vlm4vla.paths import home
 from vlm4vla.sim.scene import TASKS
@@ -56,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
     condition = Condition(not args.trained_sentences, args.goal == "alternate")
     plan = Plan(checkpoint_hash(args.checkpoint), args.first_seed, args.episodes, condition)
     rows = Rows(args.out or home() / "evaluations" / _name(plan), plan)
-    found = {task: _evaluate(args, task, rows, condition) for task in args.tasks}
+    store = Store()
+    # What an earlier, killed run wrote down last may not have reached the store.
+    file_trials(store, plan.checkpoint, rows.read())
+    found = {task: _evaluate(args, task, rows, plan, store) for task in args.tasks}
     if args.json:
         answer = {
             "checkpoint": plan.checkpoint,
@@ -69,18 +74,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate(
-    args: argparse.Namespace, task: Any, rows: Rows, condition: Condition
+    args: argparse.Namespace, task: Any, rows: Rows, plan: Plan, store: Store
 ) -> dict[str, Any]:
     done = [trial for trial in rows.read() if trial.task == task]
 
     def keep(trial: Trial) -> None:
         rows.append(trial)
+        store.put(record_of(trial, plan.checkpoint), None, evaluated=True)
         done.append(trial)
         wins = sum(one.success for one in done)
         print(f"\r{task}: {wins} of {len(done)}", end="", file=sys.stderr, flush=True)
 
     if missing := rows.missing(task, done):
-        try_seeds(lambda: _driver(args.checkpoint), task, missing, args.workers, keep, condition)
+        try_seeds(
+            lambda: _driver(args.checkpoint), task, missing, args.workers, keep, plan.condition
+        )
         print(file=sys.stderr)
     figures = summarise(done)
     if not args.json:

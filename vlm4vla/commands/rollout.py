@@ -7,10 +7,11 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 
-from vlm4vla.driver import Driver, ExpertDriver, rollout
+from vlm4vla.driver import CHUNK, Driver, ExpertDriver, rollout
 from vlm4vla.errors import UserError
+from vlm4vla.eval.instruction import read
 from vlm4vla.files import replacing, write_json
-from vlm4vla.sim.instructions import Goal, parse
+from vlm4vla.sim.instructions import Goal
 from vlm4vla.sim.scene import TASKS, Scene, sample_episode
 from vlm4vla.sim.stock import stock_goal, stock_scene
 from vlm4vla.sim.worker import TABLETOP, SimulatorProcess
@@ -27,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", metavar="ID", help="a stock ManiSkill environment instead")
     parser.add_argument("--seed", type=int, default=0, help="which scene")
     parser.add_argument("--instruction", help="a sentence (default: one that fits the scene)")
+    parser.add_argument("--most-steps", type=int, default=0, help="end the episode after these")
+    parser.add_argument(
+        "--execute", type=int, default=0, help="actions carried out before the next look"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the two files")
 
 
@@ -38,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
     simulator = SimulatorProcess(args.env or TABLETOP)
     try:
         steps = []
-        for step in rollout(simulator, driver, scene, goal, instruction, view=True):
+        for step in rollout(
+            simulator, driver, scene, goal, instruction, view=True, most_steps=args.most_steps
+        ):
             steps.append(step)
             print(f"\rstep {step.observation.step}", end="", file=sys.stderr, flush=True)
     finally:
@@ -71,22 +78,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace) -> tuple[Scene, Goal, str]:
-    if args.seed < 0:
-        raise UserError("Seeds start at 0.")
+    if min(args.seed, args.most_steps, args.execute) < 0:
+        raise UserError("Seeds, steps and executed actions start at 0.")
     if args.env:
         goal, instruction = stock_goal(args.env, args.instruction)
         return stock_scene(args.seed), goal, instruction
     episode = sample_episode(args.task, args.seed, held_out=True)
     if args.instruction is None:
         return episode.scene, episode.goal, episode.instruction
-    goal = parse(args.instruction, episode.scene.goals()) or episode.goal
-    return episode.scene, goal, args.instruction
+    reading = read(args.instruction, episode.scene)
+    # Judged as the app judges it: an unknown sentence by the known one that is most like it.
+    judged_by = reading.goal or read(reading.nearest, episode.scene).goal
+    assert judged_by is not None
+    return episode.scene, judged_by, reading.sentence
 
 
 def _driver(args: argparse.Namespace) -> tuple[Driver, str | None]:
     if args.expert:
-        return ExpertDriver(), None
+        return ExpertDriver(args.execute or CHUNK), None
     from vlm4vla.eval.policy_driver import load_driver  # takes seconds: torch
     from vlm4vla.model.checkpoint import checkpoint_hash
 
-    return load_driver(args.checkpoint), checkpoint_hash(args.checkpoint)
+    driver = load_driver(args.checkpoint)
+    driver.execute = args.execute or driver.execute
+    return driver, checkpoint_hash(args.checkpoint)

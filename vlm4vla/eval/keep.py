@@ -25,7 +25,8 @@ class Asked:
     task: Task
     seed: int
     instruction: str
-    condition: str = ""
+    condition: str
+    goal: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def _stored(outcome: Outcome, frames: list[Frame], store: Store, asked: Asked) -
         seed=asked.seed,
         instruction=asked.instruction,
         condition=asked.condition,
+        goal=asked.goal,
         outcome=outcome.kind,
         sentence=outcome.sentence,
         steps=outcome.steps,

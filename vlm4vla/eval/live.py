@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from vlm4vla.driver import Driver, rollout
+from vlm4vla.driver import Driver, Step, rollout
 from vlm4vla.errors import UserError
 from vlm4vla.eval.line import Turn
 from vlm4vla.eval.outcome import Happening, Outcome, judge
@@ -13,7 +13,7 @@ from vlm4vla.eval.stage import Stage
 from vlm4vla.sim.instructions import Goal
 from vlm4vla.sim.scene import Scene
 from vlm4vla.sim.tasks import TIME_LIMIT
-from vlm4vla.sim.types import Image, Pictures, Simulator
+from vlm4vla.sim.types import Image, Pictures
 
 STEPS_PER_SECOND: Final = 15
 """Every control step is shown, at no more than this pace: most links and laptops follow, and the
@@ -40,6 +40,7 @@ class Frame:
 
     Attributes:
         view: (384, 384, 3) uint8 RGB.
+        image: (128, 128, 3) uint8 RGB from the policy camera; None if none was made.
         step: control steps so far; 0 is the scene as it starts.
         limit: steps until the episode times out.
         happenings: all events so far.
@@ -49,6 +50,7 @@ class Frame:
     """
 
     view: Image
+    image: Image | None
     step: int
     limit: int
     happenings: tuple[Happening, ...]
@@ -60,8 +62,16 @@ class Frame:
 Moment = Waiting | Frame | Outcome
 
 
-def look(stage: Stage, visitor: str, scene: Scene) -> Generator[Waiting | Frame, None, None]:
+def look(
+    stage: Stage, visitor: str, scene: Scene, *, image: bool = False
+) -> Generator[Waiting | Frame, None, None]:
     """Shows a scene as it starts, once it is the visitor's turn.
+
+    Args:
+        stage: where.
+        visitor: for whom.
+        scene: what stands where.
+        image: whether the frame holds the policy camera's picture, too.
 
     Raises:
         UserError: the line is full, or there is no simulator.
@@ -73,15 +83,23 @@ def look(stage: Stage, visitor: str, scene: Scene) -> Generator[Waiting | Frame,
             return
         goal = scene.goals()[0]
         with stage.simulator() as simulator:
-            seen = simulator.reset(scene, goal, Pictures(image=False, view=True))
+            seen = simulator.reset(scene, goal, Pictures(image=image, view=True))
         assert seen.view is not None
-        yield Frame(seen.view, 0, TIME_LIMIT[goal.task], (), 0.0, 0.0, seen.render_ms)
+        yield Frame(seen.view, seen.image, 0, TIME_LIMIT[goal.task], (), 0.0, 0.0, seen.render_ms)
     finally:
         turn.leave()
 
 
 def play(
-    stage: Stage, visitor: str, driver: Driver, scene: Scene, goal: Goal, instruction: str
+    stage: Stage,
+    visitor: str,
+    driver: Driver,
+    scene: Scene,
+    goal: Goal,
+    instruction: str,
+    *,
+    most_steps: int = 0,
+    image: bool = False,
 ) -> Generator[Moment, None, None]:
     """Plays an episode, once it is the visitor's turn, and ends with its outcome.
 
@@ -95,6 +113,8 @@ def play(
         scene: what stands where.
         goal: what success is measured by.
         instruction: what the driver is told.
+        most_steps: steps after which the episode is ended; 0 for the task's own limit.
+        image: whether frames hold the policy camera's picture, too.
 
     Raises:
         UserError: the line is full, there is no simulator or it died, or the driver cannot follow
@@ -102,12 +122,23 @@ def play(
     """
     turn = stage.line.join(visitor)
     frame = None
+    limit = min(most_steps or TIME_LIMIT[goal.task], TIME_LIMIT[goal.task])
     try:
         yield from _until_let_in(stage, turn)
         if not turn.over():
             yield Waiting(0)
             with stage.simulator() as simulator:
-                for frame in _frames(simulator, driver, scene, goal, instruction):
+                steps = rollout(
+                    simulator,
+                    driver,
+                    scene,
+                    goal,
+                    instruction,
+                    view=True,
+                    image=image,
+                    most_steps=most_steps,
+                )
+                for frame in _frames(steps, limit):
                     yield frame
                     if turn.over():
                         break
@@ -119,13 +150,11 @@ def play(
         turn.leave()
 
 
-def _frames(
-    simulator: Simulator, driver: Driver, scene: Scene, goal: Goal, instruction: str
-) -> Iterator[Frame]:
+def _frames(steps: Iterator[Step], limit: int) -> Iterator[Frame]:
     happenings: tuple[Happening, ...] = ()
     driver_ms = 0.0
     due = 0.0
-    for step in rollout(simulator, driver, scene, goal, instruction, view=True):
+    for step in steps:
         seen = step.observation
         happenings += tuple(Happening(seen.step, event) for event in seen.events)
         driver_ms = step.think_ms or driver_ms
@@ -135,8 +164,9 @@ def _frames(
         due = time.perf_counter() + 1 / STEPS_PER_SECOND
         yield Frame(
             seen.view,
+            seen.image,
             seen.step,
-            TIME_LIMIT[goal.task],
+            limit,
             happenings,
             driver_ms,
             seen.physics_ms,
