@@ -8,7 +8,6 @@ from vlm4vla.train.drawings import Item, Picture
 from vlm4vla.train.questions import (
     KINDS,
     ask,
-    ask_any,
     ask_several,
     cell_of,
     corpus,
@@ -104,9 +103,13 @@ def test_held_out_paraphrases_differ_from_those_in_training():
 
 def test_kinds_come_in_their_proportions():
     rng = np.random.default_rng(0)
-    kinds = [ask_any(PICTURE, rng).kind for _ in range(2000)]
-    assert set(kinds) == set(KINDS)
-    assert abs(kinds.count("pointing") / 2000 - KINDS["pointing"].share) < 0.05
+    for lengthy in (False, True):
+        drawn = [ask_several(PICTURE, 1, rng, lengthy=lengthy)[0].kind for _ in range(2000)]
+        among = {name: kind.share for name, kind in KINDS.items() if kind.lengthy == lengthy}
+        assert set(drawn) == set(among)
+        if lengthy:
+            # Both can always be asked here: 0.18 to 0.03.
+            assert 4.5 < drawn.count("first") / drawn.count("caption") < 8
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +129,11 @@ def test_the_corpus_holds_no_location_tokens():
 
 def test_half_of_the_draws_point_at_different_things():
     rng = np.random.default_rng(0)
-    draws = [ask_several(PICTURE, 3, rng) for _ in range(400)]
+    draws = [ask_several(PICTURE, 3, rng, lengthy=False) for _ in range(400)]
     assert all(len(draw) == 3 for draw in draws)
     apart = [
         sorted(q.text for q in draw) == sorted(q.text for q in every_pointing(PICTURE))
         for draw in draws
     ]
     assert 0.42 < np.mean(apart) < 0.6
-    assert ask_several(PICTURE, 0, rng) == []
+    assert ask_several(PICTURE, 0, rng, lengthy=True) == []

@@ -5,7 +5,7 @@ import torch
 from vlm4vla import action
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.language import make_backbone
-from vlm4vla.train.quick import quick_attention
+from vlm4vla.train.quick import quick_layers
 from vlm4vla.train.shared import shared_query_state, shared_states
 
 SIZES = {"vision_layers": 3, "vision_width": 48, "language_layers": 3, "language_width": 48}
@@ -62,14 +62,14 @@ def test_gradients_are_the_same(policy, images):
     policy.zero_grad(set_to_none=True)
 
 
-def test_quick_attention_gives_the_same_and_goes_away(policy, images):
+def test_quick_layers_gives_the_same_and_goes_away(policy, images):
     before = (
         policy.base.config._attn_implementation,
         policy.base.visual.config._attn_implementation,
     )
     with torch.inference_mode():
         plain = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
-        with quick_attention(policy):
+        with quick_layers(policy):
             assert policy.base.config._attn_implementation == "eager"
             quick = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
     assert torch.allclose(plain, quick, atol=2e-5)

@@ -17,7 +17,7 @@ from vlm4vla.train.frames import Frames
 from vlm4vla.train.grounding import GroundingLesson, GroundingRecipe, check_numbers
 from vlm4vla.train.imitation import ImitationRecipe, measure_imitation
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, epoch_order, make_backbone
-from vlm4vla.train.pictures import draw_pool
+from vlm4vla.train.pictures import draw_pool, mirrored
 from vlm4vla.train.presets import PRESETS
 from vlm4vla.train.questions import LOCATIONS
 from vlm4vla.train.recipe import Recipe
@@ -92,6 +92,15 @@ def test_a_batch_is_a_function_of_its_index(pools):
     assert later.texts != lesson.batch(51).texts
 
 
+def test_pictures_are_mirrored_with_everything_in_them(pools):
+    picture = pools[0][0]
+    other = mirrored(picture)
+    assert (other.image[:, 0] == picture.image[:, -1]).all()
+    assert (mirrored(other).segmentation == picture.segmentation).all()
+    for item, moved in zip(picture.items, other.items, strict=True):
+        assert (moved.name, moved.x, moved.y) == (item.name, 128 - item.x, item.y)
+
+
 def test_a_crashed_language_run_goes_on_to_the_identical_vlm(pools, tmp_path, monkeypatch):
     recipe = replace(LANGUAGE, loop=replace(LOOP, steps=6, batch=4, save_every=2))
     recipe = replace(recipe, alignment_steps=2)
@@ -131,7 +140,7 @@ def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
     learned = load_snapshot(tmp_path).tensors
     assert learned["weights/head.layers.0.weight"].shape == (192, 96)
     assert Policy.from_pretrained(tmp_path / "checkpoint", "cpu").spec == action.tiny()
-    places_only = replace(recipe, alignment=0.0)
+    places_only = replace(recipe, alignment=0.0, names=0.0)
     lesson = GroundingLesson(policy, Frames(cache, cache.split().validation), places_only)
     lesson.grounding.head.load_state_dict(
         {

@@ -115,6 +115,22 @@ def word_tokens(tokenizer: Tokenizer, words: Sequence[str]) -> list[int]:
     return ids
 
 
+def location_ids(vlm: Vlm) -> tuple[list[int], list[int]]:
+    """The ids of a VLM's location tokens, across and down.
+
+    Raises:
+        UserError: it has none.
+    """
+    found = [vlm.tokenizer.token_to_id(token) for token in LOCATIONS]
+    places = [place for place in found if place is not None]
+    if len(places) < len(LOCATIONS):
+        raise UserError(
+            f"The tokenizer of {vlm.source} has no location tokens.",
+            "Start from a VLM made by `vlm4vla train language`, or give alignment no weight.",
+        )
+    return places[: len(ACROSS)], places[len(ACROSS) :]
+
+
 def alignment_loss(tokens: Tensor, embeddings: Tensor, labels: Tensor, shows: Tensor) -> Tensor:
     """Cross entropy of image tokens against the embeddings of words.
 
@@ -167,18 +183,12 @@ class Aligner:
 
     def __init__(self, vlm: Vlm) -> None:
         self.vlm = vlm
-        found = [vlm.tokenizer.token_to_id(token) for token in LOCATIONS]
-        places = [place for place in found if place is not None]
-        if len(places) < len(LOCATIONS):
-            raise UserError(
-                f"The tokenizer of {vlm.source} has no location tokens.",
-                "Start from a VLM made by `vlm4vla train language`, or give alignment no weight.",
-            )
+        across, down = location_ids(vlm)
         self.ids: dict[str, list[int]] = {
             "colour": word_tokens(vlm.tokenizer, COLOUR_WORDS),
             "kind": word_tokens(vlm.tokenizer, KIND_WORDS),
-            "across": places[: len(ACROSS)],
-            "down": places[len(ACROSS) :],
+            "across": across,
+            "down": down,
         }
 
     def __call__(self, tokens: Tensor, targets: PatchTargets) -> tuple[Tensor, dict[str, Tensor]]:

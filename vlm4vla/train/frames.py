@@ -12,7 +12,9 @@ from vlm4vla.errors import UserError
 from vlm4vla.sim.instructions import Goal, Task, paraphrases
 from vlm4vla.sim.scene import Scene
 from vlm4vla.train.alignment import PatchWords, patch_words
-from vlm4vla.train.views import label_view
+from vlm4vla.train.drawings import Item
+from vlm4vla.train.questions import cell_of
+from vlm4vla.train.views import label_view, project
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,16 @@ class Frames:
             [items for _, items in labelled],
             side,
         )
+
+    def cells(self, numbers: NDArray[np.int64]) -> list[dict[str, tuple[int, int]]]:
+        """Where each thing of the given frames falls in the picture, hidden ones too."""
+        found = []
+        for frame in numbers:
+            things = self.cache.episodes[int(self.cache.episode[frame])].things
+            places = project(self.cache.positions[frame, : len(things)])
+            items = (Item(name, *map(float, p)) for name, p in zip(things, places, strict=True))
+            found.append({item.name: cell_of(item) for item in items})
+        return found
 
     def _goals(self, frame: int) -> list[int]:
         """Places of the wanted goals among the frame's labels."""

@@ -19,6 +19,7 @@ from vlm4vla.train.alignment import Aligner, PatchTargets, targets_of
 from vlm4vla.train.frames import FrameBatch, Frames
 from vlm4vla.train.gates import Gate
 from vlm4vla.train.loop import autocast
+from vlm4vla.train.names import Cells, NameLesson, query_state_and_names
 from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.shared import shared_query_state
 
@@ -98,44 +99,59 @@ class GroundingRecipe:
         loop: the loop's own recipe.
         instructions: instructions a frame.
         alignment: weight of the patch words beside the places; 0 leaves them out.
+        names: weight of the places of names; 0 leaves them out.
     """
 
     loop: Recipe
     instructions: int = 3
     alignment: float = 0.3
+    names: float = 0.5
 
 
 @dataclass(frozen=True)
 class GroundingBatch:
-    """Frames and, where patches are aligned, what each patch of them shows."""
+    """Frames and, where they are learned, what each patch shows and what each row can name."""
 
     frames: FrameBatch
     patches: PatchTargets | None
+    cells: tuple[Cells, ...] | None
 
 
 class _Module(nn.Module):
-    def __init__(self, policy: Policy, alignment: float) -> None:
+    def __init__(self, policy: Policy, recipe: GroundingRecipe) -> None:
         super().__init__()
         self.policy = policy
+        self.recipe = recipe
         self.head = GroundingHead(policy.vlm.width).to(policy.device)
-        self.alignment = alignment
-        self.align = Aligner(policy.vlm) if alignment else None
+        self.align = Aligner(policy.vlm) if recipe.alignment else None
+        self.names = NameLesson(policy.vlm) if recipe.names else None
 
     def forward(self, batch: GroundingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         rows = batch.frames
         points, known = points_of(rows, self.policy.device)
         index = torch.from_numpy(rows.image_index).to(self.policy.device)
         features = self.policy.encode(torch.from_numpy(rows.images))
-        logits = self.head(shared_query_state(self.policy, features, rows.instructions, index))
-        loss = self.head.loss(logits, points, known)
+        state, names = query_state_and_names(
+            self.policy, features, rows.instructions, index, self.names, batch.cells
+        )
+        logits = self.head(state)
+        loss = self.head.loss(logits, points, known) + self.recipe.names * names.loss
         with torch.no_grad():
             apart = (self.head.places(logits) - points).norm(dim=-1) * 1000
         shown = {"gripper_mm": apart[:, 0].median(), "thing_mm": apart[:, 1].median()}
         if self.align and batch.patches:
             patches, words = self.align(features.tokens, batch.patches)
-            loss = loss + self.alignment * patches
+            loss = loss + self.recipe.alignment * patches
             shown |= words
-        return loss, shown
+        return loss, shown | names.shown
+
+
+def row_cells(frames: Frames, batch: FrameBatch, weight: float) -> tuple[Cells, ...] | None:
+    """What each row of a batch can name and where it is, or None where that has no weight."""
+    if not weight:
+        return None
+    cells = frames.cells(batch.numbers)
+    return tuple(cells[int(i)] for i in batch.image_index)
 
 
 class GroundingLesson:
@@ -151,7 +167,7 @@ class GroundingLesson:
         self.frames = frames
         self.recipe = recipe
         self.side = round(policy.vlm.image_tokens**0.5)
-        self.grounding = _Module(policy, recipe.alignment)
+        self.grounding = _Module(policy, recipe)
         self.module: nn.Module = self.grounding
         self.query: str | None = "policy.query"
         for parameter in policy.head.parameters():
@@ -166,7 +182,7 @@ class GroundingLesson:
         if recipe.alignment:
             words = self.frames.views(drawn.numbers, self.side)
             patches = targets_of(words, self.grounding.policy.device)
-        return GroundingBatch(drawn, patches)
+        return GroundingBatch(drawn, patches, row_cells(self.frames, drawn, recipe.names))
 
 
 @dataclass(frozen=True)

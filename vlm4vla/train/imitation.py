@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.frames import FrameBatch, Frames
-from vlm4vla.train.grounding import GroundingHead, points_of
+from vlm4vla.train.grounding import GroundingHead, points_of, row_cells
 from vlm4vla.train.loop import autocast
+from vlm4vla.train.names import Cells, NameLesson, query_state_and_names
 from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.shared import shared_query_state
 
@@ -25,6 +26,7 @@ class ImitationRecipe:
         instructions: instructions a frame.
         gripper: weight of the gripper's cross entropy beside the arm's Huber loss.
         grounding: weight of the grounding head's loss beside both; 0 leaves it out.
+        names: weight of the places of names beside all that; 0 leaves them out.
         shift: largest shift of a picture in pixels.
         brightness: largest change of brightness and contrast, as a share.
     """
@@ -33,6 +35,7 @@ class ImitationRecipe:
     instructions: int = 3
     gripper: float = 0.1
     grounding: float = 0.05
+    names: float = 0.05
     shift: int = 2
     brightness: float = 0.15
 
@@ -61,23 +64,35 @@ def vary(
     return varied
 
 
+@dataclass(frozen=True)
+class ImitationBatch:
+    """Frames and, where it is learned, what each row can name."""
+
+    frames: FrameBatch
+    cells: tuple[Cells, ...] | None
+
+
 class _Module(nn.Module):
     def __init__(self, policy: Policy, recipe: ImitationRecipe) -> None:
         super().__init__()
         self.policy = policy
         self.recipe = recipe
         self.grounding = GroundingHead(policy.vlm.width).to(policy.device)
+        self.names = NameLesson(policy.vlm) if recipe.names else None
 
-    def forward(self, batch: FrameBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        policy, device = self.policy, self.policy.device
+    def forward(self, lesson: ImitationBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        policy, device, batch = self.policy, self.policy.device, lesson.frames
         index = torch.from_numpy(batch.image_index).to(device)
         features = policy.encode(torch.from_numpy(batch.images))
-        state = shared_query_state(policy, features, batch.instructions, index)
+        state, names = query_state_and_names(
+            policy, features, batch.instructions, index, self.names, lesson.cells
+        )
         targets = policy.spec.normalise(batch.chunks)
         arm = torch.from_numpy(targets.arm).to(device)
         gripper = torch.from_numpy(targets.gripper).to(device)
         prediction = policy.head(state)
         loss = policy.loss(prediction, arm, gripper, torch.ones_like(gripper), self.recipe.gripper)
+        loss = loss + self.recipe.names * names.loss
         with torch.no_grad():
             right = ((prediction.gripper > 0) == (gripper > 0.5)).float().mean()
             moves = torch.tensor(policy.spec.moves, device=device)
@@ -90,7 +105,7 @@ class _Module(nn.Module):
             with torch.no_grad():
                 apart = (self.grounding.places(logits)[:, 1] - points[:, 1]).norm(dim=-1)
             shown["thing_mm"] = apart.median() * 1000
-        return loss, shown
+        return loss, shown | names.shown
 
 
 class ImitationLesson:
@@ -112,13 +127,14 @@ class ImitationLesson:
             for parameter in self.imitation.grounding.parameters():
                 parameter.requires_grad_(False)
 
-    def batch(self, index: int) -> FrameBatch:
+    def batch(self, index: int) -> ImitationBatch:
         """The batch of an index, its pictures varied a little."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.loop.seed, index, 6])
         batch = self.frames.draw(recipe.loop.batch, recipe.instructions, rng, weighted=True)
         images = vary(batch.images, rng, recipe.shift, recipe.brightness)
-        return FrameBatch(**{**vars(batch), "images": images})
+        varied = FrameBatch(**{**vars(batch), "images": images})
+        return ImitationBatch(varied, row_cells(self.frames, batch, recipe.names))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The stage "language": a VLM learns to see and to speak from pictures without a robot.
 
-First every patch learns its words, then questions are answered by next-token prediction with the
-patch words kept beside it. The result stands for "the pretrained VLM" in every study.
+First every patch learns its words, then questions are answered by next-token prediction, with the
+words of patches and the places of names kept beside it. The result stands for "the pretrained VLM"
+in every study.
 """
 
 from dataclasses import dataclass
@@ -15,13 +16,22 @@ from torch import Tensor, nn
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import Vlm, make_tiny
 from vlm4vla.train.alignment import Aligner, PatchTargets, patch_words, targets_of
-from vlm4vla.train.pictures import Pool
-from vlm4vla.train.questions import LOCATIONS, ask_several, corpus
+from vlm4vla.train.mimic import start_language_model
+from vlm4vla.train.names import Cells, NameLesson
+from vlm4vla.train.pictures import Pool, mirrored
+from vlm4vla.train.questions import LOCATIONS, ask_several, cell_of, corpus
 from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.shared import shared_states
 
 EMBEDDING_STD = 0.5
 """Word embeddings must lie apart from the first step on, or patches find no word to go to."""
+
+_SHARPNESS: Final = 0.15
+"""Factor of the word scores in the loss. Words lie so far apart that at 1 the loss begins near 80;
+but states have a fixed length, and much below this they could not even say "one of 32 places"."""
+
+_LENGTHY_EVERY: Final = 4
+"""One batch in so many holds instructions and captions, the others brief questions."""
 
 SIZES: Final = {
     "patch": 16,
@@ -31,6 +41,7 @@ SIZES: Final = {
     "language_layers": 4,
     "language_width": 160,
     "heads": 5,
+    "rope_theta": 5_000_000,
 }
 """Of the tiny VLM (`docs/training.md` says what else was tried)."""
 
@@ -45,13 +56,15 @@ class LanguageRecipe:
         questions: questions a picture in a batch.
         alignment_steps: steps at the start with the alignment alone.
         alignment: weight of the alignment afterwards.
+        names: weight of the places of names.
     """
 
     loop: Recipe
-    pictures: int = 10_000
+    pictures: int = 16_000
     questions: int = 3
-    alignment_steps: int = 200
+    alignment_steps: int = 3_000
     alignment: float = 0.5
+    names: float = 0.5
 
 
 def make_backbone(seed: int = 0, **sizes: int) -> Vlm:
@@ -75,6 +88,7 @@ def make_backbone(seed: int = 0, **sizes: int) -> Vlm:
         vlm.base.resize_token_embeddings(vlm.tokenizer.get_vocab_size(), mean_resizing=False)
         words = vlm.base.get_input_embeddings().weight
         torch.nn.init.normal_(words[-len(LOCATIONS) :], std=EMBEDDING_STD)
+    start_language_model(vlm.base.language_model, seed + 2)
     return vlm
 
 
@@ -82,11 +96,13 @@ def make_backbone(seed: int = 0, **sizes: int) -> Vlm:
 class LanguageBatch:
     """B pictures with their patch words, and R questions about them.
 
-    `image_index` (R,) is empty while only patches are learned.
+    `image_index` (R,) is empty while only patches are learned. `cells` holds for each row what can
+    be named in its picture, and where it is.
     """
 
     images: Tensor
     patches: PatchTargets
+    cells: tuple[Cells, ...]
     texts: tuple[str, ...]
     answers: tuple[str, ...]
     image_index: Tensor
@@ -95,11 +111,12 @@ class LanguageBatch:
 class _Module(nn.Module):
     """The policy's VLM under the language stage's loss."""
 
-    def __init__(self, policy: Policy, alignment: float) -> None:
+    def __init__(self, policy: Policy, recipe: LanguageRecipe) -> None:
         super().__init__()
         self.policy = policy
-        self.alignment = alignment
+        self.recipe = recipe
         self.align = Aligner(policy.vlm)
+        self.names = NameLesson(policy.vlm)
 
     def forward(self, batch: LanguageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         policy = self.policy
@@ -108,13 +125,14 @@ class _Module(nn.Module):
         if not batch.texts:
             return patches, shown
         rows = policy.rows(batch.texts, batch.answers)
-        states, column = shared_states(policy, features, rows, batch.image_index)
+        with self.names.listening():
+            states, column = shared_states(policy, features, rows, batch.image_index)
+        names = self.names.loss(self.names.find(rows, column, batch.cells))
         learned = rows.is_answer[:, column + 1 :]
-        # At full size, words this far apart cost near 100 at the start. But the hidden state has a
-        # fixed length, so much smaller logits could not even say "one of these 32 places".
-        logits = policy.word_logits(states[:, :-1][learned]) / 2
+        logits = policy.word_logits(states[:, :-1][learned]) * _SHARPNESS
         answers = F.cross_entropy(logits.float(), rows.ids[:, column + 1 :][learned])
-        return answers + self.alignment * patches, shown | {"answers": answers.detach()}
+        loss = answers + self.recipe.alignment * patches + self.recipe.names * names.loss
+        return loss, shown | names.shown | {"answers": answers.detach()}
 
 
 class LanguageLesson:
@@ -130,7 +148,7 @@ class LanguageLesson:
         self.policy = policy
         self.pool = pool
         self.recipe = recipe
-        self.module: nn.Module = _Module(policy, recipe.alignment)
+        self.module: nn.Module = _Module(policy, recipe)
         self.query: str | None = None
         self.side = round(policy.vlm.image_tokens**0.5)
         for parameter in (policy.query, *policy.head.parameters()):
@@ -143,15 +161,19 @@ class LanguageLesson:
         rng = np.random.default_rng([recipe.loop.seed, index, 1])
         asking = index >= recipe.alignment_steps * recipe.loop.accumulation
         each = recipe.questions if asking else 0
-        asked = [q for i in chosen for q in ask_several(self.pool[i], each, rng)]
+        pictures = [mirrored(self.pool[i]) if rng.random() < 0.5 else self.pool[i] for i in chosen]
+        lengthy = index % _LENGTHY_EVERY == 0
+        asked = [q for p in pictures for q in ask_several(p, each, rng, lengthy=lengthy)]
         labels = patch_words(
-            self.pool.segmentations[chosen],
-            [self.pool.items[i] for i in chosen],
+            np.stack([picture.segmentation for picture in pictures]),
+            [picture.items for picture in pictures],
             self.side,
         )
+        cells = [{item.name: cell_of(item) for item in p.items} for p in pictures]
         return LanguageBatch(
-            images=torch.from_numpy(self.pool.images[chosen]),
+            images=torch.from_numpy(np.stack([picture.image for picture in pictures])),
             patches=targets_of(labels, device),
+            cells=tuple(cells[i // each] for i in range(len(asked))),
             texts=tuple(question.text for question in asked),
             answers=tuple(question.answer for question in asked),
             image_index=torch.arange(len(chosen)).repeat_interleave(each).to(device),

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,15 @@ class Pool:
 
     def __getitem__(self, index: int) -> Picture:
         return Picture(self.images[index], self.segmentations[index], self.items[index])
+
+
+def mirrored(picture: Picture) -> Picture:
+    """The picture with left and right exchanged, which is as good a picture of other things."""
+    return Picture(
+        np.ascontiguousarray(picture.image[:, ::-1]),
+        np.ascontiguousarray(picture.segmentation[:, ::-1]),
+        tuple(replace(item, x=picture.image.shape[1] - item.x) for item in picture.items),
+    )
 
 
 def pool_of(pictures: Sequence[Picture]) -> Pool:

@@ -23,9 +23,9 @@ _PAPER: Final = Recipe(
 )
 """Paper section "Training": AdamW without weight decay, warm-up, then a constant rate."""
 
-_LANGUAGE: Final = LanguageRecipe(Recipe(steps=1_500, batch=40, learning_rate=6e-4))
+_LANGUAGE: Final = LanguageRecipe(Recipe(steps=5_000, batch=40, learning_rate=1e-3))
 _PAPER_IMITATION: Final = ImitationRecipe(
-    _PAPER, instructions=1, gripper=0.01, grounding=0.0, shift=0, brightness=0.2
+    _PAPER, instructions=1, gripper=0.01, grounding=0.0, names=0.0, shift=0, brightness=0.2
 )
 
 Preset = LanguageRecipe | GroundingRecipe | ImitationRecipe | DaggerRecipe
@@ -42,7 +42,7 @@ PRESETS: Final[dict[str, dict[str, Preset]]] = {
     # The paper has no language, grounding or DAgger stage; those of `tiny` stand in.
     "paper": {
         "language": _LANGUAGE,
-        "grounding": GroundingRecipe(_PAPER, instructions=1, alignment=0.0),
+        "grounding": GroundingRecipe(_PAPER, instructions=1, alignment=0.0, names=0.0),
         "imitation": _PAPER_IMITATION,
         "dagger": DaggerRecipe(_PAPER_IMITATION),
     },

@@ -73,27 +73,33 @@ def ask(
     return KINDS[kind].ask(picture.items, rng, held_out)
 
 
-def ask_any(picture: Picture, rng: np.random.Generator) -> Question:
-    """Draws a question of any kind, the kinds in the proportions of `KINDS`."""
-    names = list(KINDS)
+def ask_several(
+    picture: Picture, count: int, rng: np.random.Generator, *, lengthy: bool
+) -> list[Question]:
+    """Draws questions about one picture, kinds in the proportions of `KINDS`.
+
+    In half of the draws of brief ones they point at different things: two names in one picture
+    are what tells apart knowing where something is from knowing where the named thing is.
+
+    Args:
+        picture: what they are about.
+        count: how many.
+        rng: what is drawn from.
+        lengthy: draw from the kinds with long sentences, or from the others. Rows of a batch are
+            padded to the longest, so the two are better not mixed.
+    """
+    if not lengthy and len(picture.items) >= count and rng.random() < 0.5:
+        pointing = every_pointing(picture)
+        return [pointing[int(i)] for i in rng.permutation(len(pointing))[:count]]
+    names = [name for name, kind in KINDS.items() if kind.lengthy == lengthy]
     shares = np.array([KINDS[name].share for name in names])
-    while True:
+    asked: list[Question] = []
+    while len(asked) < count:
         kind = names[int(rng.choice(len(names), p=shares / shares.sum()))]
         question = ask(picture, kind, rng)
         if question is not None:
-            return question
-
-
-def ask_several(picture: Picture, count: int, rng: np.random.Generator) -> list[Question]:
-    """Draws questions about one picture; in half of the draws they point at different things.
-
-    Two names in one picture are what tells apart knowing where something is from knowing where
-    the named thing is.
-    """
-    if len(picture.items) >= count and rng.random() < 0.5:
-        pointing = every_pointing(picture)
-        return [pointing[int(i)] for i in rng.permutation(len(pointing))[:count]]
-    return [ask_any(picture, rng) for _ in range(count)]
+            asked.append(question)
+    return asked
 
 
 def every_pointing(picture: Picture) -> list[Question]:
@@ -144,10 +150,17 @@ _Ask = Callable[[_Items, np.random.Generator, bool], Question | None]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of question: how it is drawn, and its share among all questions."""
+    """One kind of question.
+
+    Attributes:
+        ask: how it is drawn.
+        share: among the kinds that are as long.
+        lengthy: its questions or answers are long.
+    """
 
     ask: _Ask
     share: float
+    lengthy: bool = False
 
 
 def _pick(rng: np.random.Generator, among: Iterable[str]) -> str:
@@ -292,14 +305,14 @@ def _draw_goal(items: _Items, rng: np.random.Generator, held_out: bool) -> tuple
 
 KINDS: Final[dict[str, Kind]] = {
     "pointing": Kind(_ask_pointing, 0.30),
-    "first": Kind(_ask_first, 0.18),
-    "second": Kind(_ask_second, 0.12),
+    "first": Kind(_ask_first, 0.18, lengthy=True),
+    "second": Kind(_ask_second, 0.12, lengthy=True),
     "naming": Kind(_ask_naming, 0.10),
     "colour": Kind(_ask_colour, 0.08),
     "shape": Kind(_ask_shape, 0.05),
     "count": Kind(_ask_count, 0.04),
     "existence": Kind(_ask_existence, 0.05),
     "relation": Kind(_ask_relation, 0.05),
-    "caption": Kind(_ask_caption, 0.03),
+    "caption": Kind(_ask_caption, 0.03, lengthy=True),
 }
 """Kinds of question by name."""

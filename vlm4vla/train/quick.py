@@ -1,4 +1,4 @@
-"""Attention that trains faster on a CPU at our lengths (figures in `docs/training.md`)."""
+"""Layers that train faster on a CPU at our sizes (figures in `docs/training.md`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from inspect import signature
 from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
@@ -47,11 +48,30 @@ def _attend_whole(
 AttentionInterface.register(_WHOLE, _attend_whole)
 
 
-@contextmanager
-def quick_attention(policy: Policy) -> Iterator[None]:
-    """Plain matrix products instead of fused attention, while the policy is on a CPU.
+class _AsProduct(nn.Module):
+    """A convolution whose input is one kernel wide, as the matrix product that it is.
 
-    Every picture of a batch must take the same number of tokens, as they do in this package.
+    Args:
+        convolution: whose weights are used; they stay its own.
+    """
+
+    def __init__(self, convolution: nn.Conv3d) -> None:
+        super().__init__()
+        self.__dict__["convolution"] = convolution
+        self.weight = convolution.weight
+        self.bias = convolution.bias
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """(N, channels, time, height, width) to (N, D)."""
+        return F.linear(patches.flatten(1), self.weight.flatten(1), self.bias)
+
+
+@contextmanager
+def quick_layers(policy: Policy) -> Iterator[None]:
+    """Plain matrix products for attention and patches, while the policy is on a CPU.
+
+    Fused attention and convolutions have slow backward passes there. Every picture of a batch must
+    take the same number of tokens, as they do in this package.
     """
     if policy.device.type != "cpu":
         yield
@@ -64,7 +84,16 @@ def quick_attention(policy: Policy) -> Iterator[None]:
     packed = [m for m in towers if "grid_thw" in signature(m.forward).parameters]
     for tower in packed:
         tower.config._attn_implementation = _WHOLE
+    embeds = [m.patch_embed for m in packed if isinstance(_projection(m), nn.Conv3d)]
+    for embed in embeds:
+        embed.proj = _AsProduct(embed.proj)
     try:
         yield
     finally:
         base.set_attn_implementation(before)
+        for embed in embeds:
+            embed.proj = embed.proj.convolution
+
+
+def _projection(tower: nn.Module) -> Any:
+    return getattr(getattr(tower, "patch_embed", None), "proj", None)

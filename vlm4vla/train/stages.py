@@ -34,7 +34,7 @@ from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe, measure_im
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
 from vlm4vla.train.loop import check_same, train
 from vlm4vla.train.pictures import Pool, draw_pool
-from vlm4vla.train.quick import quick_attention
+from vlm4vla.train.quick import quick_layers
 from vlm4vla.train.skill import measure_skill
 
 VLM = "vlm"
@@ -100,7 +100,7 @@ def run_language(
     )
     few = Pool(held_out.images[:96], held_out.segmentations[:96], held_out.items[:96])
     lesson = LanguageLesson(policy, learned, recipe)
-    with quick_attention(policy):
+    with quick_layers(policy):
         train(
             lesson,
             recipe.loop,
@@ -167,7 +167,7 @@ def run_grounding(
     lesson = GroundingLesson(policy, Frames(cache, split.train, tasks), recipe)
     head = lesson.grounding.head
     few, many = check_numbers(unseen, 48, 48), check_numbers(unseen, 200, 400)
-    with quick_attention(policy):
+    with quick_layers(policy):
         train(
             lesson,
             recipe.loop,
@@ -224,7 +224,7 @@ def run_imitation(
     unseen = Frames(cache, split.validation, tasks)
     lesson = ImitationLesson(policy, Frames(cache, split.train, tasks), recipe)
     few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 500)
-    with quick_attention(policy):
+    with quick_layers(policy):
         train(
             lesson,
             recipe.loop,

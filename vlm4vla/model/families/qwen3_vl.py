@@ -19,6 +19,7 @@ def sizes(
     language_layers: int = 4,
     language_width: int = 192,
     heads: int = 6,
+    rope_theta: int = 10_000,
 ) -> dict[str, Any]:
     """Arguments of a small config.
 
@@ -32,6 +33,7 @@ def sizes(
         language_layers: depth of the language model, at least 2.
         language_width: its width.
         heads: attention heads of both; each width must be divisible by 4 * heads.
+        rope_theta: base of the language model's rotary positions; 5,000,000 in the released models.
     """
     head_dim = language_width // heads
     third = head_dim // 6
@@ -60,7 +62,7 @@ def sizes(
             "max_position_embeddings": 1024,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 10_000.0,
+                "rope_theta": float(rope_theta),
                 "mrope_section": [head_dim // 2 - 2 * third, third, third],
                 "mrope_interleaved": True,
             },
