@@ -1,0 +1,214 @@
+"""Samples and FLOP a second of training, and their share of this machine's peak.
+
+    python benchmarks/training.py [--rounds 5] [--steps 8] [--profile]
+
+Three steps at the shipped size, in the loop that trains (`vlm4vla.train.loop.train`): patch words
+alone and questions of the language stage, and imitation on frames that are recorded first. A
+step's time is the whole of it: drawing the batch, forward, backward, clipping, optimiser, running
+average. FLOP are those of the forward and backward matrix products, counted by torch; peak is the
+best rate of a large square matrix product in the precision that training uses, measured before
+every round. A sample is a picture with as many sentences as the recipe gives it. `--profile` adds
+where a step's time goes and how fast its matrix products are alone.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from vlm4vla import action, seeds
+from vlm4vla.model.policy import Policy
+from vlm4vla.sim.scene import TASKS
+from vlm4vla.system.vulkan import ensure_driver
+from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe
+from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
+from vlm4vla.train.loop import Lesson, autocast, precision, train
+from vlm4vla.train.pictures import draw_pool
+from vlm4vla.train.presets import PRESETS
+from vlm4vla.train.quick import quick_layers
+
+WARM_UP = 2
+PICTURES = 400
+SIDES = (1024, 2048, 4096)
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+
+
+def new_policy() -> Policy:
+    return Policy.from_vlm(make_backbone(), action.tiny(), query_init="embedding", device="cpu")
+
+
+def language(recipe: LanguageRecipe, batch: int) -> Lesson:
+    recipe = replace(recipe, loop=replace(recipe.loop, batch=batch))
+    return LanguageLesson(new_policy(), draw_pool(PICTURES, workers=1), recipe)
+
+
+def imitation(recipe: ImitationRecipe, batch: int, folder: Path) -> Lesson:
+    """The imitation lesson on two recorded episodes of each task."""
+    from vlm4vla.data.cache import build_cache, open_cache
+    from vlm4vla.data.collect import Settings, collect
+    from vlm4vla.data.rigs import expert_rig
+    from vlm4vla.train.frames import Frames
+
+    ensure_driver()
+    settings = Settings(TASKS, seeds.TRAIN.start, "expert")
+    collect(folder / "data", settings, 2, 1, expert_rig, lambda progress: None)
+    build_cache([folder / "data"], folder / "cache")
+    cache = open_cache(folder / "cache")
+    recipe = replace(recipe, loop=replace(recipe.loop, batch=batch))
+    return ImitationLesson(new_policy(), Frames(cache, np.arange(len(cache))), recipe)
+
+
+def lessons(folder: Path, batch: int) -> dict[str, Lesson]:
+    """The three steps; a `batch` of 0 stands for the recipes' own."""
+    speaking, acting = PRESETS["tiny"]["language"], PRESETS["tiny"]["imitation"]
+    assert isinstance(speaking, LanguageRecipe) and isinstance(acting, ImitationRecipe)
+    size = batch or speaking.loop.batch
+    return {
+        "patch words alone": language(replace(speaking, alignment_steps=10**9), size),
+        "questions": language(replace(speaking, alignment_steps=0), size),
+        "imitation": imitation(acting, batch or acting.loop.batch, folder),
+    }
+
+
+@dataclass
+class Timed:
+    """A lesson that notes when each of its batches was asked for."""
+
+    lesson: Any
+    asked: list[float] = field(default_factory=list)
+
+    @property
+    def module(self) -> nn.Module:
+        """See `Lesson`."""
+        return self.lesson.module
+
+    @property
+    def query(self) -> str | None:
+        """See `Lesson`."""
+        return self.lesson.query
+
+    def batch(self, index: int) -> Any:
+        """See `Lesson`."""
+        self.asked.append(time.perf_counter())
+        return self.lesson.batch(index)
+
+
+@contextmanager
+def quick(lesson: Any) -> Iterator[None]:
+    """The layers that the stages train with."""
+    with quick_layers(lesson.module.policy):
+        yield
+
+
+def seconds_a_step(lesson: Any, steps: int) -> float:
+    """Mean time of a step, from one batch to the next; some batches have longer sentences."""
+    timed = Timed(lesson)
+    count = WARM_UP + steps + 1
+    recipe = replace(lesson.recipe.loop, steps=count, save_every=count)
+    with tempfile.TemporaryDirectory() as run, quick(lesson):
+        train(timed, recipe, Path(run), device="cpu")
+    return float(np.mean(np.diff(timed.asked)[WARM_UP:]))
+
+
+def flop_a_step(lesson: Any, steps: int) -> float:
+    """Floating-point operations of a timed step's matrix products, forward and backward."""
+    module = lesson.module
+    counter = FlopCounterMode(display=False)
+    with quick(lesson), counter:
+        for index in range(WARM_UP, WARM_UP + steps):
+            with autocast(torch.device("cpu")):
+                loss, _ = module(lesson.batch(index))
+            loss.backward()
+            module.zero_grad(set_to_none=True)
+    return counter.get_total_flops() / steps
+
+
+def peak() -> float:
+    """FLOP a second of the fastest of some square matrix products."""
+    dtype = torch.bfloat16 if precision() == "bf16" else torch.float32
+    best = 0.0
+    for side in SIDES:
+        a, b = torch.randn(2, side, side).to(dtype)
+        a @ b
+        for _ in range(5):
+            began = time.perf_counter()
+            a @ b
+            best = max(best, 2 * side**3 / (time.perf_counter() - began))
+    return best
+
+
+def breakdown(lesson: Any, best: float) -> str:
+    """Where the time of one step goes."""
+    module = lesson.module
+    batch = lesson.batch(WARM_UP)
+    flop = flop_a_step(lesson, 1)
+    optimiser = torch.optim.AdamW(module.parameters(), fused=True)
+
+    def step() -> None:
+        with autocast(torch.device("cpu")):
+            loss, _ = module(batch)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    with quick(lesson):
+        step()
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            step()
+    averages = found.key_averages()
+    total = sum(event.self_cpu_time_total for event in averages)
+    inside = sum(event.self_cpu_time_total for event in averages if event.key in PRODUCTS)
+    rate = flop / (inside / 1e6)
+    return (
+        f"{averages.table(sort_by='self_cpu_time_total', row_limit=16, max_name_column_width=40)}"
+        f"matrix products take {inside / total:.0%} of the time, at {rate / best:.2f} of peak; "
+        f"{sum(event.count for event in averages if event.key in PRODUCTS)} of them"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8, help="timed steps a round")
+    parser.add_argument("--batch", type=int, default=0, help="pictures; 0 for the recipes' own")
+    parser.add_argument("--profile", action="store_true", help="print where the time goes")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measured = lessons(Path(folder), args.batch)
+        peaks: list[float] = []
+        times: dict[str, list[float]] = {name: [] for name in measured}
+        for _ in range(args.rounds):
+            peaks.append(peak())
+            for name, lesson in measured.items():
+                times[name].append(seconds_a_step(lesson, args.steps))
+        best = float(np.median(peaks))
+        kind = "bf16" if precision() == "bf16" else "float32"
+        print(
+            f"peak: {best / 1e9:.0f} GFLOP/s, {kind} matrix products, "
+            f"{torch.get_num_threads()} threads"
+        )
+        for name, lesson in measured.items():
+            seconds, flop = float(np.median(times[name])), flop_a_step(lesson, args.steps)
+            shares = flop / np.array(times[name]) / np.array(peaks)
+            print(
+                f"{name}: {lesson.recipe.loop.batch / seconds:.1f} samples a second, "
+                f"{flop / seconds / 1e9:.0f} GFLOP/s, {np.median(shares):.3f} of peak "
+                f"(rounds {', '.join(f'{share:.3f}' for share in shares)}); "
+                f"{flop / 1e9:.0f} GFLOP a step"
+            )
+            if args.profile:
+                print(breakdown(lesson, best))
+
+
+if __name__ == "__main__":
+    main()
