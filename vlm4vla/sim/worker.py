@@ -126,6 +126,8 @@ class SimulatorProcess:
         try:
             if not self._connection.poll(timeout):
                 self._process.kill()
+                # Whoever asks whether it is alive must not be faster than the signal.
+                self._process.wait()
                 raise UserError(f"The simulator did not answer for {timeout:.0f} s.", _RESTART)
             answer = self._connection.recv()
         except (EOFError, OSError):
