@@ -9,7 +9,7 @@ $(error VLM4VLA needs Python 3.11 or 3.12, and none was found: install one (`apt
 endif
 
 bin := .venv/bin
-typed := vlm4vla $(wildcard app.py pages/*.py benchmarks/*.py)
+typed := vlm4vla $(wildcard app.py pages/*.py benchmarks/*.py assets/*.py)
 
 .PHONY: app test setup check-312
 

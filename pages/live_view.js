@@ -7,28 +7,13 @@ let painted = 0;
 let busy = false;
 let next = null;
 
-// A browser that decodes more slowly than frames arrive skips to the newest one.
 async function paint(source) {
-  if (busy) {
-    next = source;
-    return;
-  }
-  busy = true;
-  try {
-    const bytes = Uint8Array.from(atob(source), (letter) => letter.charCodeAt(0));
-    const picture = await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
-    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-    picture.close();
-    painted += 1;
-    element.dataset.painted = String(painted);
-  } finally {
-    busy = false;
-  }
-  if (next !== null) {
-    const source = next;
-    next = null;
-    paint(source);
-  }
+  const bytes = Uint8Array.from(atob(source), (letter) => letter.charCodeAt(0));
+  const picture = await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  picture.close();
+  painted += 1;
+  element.dataset.painted = String(painted);
 }
 
 // A recording plays over the canvas until there is something live to see.
@@ -71,14 +56,26 @@ function tell(value) {
   });
 }
 
-function show() {
+// Words change only once their picture is painted: "live" never stands over an older picture. A
+// browser that decodes more slowly than pictures arrive skips to the newest one.
+async function show() {
   const value = props.value;
   // Late messages of an episode that a newer one has replaced are dropped.
   if (!value || value.turn < turn) return;
   turn = value.turn;
-  tell(value);
-  if (value.video || value.src) film(value.video);
-  if (value.src) paint(value.src);
+  const skipped = next?.turn === turn ? next : null;
+  next = { ...value, src: value.src || skipped?.src || '' };
+  if (busy) return;
+  busy = true;
+  while (next) {
+    const now = next;
+    next = null;
+    if (now.src) await paint(now.src).catch(() => {});
+    if (now.turn < turn) continue;
+    tell(now);
+    if (now.video || now.src) film(now.video);
+  }
+  busy = false;
 }
 
 // Browsers without H.264 show the still picture beneath.

@@ -227,7 +227,7 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
                     if isinstance(moment, Waiting):
                         yield {live: message(moments.waiting(shown, moment))}
                     elif isinstance(moment, Frame):
-                        shown = moments.at(replace(shown, phase="live", note=""), moment)
+                        shown = moments.at(replace(shown, phase="live", note=_LIVE), moment)
                         yield {live: message(shown)}
                     elif isinstance(moment, Outcome):
                         yield {
@@ -380,6 +380,7 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
 
 _GETTING_READY: Final = "Recorded earlier. The simulator is getting ready."
 _READY: Final = "Recorded earlier. Type an instruction, or press one, and it happens live."
+_LIVE: Final = "Happening now, simulated while you watch."
 _LOADING: Final = "The checkpoint is being loaded."
 _INVITATION: Final = "Type an instruction, or press one of those offered."
 _NO_VIDEO: Final = "No video was made of this episode. Press Run to see it."

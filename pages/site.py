@@ -34,10 +34,19 @@ def build(stage: Stage, cast: Cast) -> gr.Blocks:
 
 def launch_settings() -> dict[str, Any]:
     """What `gr.Blocks.launch` needs to be told, wherever the app is served."""
+    theme = gr.themes.Default(
+        primary_hue="blue",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    # White on the usual shade of a main button is too faint to read.
+    shades = {
+        f"button_primary_background_fill{state}{mode}": shade
+        for state, shade in (("", "*primary_700"), ("_hover", "*primary_800"))
+        for mode in ("", "_dark")
+    }
     return {
-        "theme": gr.themes.Default(
-            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-        ),
+        "theme": theme.set(**shades),
         "css_paths": Path(__file__).parent / "style.css",
         "footer_links": ["api"],
         "run_history": False,

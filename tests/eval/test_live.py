@@ -1,81 +1,17 @@
-import contextlib
 import time
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
+from tests.eval.fake_stage import FakeStage, Still
 from vlm4vla.errors import UserError
-from vlm4vla.eval.line import Line
 from vlm4vla.eval.live import STEPS_PER_SECOND, Frame, Waiting, look, play
 from vlm4vla.eval.outcome import Outcome
 from vlm4vla.eval.stage import Readiness
-from vlm4vla.sim.instructions import Goal
 from vlm4vla.sim.scene import sample_scene
-from vlm4vla.sim.types import Observation, State
 
 SCENE = sample_scene("objects", 0)
 GOAL = SCENE.goals("pick")[0]
-STATE = State(np.zeros(3), np.zeros(3), 0.08, (), np.zeros((0, 3)), np.zeros(0), 0)
-
-
-class FakeSimulator:
-    """Touches the object at step 2 and has lifted it at step 5."""
-
-    def __init__(self, dies_at: int = -1) -> None:
-        self.dies_at = dies_at
-
-    def reset(
-        self, scene: Any, goal: Goal, pictures: Any, start: Any = None, rival: Any = None
-    ) -> Observation:
-        self.done = 0
-        return self.observe()
-
-    def step(self, action: Any, pictures: Any) -> Observation:
-        self.done += 1
-        return self.observe()
-
-    def observe(self) -> Observation:
-        step = self.done
-        if step == self.dies_at:
-            raise UserError("The simulator's process ended.")
-        events: Any = {2: ("reached",), 5: ("success",)}.get(step, ())
-        view = np.full((4, 4, 3), step, np.uint8)
-        return Observation(
-            step, STATE, None, view, None, events, step == 5, False, step == 5, 2.0, 3.0
-        )
-
-
-class FakeStage:
-    def __init__(self, simulator: FakeSimulator) -> None:
-        self.line = Line(places=1, longest=2)
-        self.readiness = Readiness("ready")
-        self.busy = 0
-        self._simulator = simulator
-
-    def wait(self, seconds: float) -> Readiness:
-        return self.readiness
-
-    @contextlib.contextmanager
-    def simulator(self) -> Iterator[FakeSimulator]:
-        self.busy += 1
-        try:
-            yield self._simulator
-        finally:
-            self.busy -= 1
-
-
-class Still:
-    """A driver that does nothing, two actions at a time."""
-
-    kind, label, execute = "expert", "still", 2
-
-    def begin(self, scene: Any, instruction: str) -> None:
-        pass
-
-    def act(self, observation: Observation) -> Any:
-        return np.zeros((2, 7), np.float32)
 
 
 def moments(stage: Any, visitor: str = "a") -> Any:
@@ -83,7 +19,7 @@ def moments(stage: Any, visitor: str = "a") -> Any:
 
 
 def test_every_step_is_shown_and_the_outcome_comes_last() -> None:
-    stage = FakeStage(FakeSimulator())
+    stage = FakeStage()
     seen = list(moments(stage))
     frames = [moment for moment in seen if isinstance(moment, Frame)]
     assert [frame.step for frame in frames] == [0, 1, 2, 3, 4, 5]
@@ -99,7 +35,7 @@ def test_every_step_is_shown_and_the_outcome_comes_last() -> None:
 
 
 def test_an_episode_ends_after_the_most_steps_that_were_allowed() -> None:
-    stage: Any = FakeStage(FakeSimulator())
+    stage: Any = FakeStage()
     seen = list(play(stage, "a", Still(), SCENE, GOAL, "lift it", most_steps=3))
     frames = [moment for moment in seen if isinstance(moment, Frame)]
     assert [frame.step for frame in frames] == [0, 1, 2, 3]
@@ -110,13 +46,13 @@ def test_an_episode_ends_after_the_most_steps_that_were_allowed() -> None:
 
 
 def test_frames_come_no_faster_than_the_pace() -> None:
-    seen = moments(FakeStage(FakeSimulator()))
+    seen = moments(FakeStage())
     times = [time.perf_counter() for moment in seen if isinstance(moment, Frame)]
     assert times[-1] - times[0] >= 5 / STEPS_PER_SECOND
 
 
 def test_closing_in_mid_episode_frees_the_simulator_and_the_place() -> None:
-    stage = FakeStage(FakeSimulator())
+    stage = FakeStage()
     running = moments(stage)
     while not isinstance(next(running), Frame):
         pass
@@ -127,7 +63,7 @@ def test_closing_in_mid_episode_frees_the_simulator_and_the_place() -> None:
 
 
 def test_a_stopped_episode_says_so_and_frees_the_simulator() -> None:
-    stage = FakeStage(FakeSimulator())
+    stage = FakeStage()
     seen = []
     for moment in moments(stage):
         seen.append(moment)
@@ -139,7 +75,7 @@ def test_a_stopped_episode_says_so_and_frees_the_simulator() -> None:
 
 
 def test_a_newer_episode_of_the_same_visitor_ends_the_older_one_without_a_word() -> None:
-    stage = FakeStage(FakeSimulator())
+    stage = FakeStage()
     old = moments(stage)
     while not isinstance(next(old), Frame):
         pass
@@ -150,7 +86,7 @@ def test_a_newer_episode_of_the_same_visitor_ends_the_older_one_without_a_word()
 
 
 def test_others_are_told_their_place_until_it_is_their_turn() -> None:
-    stage = FakeStage(FakeSimulator())
+    stage = FakeStage()
     first, second, third = moments(stage, "a"), moments(stage, "b"), moments(stage, "c")
     while not isinstance(next(first), Frame):
         pass
@@ -163,7 +99,7 @@ def test_others_are_told_their_place_until_it_is_their_turn() -> None:
 
 
 def test_a_simulator_that_dies_is_an_error_and_its_place_is_free_again() -> None:
-    stage = FakeStage(FakeSimulator(dies_at=3))
+    stage = FakeStage(dies_at=3)
     with pytest.raises(UserError, match="process ended"):
         list(moments(stage))
     assert stage.busy == 0
@@ -171,7 +107,7 @@ def test_a_simulator_that_dies_is_an_error_and_its_place_is_free_again() -> None
 
 
 def test_without_a_renderer_the_reason_is_the_error() -> None:
-    stage: Any = FakeStage(FakeSimulator())
+    stage: Any = FakeStage()
     stage.readiness = Readiness("unavailable", "There is no Vulkan driver.", "Install one.")
     with pytest.raises(UserError, match=r"no Vulkan driver\. Install one\."):
         list(moments(stage))
@@ -180,7 +116,7 @@ def test_without_a_renderer_the_reason_is_the_error() -> None:
 
 
 def test_looking_shows_the_scene_before_the_first_step() -> None:
-    stage: Any = FakeStage(FakeSimulator())
+    stage: Any = FakeStage()
     seen = list(look(stage, "a", SCENE))
     assert [type(moment) for moment in seen] == [Frame]
     assert seen[0].step == 0

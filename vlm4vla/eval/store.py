@@ -174,13 +174,14 @@ class Store:
         wanted = [r for r in found if (r.driver, r.goal_task, r.condition) == (driver, task, "")]
         return wilson(sum(record.outcome == "success" for record in wanted), len(wanted))
 
-    def _known(self, run_id: str) -> Path:
+    def _known(self, run_id: object) -> Path:
         # The pattern keeps ids from naming anything outside the folder.
-        if not _ID.fullmatch(run_id) or not (self._folder / run_id / _EPISODE).is_file():
+        named = isinstance(run_id, str) and _ID.fullmatch(run_id)
+        if not named or not (self._folder / named[0] / _EPISODE).is_file():
             raise UserError(
                 "There is no such stored episode.", "It may have been dropped: run it again."
             )
-        return self._folder / run_id
+        return self._folder / named[0]
 
     def _episodes(self) -> list[Path]:
         written = []
