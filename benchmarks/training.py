@@ -16,13 +16,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,7 +31,7 @@ from vlm4vla.sim.scene import TASKS
 from vlm4vla.system.vulkan import ensure_driver
 from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
-from vlm4vla.train.loop import Lesson, autocast, precision, train
+from vlm4vla.train.loop import autocast, precision, train
 from vlm4vla.train.pictures import draw_pool
 from vlm4vla.train.presets import PRESETS
 from vlm4vla.train.quick import quick_layers
@@ -40,6 +39,8 @@ from vlm4vla.train.quick import quick_layers
 WARM_UP = 2
 PICTURES = 400
 SIDES = (1024, 2048, 4096)
+Measured = LanguageLesson | ImitationLesson
+
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
 
@@ -47,12 +48,12 @@ def new_policy() -> Policy:
     return Policy.from_vlm(make_backbone(), action.tiny(), query_init="embedding", device="cpu")
 
 
-def language(recipe: LanguageRecipe, batch: int) -> Lesson:
+def language(recipe: LanguageRecipe, batch: int) -> Measured:
     recipe = replace(recipe, loop=replace(recipe.loop, batch=batch))
     return LanguageLesson(new_policy(), draw_pool(PICTURES, workers=1), recipe)
 
 
-def imitation(recipe: ImitationRecipe, batch: int, folder: Path) -> Lesson:
+def imitation(recipe: ImitationRecipe, batch: int, folder: Path) -> Measured:
     """The imitation lesson on two recorded episodes of each task."""
     from vlm4vla.data.cache import build_cache, open_cache
     from vlm4vla.data.collect import Settings, collect
@@ -68,7 +69,7 @@ def imitation(recipe: ImitationRecipe, batch: int, folder: Path) -> Lesson:
     return ImitationLesson(new_policy(), Frames(cache, np.arange(len(cache))), recipe)
 
 
-def lessons(folder: Path, batch: int) -> dict[str, Lesson]:
+def lessons(folder: Path, batch: int) -> dict[str, Measured]:
     """The three steps; a `batch` of 0 stands for the recipes' own."""
     speaking, acting = PRESETS["tiny"]["language"], PRESETS["tiny"]["imitation"]
     assert isinstance(speaking, LanguageRecipe) and isinstance(acting, ImitationRecipe)
@@ -80,37 +81,31 @@ def lessons(folder: Path, batch: int) -> dict[str, Lesson]:
     }
 
 
-@dataclass
 class Timed:
     """A lesson that notes when each of its batches was asked for."""
 
-    lesson: Any
-    asked: list[float] = field(default_factory=list)
-
-    @property
-    def module(self) -> nn.Module:
-        """See `Lesson`."""
-        return self.lesson.module
-
-    @property
-    def query(self) -> str | None:
-        """See `Lesson`."""
-        return self.lesson.query
+    def __init__(self, lesson: Measured) -> None:
+        self.module = lesson.module
+        self.query = lesson.query
+        self.asked: list[float] = []
+        self._lesson = lesson
 
     def batch(self, index: int) -> Any:
         """See `Lesson`."""
         self.asked.append(time.perf_counter())
-        return self.lesson.batch(index)
+        return self._lesson.batch(index)
 
 
 @contextmanager
-def quick(lesson: Any) -> Iterator[None]:
+def quick(lesson: Measured) -> Iterator[None]:
     """The layers that the stages train with."""
-    with quick_layers(lesson.module.policy):
+    policy = lesson.module.policy
+    assert isinstance(policy, Policy)
+    with quick_layers(policy):
         yield
 
 
-def seconds_a_step(lesson: Any, steps: int) -> float:
+def seconds_a_step(lesson: Measured, steps: int) -> float:
     """Mean time of a step, from one batch to the next; some batches have longer sentences."""
     timed = Timed(lesson)
     count = WARM_UP + steps + 1
@@ -120,7 +115,7 @@ def seconds_a_step(lesson: Any, steps: int) -> float:
     return float(np.mean(np.diff(timed.asked)[WARM_UP:]))
 
 
-def flop_a_step(lesson: Any, steps: int) -> float:
+def flop_a_step(lesson: Measured, steps: int) -> float:
     """Floating-point operations of a timed step's matrix products, forward and backward."""
     module = lesson.module
     counter = FlopCounterMode(display=False)
@@ -147,7 +142,7 @@ def peak() -> float:
     return best
 
 
-def breakdown(lesson: Any, best: float) -> str:
+def breakdown(lesson: Measured, best: float) -> str:
     """Where the time of one step goes."""
     module = lesson.module
     batch = lesson.batch(WARM_UP)
