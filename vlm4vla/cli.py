@@ -16,6 +16,7 @@ COMMANDS = {
     "replay": "replay stored labels open loop: the gate that data must pass",
     "cache": "lay datasets out for training",
     "train": "one gated stage of learning, resumable at any moment",
+    "export": "write a trained VLM or policy as it is handed on: half precision, with its card",
     "eval": "success rates of a checkpoint in closed loop",
     "rollout": "one episode, with a video and everything that happened in it",
     "describe": "make the data page: counts, histograms, a sheet of pictures",

@@ -17,6 +17,7 @@ from vlm4vla.train.frames import Frames
 from vlm4vla.train.grounding import GroundingLesson, GroundingRecipe, check_numbers
 from vlm4vla.train.imitation import ImitationRecipe, measure_imitation
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, epoch_order, make_backbone
+from vlm4vla.train.lineage import lineage
 from vlm4vla.train.pictures import draw_pool, mirrored
 from vlm4vla.train.presets import PRESETS
 from vlm4vla.train.questions import LOCATIONS
@@ -179,12 +180,15 @@ def test_imitation_learns_and_only_the_named_groups(language, cache, tmp_path):
     )
     manifest = json.loads((target / "policy.json").read_text())
     assert manifest["data"] == {"cache": "synthetic"}
-    assert manifest["training"]["stage"] == "imitation"
+    stages_so_far = [entry["stage"] for entry in manifest["training"]["stages"]]
+    assert stages_so_far == ["language", "imitation"]
 
 
 def test_scratch_keeps_the_architecture_and_nothing_else(language):
     kept = stages.start_policy(language / "vlm", "vlm", "cpu")
     fresh = stages.start_policy(language / "vlm", "scratch", "cpu")
+    assert [entry["stage"] for entry in lineage(kept.vlm)] == ["language"]
+    assert lineage(fresh.vlm) == []
     pairs = zip(kept.named_parameters(), fresh.named_parameters(), strict=True)
     for (name, one), (other, two) in pairs:
         assert (name, one.shape) == (other, two.shape)

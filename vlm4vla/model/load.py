@@ -29,7 +29,7 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 BF16_FROM_BYTES = 400_000_000
 """Folders with more weights than this load in bfloat16; smaller ones keep their precision."""
 
-EXTRAS = ("chat_template.jinja", "preprocessor_config.json")
+EXTRAS = ("chat_template.jinja", "preprocessor_config.json", "training.json")
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 

@@ -4,7 +4,6 @@ A run's folder holds its recipe, its snapshot, its gates, and at the end `vlm` (
 `checkpoint` (the others), from which the next stage starts.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from vlm4vla.train.grounding import (
 )
 from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe, measure_imitation
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
+from vlm4vla.train.lineage import command, forget, lineage, remember
 from vlm4vla.train.loop import check_same, train
 from vlm4vla.train.pictures import Pool, draw_pool
 from vlm4vla.train.quick import quick_layers
@@ -116,6 +116,7 @@ def run_language(
     for name, value in skill.figures().items():
         print(f"{name}: {value:.4g}")
     policy.detach()
+    remember(vlm, "language", asdict(recipe), skill.figures(), {})
     target = run.folder / VLM
     target.mkdir(exist_ok=True)
     save_vlm(vlm, target)
@@ -140,6 +141,8 @@ def start_policy(
     if init == "vlm" and (Path(source) / MANIFEST).is_file():
         return Policy.from_pretrained(source, device)
     vlm = load_vlm(source, torch.float32, device, init)
+    if init == "scratch":
+        forget(vlm)
     return Policy.from_vlm(vlm, action.tiny(), query_init=query_init)
 
 
@@ -285,13 +288,8 @@ def _save(
     figures: Mapping[str, float],
 ) -> Path:
     target = run.folder / CHECKPOINT
-    save(
-        policy,
-        target,
-        Provenance(
-            command=" ".join(["vlm4vla", *sys.argv[1:]]),
-            data={"cache": cache.fingerprint},
-            training={"stage": stage, "recipe": recipe, "figures": figures},
-        ),
-    )
+    data = {"cache": cache.fingerprint}
+    remember(policy.vlm, stage, recipe, figures, data)
+    training = {"stages": lineage(policy.vlm)}
+    save(policy, target, Provenance(command=command(), data=data, training=training))
     return target

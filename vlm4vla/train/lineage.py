@@ -1,0 +1,56 @@
+"""What a VLM has been through: one entry a stage, carried along with its weights."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from vlm4vla.model.vlm import Vlm
+from vlm4vla.paths import home
+
+FILE: Final = "training.json"
+"""Lies in every folder of a VLM or policy that our stages made."""
+
+
+def lineage(vlm: Vlm) -> list[dict[str, Any]]:
+    """The stages so far, first one first; empty for a VLM from elsewhere."""
+    entries: list[dict[str, Any]] = json.loads(vlm.extras.get(FILE, "[]"))
+    return entries
+
+
+def remember(
+    vlm: Vlm,
+    stage: str,
+    recipe: Mapping[str, Any],
+    figures: Mapping[str, float],
+    data: Mapping[str, str],
+) -> None:
+    """Adds a stage that is over.
+
+    Args:
+        vlm: what has learned.
+        stage: the stage's name.
+        recipe: how, as plain values.
+        figures: what was measured at the end.
+        data: fingerprints of what it learned from, by name.
+    """
+    entry = {
+        "stage": stage,
+        "command": command(),
+        "recipe": dict(recipe),
+        "figures": {name: float(f"{value:.4g}") for name, value in figures.items()},
+        "data": dict(data),
+    }
+    text = json.dumps([*lineage(vlm), entry], indent=1) + "\n"
+    vlm.extras = {**vlm.extras, FILE: text}
+
+
+def forget(vlm: Vlm) -> None:
+    """Drops the stages of weights that are no longer there."""
+    vlm.extras = {name: text for name, text in vlm.extras.items() if name != FILE}
+
+
+def command() -> str:
+    """The command that is running, without the name of anybody's folders."""
+    words = ["vlm4vla", *sys.argv[1:]]
+    return " ".join(words).replace(str(home()), "$VLM4VLA_HOME")
