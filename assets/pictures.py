@@ -112,9 +112,11 @@ def queue(page: Any, address: str) -> None:
     for visitor in (*others, page):
         visitor.set_default_timeout(PATIENCE)
         open_at(visitor, address)
-    for visitor in (*others, page):
-        visitor.locator("#chips button").first.click()
-    wait_for(page, "waiting")
+    # Episodes are short: who presses last may find a place free.
+    while page.get_attribute(LIVE, "data-phase") != "waiting":
+        for visitor in (*others, page):
+            visitor.locator("#chips button").first.click()
+        page.wait_for_timeout(300)
 
 
 def about(page: Any, address: str) -> None:
@@ -140,7 +142,7 @@ def take(browser: Any, looks: list[str], address: str, state: Any, out: Path) ->
         page.set_default_timeout(PATIENCE)
         state(page, address)
         name = f"{look}-{state.__name__.replace('_', '-')}"
-        page.screenshot(path=out / f"{name}.png", full_page=look == "narrow" or state is about)
+        page.screenshot(path=out / f"{name}.png", full_page=state is about)
         print(name, flush=True)
         context.close()
 

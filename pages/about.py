@@ -46,6 +46,8 @@ _LIMITS: Final = """\
 - The scripted expert understands the sentences that the page offers, and their paraphrases, and
   nothing else.
 - Everything is simulated; nothing here has been tried on a real robot.
+- A policy's success rate comes with its checkpoint, from scenes that were drawn, not picked;
+  where there is none, the episodes kept here are counted, and the result says so.
 - A finished episode is kept on this server, with its sentence and without anything about you,
   until newer ones need the space. One that you stop is not kept.
 
@@ -67,7 +69,11 @@ def build(page: gr.Blocks) -> None:
         page: the `gr.Blocks` of this page.
     """
     gr.Markdown(_METHOD)
-    gr.HTML((Path(__file__).parent / "method.svg").read_text(), elem_classes="figure")
+    picture = (Path(__file__).parent / "method.svg").read_text()
+    # Too wide for a narrow screen, so it scrolls there, by keyboard as well.
+    gr.HTML(
+        f'<div class="figure" role="region" aria-label="Data flow" tabindex="0">{picture}</div>'
+    )
     gr.Markdown(_AFTER + _tasks())
     gr.Markdown("## This machine")
     machine = gr.HTML("<p>Looking …</p>", elem_id="machine")

@@ -125,8 +125,7 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
                     MOST_STEPS,
                     MOST_STEPS,
                     step=1,
-                    label="Most steps",
-                    info="20 a second of the robot's time. Each task has a limit of its own, too.",
+                    label="Most steps, 20 a second of the robot's time",
                     buttons=[],
                     elem_id="most-steps",
                 )
@@ -175,8 +174,9 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
         except UserError as error:
             yield complain(error)
             return
-        yield offer(chosen, sentence if _valid(sentence, chosen.scene) else "")
-        yield from look_at(chosen.scene, _INVITATION, view, request)
+        told = offer(chosen, sentence if _valid(sentence, chosen.scene) else "")
+        yield told
+        yield from _with_first(told, look_at(chosen.scene, _INVITATION, view, request))
 
     def look_at(scene: Scene, note: str, view: str, request: gr.Request) -> Iterator[Updates]:
         shown = Shown(new_turn(), "still", note)
@@ -216,26 +216,28 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
             yield complain(error) | (broken(shown, error) if loading else {})
             return
         shown = replace(shown, driver=order.new_driver().label, instruction=order.reading.sentence)
-        yield quiet() | ({} if order.reading.goal else _not_known(order))
+        told = quiet() | ({} if order.reading.goal else _not_known(order))
         if not order.understood:
+            yield told
             return
-        yield {stop: gr.Button(interactive=True), result: None}
+        # A browser may skip what is followed closely by something else, so nothing is said once.
+        underway: Updates = {stop: gr.Button(interactive=True), result: None}
+        yield told | underway
         playing = order.play(stage, visitor(request), store, image=view == _ROBOTS_VIEW)
         try:
             with contextlib.closing(playing) as seen:
                 for moment in seen:
                     if isinstance(moment, Waiting):
-                        yield {live: message(moments.waiting(shown, moment))}
+                        yield underway | {live: message(moments.waiting(shown, moment))}
                     elif isinstance(moment, Frame):
                         shown = moments.at(replace(shown, phase="live", note=_LIVE), moment)
-                        yield {live: message(shown)}
+                        yield underway | {live: message(shown)}
                     elif isinstance(moment, Outcome):
-                        yield {
-                            live: message(moments.ended(shown, moment)),
-                            stop: gr.Button(interactive=False),
-                        }
+                        shown = moments.ended(shown, moment)
+                        over = {live: message(shown), stop: gr.Button(interactive=False)}
+                        yield over
                     else:
-                        yield {result: card_of(order, moment)}
+                        yield over | {result: card_of(order, moment)}
         except UserError as error:
             yield broken(shown, error)
 
@@ -262,8 +264,8 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
         view: str,
         request: gr.Request,
     ) -> Iterator[Updates]:
-        yield {instruction: sample[0]}
-        yield from carry_out(name, task_name, number, sample[0], steps, actions, view, request)
+        played_now = carry_out(name, task_name, number, sample[0], steps, actions, view, request)
+        yield from _with_first({instruction: sample[0]}, played_now)
 
     def run_proposed(
         name: str,
@@ -275,13 +277,16 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
         view: str,
         request: gr.Request,
     ) -> Iterator[Updates]:
-        yield {instruction: sentence}
-        yield from carry_out(name, task_name, number, sentence, steps, actions, view, request)
+        played_now = carry_out(name, task_name, number, sentence, steps, actions, view, request)
+        yield from _with_first({instruction: sentence}, played_now)
 
     def first_sight(request: gr.Request) -> Iterator[Updates]:
         asked = {name: str(value) for name, value in request.query_params.items()}
         # Checkpoints may have come since the app was started.
-        yield {driver: gr.Dropdown(_drivers(cast), value=cast.names()[0])}
+        found = {driver: gr.Dropdown(_drivers(cast), value=cast.names()[0])}
+        yield from _with_first(found, asked_for_by(asked, request))
+
+    def asked_for_by(asked: dict[str, str], request: gr.Request) -> Iterator[Updates]:
         if "run" in asked:
             yield from show_stored(store, asked["run"], request)
         elif asked.keys() & {"task", "seed", "instruction"}:
@@ -301,25 +306,25 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
             video = shelf.video(run_id)
             chosen = choose(record.task, record.seed)
         except UserError as error:
-            yield complain(error)
-            yield from announce(opening_shown)
+            yield from _with_first(complain(error), announce(opening_shown))
             return
         name = cast.name_of(record.driver)
         changed = read_settings(record.condition)
         known = standing(store, record.driver, record.goal_task, cast.evaluation(name))
-        yield offer(chosen, record.instruction) | {
+        told = offer(chosen, record.instruction) | {
             result: card(record, known, as_data_url(video) if video else "", name),
             most_steps: changed.most_steps or MOST_STEPS,
             execute: changed.execute,
         }
         if name:
-            yield {driver: name}
+            told[driver] = gr.Dropdown(_drivers(cast), value=name)
         else:
-            yield {complaint: _message(UserError(_GONE, "Run takes the driver chosen below."))}
+            gone = UserError(_GONE, "Run takes the driver chosen below.")
+            told[complaint] = _message(gone)
         if video:
-            yield from announce(moments.recording(record, video))
+            yield from _with_first(told, announce(moments.recording(record, video)))
         else:
-            yield from look_at(chosen.scene, _NO_VIDEO, "", request)
+            yield from _with_first(told, look_at(chosen.scene, _NO_VIDEO, "", request))
 
     def show_recorded(index: int, request: gr.Request) -> Iterator[Updates]:
         yield from show_stored(recordings, recordings.ids()[index], request)
@@ -387,11 +392,15 @@ _NO_VIDEO: Final = "No video was made of this episode. Press Run to see it."
 _GONE: Final = "The checkpoint that acted here is not on this server any more."
 
 
+def _with_first(updates: Updates, stream: Iterator[Updates]) -> Iterator[Updates]:
+    """Says something together with the first that a stream has to say."""
+    for index, said in enumerate(stream):
+        yield said if index else updates | said
+
+
 def _drivers(cast: Cast) -> list[tuple[str, str]]:
     return [
-        ("expert: scripted, reads the simulator's state", name)
-        if name == EXPERT
-        else (f"{name}: trained policy, sees the picture", name)
+        ("expert (scripted, not learned)" if name == EXPERT else f"{name} (trained policy)", name)
         for name in cast.names()
     ]
 

@@ -50,10 +50,38 @@ def test_without_a_renderer_recordings_play_and_run_is_disabled_with_the_reason(
     page.goto(address)
     page.wait_for_selector(LIVE)
     page.wait_for_selector("#run[disabled]")
-    note = page.inner_text(".lv-note")
-    assert "VK_DRIVER_FILES" in note
-    assert "unset VK_DRIVER_FILES" in note
+    banner = page.inner_text("#banner")
+    assert "Recordings only" in banner
+    assert "unset VK_DRIVER_FILES" in banner
     assert page.inner_text(".lv-phase") == "recording"
     page.wait_for_function(RECORDING_SHOWS)
     assert not page.is_visible("#chips")
+    # The other recordings can be watched, each with its card.
+    button = page.locator("#recorded button").last
+    sentence = button.inner_text()
+    button.click()
+    page.wait_for_selector(".result-card[data-run]")
+    assert page.inner_text(".lv-instruction") == f"“{sentence}”"
+    assert page.inner_text(".lv-phase") == "recording"
+    assert page.is_disabled("#run")
     assert complaints == []
+
+
+def test_mcp_tools_are_refused_with_the_command_that_brings_them() -> None:
+    # One that happens to be installed must not be found.
+    program = (
+        "import importlib.util as util, sys; find = util.find_spec;"
+        "util.find_spec = lambda name, *a: None if name == 'mcp' else find(name, *a);"
+        "import app; app.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "MCP": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 2
+    assert "pip install 'gradio[mcp]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 
-from tests.pages.conftest import LIVE, RECORDING_SHOWS, Served, wait_for_phase
+from tests.pages.conftest import LIVE, PATIENCE, RECORDING_SHOWS, Served, wait_for_phase
 
 WATCH = """() => {
     const live = document.querySelector('.live-view[data-ready]');
@@ -63,7 +63,7 @@ def test_stop_frees_the_simulator_and_says_how_far_it_came(run_page: Any, served
     run_page.fill("#instruction textarea", "put the purple ball in the green bowl")
     run_page.click("#run")
     wait_for_phase(run_page, "live")
-    run_page.click("#stop")
+    run_page.click("#stop", timeout=10_000)
     wait_for_phase(run_page, "stopped")
     assert "Stopped after" in run_page.inner_text(".lv-note")
     assert served.stage.busy == 0
@@ -155,9 +155,24 @@ def test_a_finished_episode_has_a_card_and_a_link_that_opens_it(
 def test_a_recording_plays_until_something_is_run(run_page: Any) -> None:
     assert run_page.inner_text(".lv-phase") == "recording"
     run_page.wait_for_function(RECORDING_SHOWS)
+    run_page.evaluate(
+        """live => {
+            const element = document.querySelector(live);
+            const picture = () => element.querySelector('canvas').toDataURL();
+            window.recorded = picture();
+            new MutationObserver((_, observer) => {
+                if (element.dataset.phase !== 'live') return;
+                window.first_live = picture();
+                observer.disconnect();
+            }).observe(element, { attributeFilter: ['data-phase'] });
+        }""",
+        LIVE,
+    )
     run_page.locator("#chips button").first.click()
     wait_for_phase(run_page, "live")
     assert not run_page.is_visible(".lv-video")
+    # "live" must never stand over what was recorded.
+    assert run_page.evaluate("window.first_live !== window.recorded")
 
 
 def test_a_link_to_an_episode_that_is_not_there_says_so(run_page: Any, served: Served) -> None:
@@ -177,19 +192,24 @@ def test_a_link_to_a_scene_opens_it_with_its_instruction(run_page: Any, served: 
     run_page.wait_for_selector("#complaint >> text=whole number")
 
 
-def test_a_second_visitor_is_told_the_place_in_the_line_and_is_served(
+def test_visitors_are_told_their_places_in_the_line_and_are_served(
     run_page: Any, served: Served, browser: Any
 ) -> None:
     context = browser.new_context()
     other = context.new_page()
+    other.set_default_timeout(PATIENCE)
     other.goto(served.url)
     other.wait_for_selector(LIVE)
-    run_page.locator("#chips button").nth(0).click()
-    wait_for_phase(run_page, "live")
-    other.locator("#chips button").nth(1).click()
-    wait_for_phase(other, "waiting")
-    assert "You are next" in other.inner_text(".lv-note")
-    wait_for_phase(other, "live")
-    wait_for_phase(run_page, "success", "failure")
-    wait_for_phase(other, "success", "failure")
+    somebody = served.stage.line.join("somebody who holds the only simulator")
+    try:
+        run_page.locator("#chips button").nth(0).click()
+        wait_for_phase(run_page, "waiting")
+        assert "You are next" in run_page.inner_text(".lv-note")
+        other.locator("#chips button").nth(1).click()
+        wait_for_phase(other, "waiting")
+        assert "You are number 2" in other.inner_text(".lv-note")
+    finally:
+        somebody.leave()
+    wait_for_phase(run_page, "success")
+    wait_for_phase(other, "success")
     context.close()

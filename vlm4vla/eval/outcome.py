@@ -94,13 +94,14 @@ def _sentence(kind: Kind, goal: Goal, events: set[Event], steps: int) -> str:
         return f"The robot {_deed(goal)} in {took}{aside}."
     if kind == "stopped":
         return f"Stopped after {steps} steps, before the robot {_deed(goal)}."
+    began = f"it had hold of {thing}" if "grasped" in events else f"it touched {thing}"
     why = {
         "wrong object": f"it moved an object other than {thing}",
         "dropped": f"it dropped {thing} on the way",
         "knocked": "it knocked something over",
         "not reached": f"it never touched {thing}",
         "not grasped": f"it touched {thing} but did not get hold of it",
-        "out of time": f"it touched {thing}, but there was no time left for the rest",
+        "out of time": f"{began}, but there was no time left for the rest",
     }[kind]
     return f"After {took} the robot had not {_deed(goal)}: {why}."
 
