@@ -112,11 +112,14 @@ def queue(page: Any, address: str) -> None:
     for visitor in (*others, page):
         visitor.set_default_timeout(PATIENCE)
         open_at(visitor, address)
-    # Episodes are short: who presses last may find a place free.
-    while page.get_attribute(LIVE, "data-phase") != "waiting":
+    waited = "document.querySelector('.live-view').dataset.phase === 'waiting'"
+    while not page.evaluate(waited):
         for visitor in (*others, page):
             visitor.locator("#chips button").first.click()
-        page.wait_for_timeout(300)
+        # Episodes are short: who presses last may find a place free after all.
+        page.wait_for_function(f"{waited} || document.querySelector('.result-card[data-run]')")
+    for context in contexts:
+        context.close()
 
 
 def about(page: Any, address: str) -> None:
