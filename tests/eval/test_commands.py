@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import av
 import pytest
@@ -52,6 +53,11 @@ def test_eval_prints_the_contract_and_goes_on_where_it_stopped(checkpoint, tmp_p
     assert again[0] == json.loads(rows[0]) and len(again) == 2
     for name in ("seed", "success", "steps", "events", "instruction"):
         assert again[1][name] == json.loads(rows[1])[name]
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    assert main(["eval", "--checkpoint", str(copy), *command[3:], "--record"]) == 0
+    kept = json.loads((copy / "policy.json").read_text())["evaluation"]
+    assert kept["tasks"] == answer["tasks"] and kept["checkpoint"] == checkpoint_hash(copy)
+    assert '"successes"' in (copy / "README.md").read_text()
     assert main([*command[:-2], str(tmp_path), "--json", "--goal", "alternate"]) == 2
     assert "Choose another folder" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ from vlm4vla.eval.trial import (
     Trial,
     describe,
     summarise,
+    table,
     try_cases,
     try_seeds,
 )
@@ -45,6 +46,9 @@ def test_summary_by_hand():
     assert describe("pick", figures) == (
         "pick: 8/10 (80.0%, 95 % interval 49.0% to 94.3%), wrong object 10.0%, old goal done 10.0%"
     )
+    header, line = table({"pick": figures})
+    assert len(header) == len(line)
+    assert line.split() == ["pick", "10", "80.0%", "49.0%", "to", "94.3%", "10.0%", "10.0%"]
 
 
 def test_rows_do_not_depend_on_the_number_of_workers():

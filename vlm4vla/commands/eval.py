@@ -11,7 +11,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.eval.filing import file_trials, record_of
 from vlm4vla.eval.rows import Plan, Rows
 from vlm4vla.eval.store import Store
-from vlm4vla.eval.trial import Condition, Trial, describe, summarise, try_seeds
+from vlm4vla.eval.trial import Case, Condition, Trial, summarise, table, try_cases
 from vlm4vla.paths import home
 from vlm4vla.sim.scene import TASKS
 
@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, default=2, help="simulators at a time")
     parser.add_argument("--out", type=Path, help="folder for the rows; resumes what it holds")
+    parser.add_argument(
+        "--record", action="store_true", help="put the figures into the checkpoint's card"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON, last")
 
 
@@ -53,58 +56,53 @@ def run(args: argparse.Namespace) -> int:
             f"Seeds {args.first_seed} to {last} are not for evaluation.",
             "Use 0 to 99999 to report, 100000 to 199999 to choose between checkpoints.",
         )
-    from vlm4vla.model.checkpoint import checkpoint_hash  # takes seconds: torch
+    # They take seconds: torch.
+    from vlm4vla.eval.drivers import policy_drivers
+    from vlm4vla.model.checkpoint import checkpoint_hash
 
     condition = Condition(not args.trained_sentences, args.goal == "alternate")
     plan = Plan(checkpoint_hash(args.checkpoint), args.first_seed, args.episodes, condition)
     rows = Rows(args.out or home() / "evaluations" / _name(plan), plan)
     store = Store()
+    done = rows.read()
     # What an earlier, killed run wrote down last may not have reached the store.
-    file_trials(store, plan.checkpoint, rows.read())
-    found = {task: _evaluate(args, task, rows, plan, store) for task in args.tasks}
-    if args.json:
-        answer = {
-            "checkpoint": plan.checkpoint,
-            "first_seed": plan.first_seed,
-            "tasks": found,
-            "episodes": str(rows.file),
-        }
-        print(json.dumps(answer))
-    return 0
-
-
-def _evaluate(
-    args: argparse.Namespace, task: Any, rows: Rows, plan: Plan, store: Store
-) -> dict[str, Any]:
-    done = [trial for trial in rows.read() if trial.task == task]
+    file_trials(store, plan.checkpoint, done)
 
     def keep(trial: Trial) -> None:
         rows.append(trial)
         store.put(record_of(trial, plan.checkpoint), None, evaluated=True)
         done.append(trial)
-        wins = sum(one.success for one in done)
-        print(f"\r{task}: {wins} of {len(done)}", end="", file=sys.stderr, flush=True)
+        same = [one.success for one in done if one.task == trial.task]
+        print(f"\r{trial.task}: {sum(same)} of {len(same)}", end="", file=sys.stderr, flush=True)
 
-    if missing := rows.missing(task, done):
-        try_seeds(
-            lambda: _driver(args.checkpoint), task, missing, args.workers, keep, plan.condition
-        )
+    missing = [Case(task, seed) for task in args.tasks for seed in rows.missing(task, done)]
+    if missing:
+        with policy_drivers(args.checkpoint) as make_driver:
+            try_cases(make_driver, missing, args.workers, keep, condition)
         print(file=sys.stderr)
-    figures = summarise(done)
-    if not args.json:
-        print(describe(task, figures))
-    return figures
+    found = {task: summarise([one for one in done if one.task == task]) for task in args.tasks}
+    answer = {"checkpoint": plan.checkpoint, "first_seed": plan.first_seed, "tasks": found}
+    if args.record:
+        _record(args.checkpoint, answer, condition)
+    if args.json:
+        print(json.dumps({**answer, "episodes": str(rows.file)}))
+    else:
+        for line in table(found):
+            print(line)
+    return 0
 
 
-def _driver(checkpoint: Path) -> Any:
-    import torch
+def _record(checkpoint: Path, answer: dict[str, Any], condition: Condition) -> None:
+    """Keeps the figures of first and alternate goals side by side."""
+    from vlm4vla.model.checkpoint import record_evaluation, verify
 
-    from vlm4vla.eval.policy_driver import load_driver
-
-    if not torch.cuda.is_available():
-        # Each worker has a core of its own; threads that wait for each other only slow it down.
-        torch.set_num_threads(1)
-    return load_driver(checkpoint)
+    kept = dict(verify(checkpoint)["evaluation"])
+    figures = {**answer, "sentences": "held out" if condition.held_out else "of training"}
+    if condition.alternate:
+        record_evaluation(checkpoint, {**kept, "alternate": figures})
+    else:
+        alternate = {"alternate": kept["alternate"]} if "alternate" in kept else {}
+        record_evaluation(checkpoint, figures | alternate)
 
 
 def _name(plan: Plan) -> str:

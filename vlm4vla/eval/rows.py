@@ -84,9 +84,10 @@ class Rows:
         Raises:
             UserError: the disk is full or not writable; earlier rows are intact.
         """
+        row = {"checkpoint": self._plan.checkpoint, **asdict(trial)}
         try:
             with open(self.file, "ab") as rows:
-                rows.write(json.dumps(asdict(trial)).encode() + b"\n")
+                rows.write(json.dumps(row).encode() + b"\n")
                 rows.flush()
                 os.fsync(rows.fileno())
         except OSError as error:
@@ -102,4 +103,6 @@ class Rows:
 
 
 def _trial(row: dict[str, Any]) -> Trial:
-    return Trial(**{**row, "events": tuple((step, event) for step, event in row["events"])})
+    events = tuple((step, event) for step, event in row["events"])
+    own = {name: value for name, value in row.items() if name != "checkpoint"}
+    return Trial(**{**own, "events": events})

@@ -1,7 +1,7 @@
 """Episodes of a driver over a range of seeds, several simulators at a time."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -208,3 +208,17 @@ def describe(task: str, row: dict[str, Any]) -> str:
         f"{row['ci95'][0]:.1%} to {row['ci95'][1]:.1%}), wrong object {row['wrong_object']:.1%}, "
         f"old goal done {row['old_goal_done']:.1%}"
     )
+
+
+def table(found: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Lines of a table over tasks, from rows of `summarise`."""
+    lines = [
+        f"{'task':8}{'n':>5}{'success':>9}{'95 % interval':>20}{'wrong object':>14}{'old goal':>10}"
+    ]
+    for task, row in found.items():
+        low, high = (f"{end:.1%}" for end in row["ci95"])
+        lines.append(
+            f"{task:8}{row['n']:5}{row['rate']:9.1%}{low + ' to ' + high:>20}"
+            f"{row['wrong_object']:14.1%}{row['old_goal_done']:10.1%}"
+        )
+    return lines

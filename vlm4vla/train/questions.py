@@ -304,15 +304,15 @@ def _draw_goal(items: _Items, rng: np.random.Generator, held_out: bool) -> tuple
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "pointing": Kind(_ask_pointing, 0.30),
+    "pointing": Kind(_ask_pointing, 0.20),
     "first": Kind(_ask_first, 0.18, lengthy=True),
     "second": Kind(_ask_second, 0.12, lengthy=True),
     "naming": Kind(_ask_naming, 0.10),
-    "colour": Kind(_ask_colour, 0.08),
-    "shape": Kind(_ask_shape, 0.05),
-    "count": Kind(_ask_count, 0.04),
-    "existence": Kind(_ask_existence, 0.05),
-    "relation": Kind(_ask_relation, 0.05),
+    "colour": Kind(_ask_colour, 0.16),
+    "shape": Kind(_ask_shape, 0.12),
+    "count": Kind(_ask_count, 0.06),
+    "existence": Kind(_ask_existence, 0.08),
+    "relation": Kind(_ask_relation, 0.08),
     "caption": Kind(_ask_caption, 0.03, lengthy=True),
 }
 """Kinds of question by name."""
