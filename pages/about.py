@@ -8,7 +8,9 @@ from typing import Final
 
 import gradio as gr
 
+from vlm4vla.eval.cast import Cast
 from vlm4vla.sim.tasks import CONDITIONS, TIME_LIMIT
+from vlm4vla.statistics import wilson
 from vlm4vla.system import doctor
 from vlm4vla.system.doctor import Check
 
@@ -58,15 +60,23 @@ assets are CC BY-NC 4.0: pictures and videos of them are for non-commercial use.
 built on stands in the file `NOTICE`.
 """
 
+_HOW: Final = (
+    "<code>vlm4vla eval</code> runs a checkpoint in scenes that training never sees, with "
+    "sentences that it never sees; the intervals are Wilson's. The result travels in the "
+    "checkpoint. Everything else that was measured stands in <code>docs/results.md</code>, each "
+    "figure with its command."
+)
+
 _lock = threading.Lock()
 _found: list[Check] = []
 
 
-def build(page: gr.Blocks) -> None:
+def build(page: gr.Blocks, cast: Cast) -> None:
     """Lays the page out.
 
     Args:
         page: the `gr.Blocks` of this page.
+        cast: who can act.
     """
     gr.Markdown(_METHOD)
     picture = (Path(__file__).parent / "method.svg").read_text()
@@ -75,6 +85,8 @@ def build(page: gr.Blocks) -> None:
         f'<div class="figure" role="region" aria-label="Data flow" tabindex="0">{picture}</div>'
     )
     gr.Markdown(_AFTER + _tasks())
+    gr.Markdown("## What was measured")
+    measured = gr.HTML(_measured(cast), elem_classes="figure", elem_id="measured")
     gr.Markdown("## This machine")
     machine = gr.HTML("<p>Looking …</p>", elem_id="machine")
     gr.Markdown(_LIMITS)
@@ -82,6 +94,10 @@ def build(page: gr.Blocks) -> None:
     def look_around() -> Iterator[str]:
         yield _table(_checks())
 
+    def measure() -> str:
+        return _measured(cast)
+
+    page.load(measure, outputs=measured, show_progress="hidden", api_visibility="private")
     page.load(look_around, outputs=machine, show_progress="hidden", api_visibility="private")
 
 
@@ -100,6 +116,25 @@ def _tasks() -> str:
         steps = {str(task): limit for task, limit in TIME_LIMIT.items()}[name]
         rows.append(f"| {name} | {condition} | {steps} |")
     return "\n| task | succeeds when | steps |\n|---|---|---|\n" + "\n".join(rows)
+
+
+def _measured(cast: Cast) -> str:
+    rows = []
+    for name in cast.names():
+        for task, row in cast.evaluation(name).get("tasks", {}).items():
+            rate = wilson(row["successes"], row["n"])
+            cells = (
+                name,
+                task,
+                f"{rate.successes} of {rate.n}",
+                f"{100 * rate.low:.0f} to {100 * rate.high:.0f} %",
+            )
+            rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    if not rows:
+        return f"<p>No checkpoint here has been evaluated yet. {_HOW}</p>"
+    head = "".join(f"<th>{name}</th>" for name in ("checkpoint", "task", "success", "95 %"))
+    lines = "".join(f"<tr>{row}</tr>" for row in (head, *rows))
+    return f"<p>{_HOW}</p><table>{lines}</table>"
 
 
 def _table(checks: list[Check]) -> str:

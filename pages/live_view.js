@@ -31,7 +31,16 @@ function film(source) {
   else video.play().catch(() => (video.controls = true));
 }
 
+// On a narrow screen the button that was pressed stands far below the picture.
+const BEGUN = ['starting', 'waiting', 'live'];
+function reveal(phase) {
+  if (!BEGUN.includes(phase) || BEGUN.includes(element.dataset.phase)) return;
+  const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+  canvas.scrollIntoView({ block: 'nearest', behavior: calm ? 'auto' : 'smooth' });
+}
+
 function tell(value) {
+  reveal(value.phase);
   element.dataset.phase = value.phase;
   element.dataset.step = String(value.step);
   element.dataset.events = value.happenings.map(([, event]) => event).join(' ');

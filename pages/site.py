@@ -28,7 +28,7 @@ def build(stage: Stage, cast: Cast) -> gr.Blocks:
         Navbar(main_page_name="Run")
     with site.route("About", "/about") as page:
         Navbar(main_page_name="Run")
-        about.build(page)
+        about.build(page, cast)
     return site
 
 

@@ -78,6 +78,12 @@ def test_the_picture_comes_first_on_a_narrow_screen(browser: Any, served: Served
     field = page.locator("#instruction").bounding_box()
     assert picture["y"] + picture["height"] <= field["y"]
     assert picture["y"] < 844 / 2
+    # The suggestion stands below it; pressing it brings the picture back into sight.
+    page.locator("#chips button").last.click()
+    wait_for_phase(page, "success")
+    page.wait_for_function(
+        "document.querySelector('#live canvas').getBoundingClientRect().top >= -1"
+    )
     context.close()
 
 

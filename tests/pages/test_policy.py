@@ -51,6 +51,14 @@ def test_an_unknown_sentence_is_marked_and_runs_and_failure_is_explained(
     assert page.is_visible("[data-copy=command]")
 
 
+def test_about_shows_what_the_checkpoint_was_measured_at(page: Any, address: str) -> None:
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{address}about")
+    page.wait_for_selector("#measured >> text=untrained")
+    # Wilson's interval of 7 of 100.
+    assert "7 of 100\t3 to 14 %" in page.inner_text("#measured")
+
+
 def test_settings_shorten_an_episode_and_come_back_with_its_link(page: Any, address: str) -> None:
     open_scene(page, address, "task=pick&seed=1")
     page.click("#settings button")
