@@ -1,5 +1,7 @@
 """An episode as it happens, moment by moment, for people who watch."""
 
+import contextlib
+import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from vlm4vla.eval.stage import Stage
 from vlm4vla.sim.instructions import Goal
 from vlm4vla.sim.scene import Scene
 from vlm4vla.sim.tasks import TIME_LIMIT
-from vlm4vla.sim.types import Image, Pictures
+from vlm4vla.sim.types import Image, Pictures, Simulator
 
 STEPS_PER_SECOND: Final = 15
 """Every control step is shown, at no more than this pace: most links and laptops follow, and the
@@ -21,6 +23,11 @@ eye can, too. The robot itself would make 20 steps a second."""
 
 _POLL_SECONDS: Final = 0.5
 """How long a waiting visitor is left without word, and so how soon one who left is noticed."""
+
+
+_FORGOTTEN_SECONDS: Final = 20.0
+"""How long nobody may ask for the next moment. The app asks as fast as moments come, whatever the
+visitor's link is like."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +83,18 @@ def look(
     Raises:
         UserError: the line is full, or there is no simulator.
     """
-    turn = stage.line.join(visitor)
-    try:
-        yield from _until_let_in(stage, turn)
-        if turn.over():
+    with _Seat(stage, visitor) as seat:
+        for moment in _until_let_in(stage, seat.turn):
+            with seat.kept():
+                yield moment
+        if seat.turn.over():
             return
         goal = scene.goals()[0]
         with stage.simulator() as simulator:
             seen = simulator.reset(scene, goal, Pictures(image=image, view=True))
         assert seen.view is not None
+        seat.leave()
         yield Frame(seen.view, seen.image, 0, TIME_LIMIT[goal.task], (), 0.0, 0.0, seen.render_ms)
-    finally:
-        turn.leave()
 
 
 def play(
@@ -120,34 +127,81 @@ def play(
         UserError: the line is full, there is no simulator or it died, or the driver cannot follow
             the instruction.
     """
-    turn = stage.line.join(visitor)
     frame = None
     limit = min(most_steps or TIME_LIMIT[goal.task], TIME_LIMIT[goal.task])
-    try:
-        yield from _until_let_in(stage, turn)
+    with _Seat(stage, visitor) as seat:
+        turn = seat.turn
+        for moment in _until_let_in(stage, turn):
+            with seat.kept():
+                yield moment
         if not turn.over():
-            yield Waiting(0)
-            with stage.simulator() as simulator:
-                steps = rollout(
-                    simulator,
-                    driver,
-                    scene,
-                    goal,
-                    instruction,
-                    view=True,
-                    image=image,
-                    most_steps=most_steps,
-                )
-                for frame in _frames(steps, limit):
+            with seat.kept():
+                yield Waiting(0)
+            steps = rollout(
+                seat.simulator(),
+                driver,
+                scene,
+                goal,
+                instruction,
+                view=True,
+                image=image,
+                most_steps=most_steps,
+            )
+            for frame in _frames(steps, limit):
+                with seat.kept():
                     yield frame
-                    if turn.over():
-                        break
+                if turn.over():
+                    break
+        seat.leave()
         if turn.end != "replaced":
             happened = frame.happenings if frame else ()
             taken = frame.step if frame else 0
             yield judge(goal, happened, taken, stopped=turn.end == "stopped")
-    finally:
-        turn.leave()
+
+
+class _Seat:
+    """A visitor's turn and simulator, given back when the episode is over or nobody listens.
+
+    An iterator that is dropped is closed, but one that is forgotten with a reference to it is not:
+    it would keep its place for ever.
+    """
+
+    def __init__(self, stage: Stage, visitor: str) -> None:
+        self._stage = stage
+        self._held = contextlib.ExitStack()
+        self._left = threading.Event()
+        self.turn = stage.line.join(visitor)
+        self._held.callback(self.turn.leave)
+
+    def __enter__(self) -> "_Seat":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def simulator(self) -> Simulator:
+        return self._held.enter_context(self._stage.simulator())
+
+    def leave(self) -> None:
+        """Gives everything back; doing so twice does no harm."""
+        self._held.close()
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Around a `yield`: whoever does not ask for more in time has left."""
+        timer = threading.Timer(_FORGOTTEN_SECONDS, self._forget)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+        if self._left.is_set():
+            raise UserError("Nobody watched this episode, so it was ended.", "Start it again.")
+
+    def _forget(self) -> None:
+        self._left.set()
+        self.leave()
 
 
 def _frames(steps: Iterator[Step], limit: int) -> Iterator[Frame]:
