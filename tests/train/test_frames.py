@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic import make_cache
@@ -75,6 +77,22 @@ def test_frames_near_contact_and_switches_weigh_three_times(cache):
         near = np.linalg.norm(thing - cache.state[frame, :3]) < 0.06
         closes = cache.labels(frame)[info.goals.index(str(info.goal)), 0, 6] < 0
         assert weights[place] == (3.0 if near or closes else 1.0)
+
+
+def test_frames_that_a_policy_got_into_weigh_three_times_as_much(cache, frames):
+    visited = replace(
+        cache, episodes=tuple(replace(info, driver="policy 1") for info in cache.episodes)
+    )
+    assert Frames(visited, np.arange(len(visited))).cumulative[-1] == 3 * frames.cumulative[-1]
+
+
+def test_cells_are_where_the_policy_camera_sees_things(cache, frames):
+    (cells,) = frames.cells(np.array([0]))
+    info = cache.episodes[0]
+    assert set(cells) == set(info.things)
+    for name, centre in zip(info.things, cache.positions[0], strict=False):
+        # 319 pixels a metre across, 4 pixels a cell, the middle of the picture at y = 0.
+        assert abs(cells[name][0] - (64 + 319 * centre[1]) / 4) < 1.5
 
 
 def test_distances_to_missing_objects_are_never_the_smallest(frames):

@@ -56,6 +56,9 @@ _FAR = 9.0
 _CONTACT = 0.06
 """Closer than this (metres) to the followed goal's object, frames matter more."""
 
+_KEY = 3.0
+"""How much more: such frames, and frames that a policy got into by itself."""
+
 
 class Frames:
     """Draws batches of frames, each with several of its valid instructions.
@@ -97,7 +100,11 @@ class Frames:
 
     @cached_property
     def cumulative(self) -> NDArray[np.float64]:
-        """Running sum of how much each frame matters: contact and gripper switches three times."""
+        """Running sum of how much each frame matters.
+
+        Contact and gripper switches count three times, and so do frames that a policy got into:
+        they are few among the expert's, and show what the policy does not yet know.
+        """
         weights = np.ones(len(self.numbers))
         for place, frame in enumerate(self.numbers):
             episode = int(self.cache.episode[frame])
@@ -109,7 +116,8 @@ class Frames:
             fingers = self.cache.labels(frame)[goals.index(goal), :, 6] if goal in goals else None
             opens = bool(self.cache.state[frame, 3] > 0.06)
             switch = fingers is not None and bool(((fingers > 0) != opens).any())
-            weights[place] = 3.0 if near or switch else 1.0
+            own = self.cache.episodes[episode].driver != "expert"
+            weights[place] = (_KEY if near or switch else 1.0) * (_KEY if own else 1.0)
         return np.cumsum(weights)
 
     def draw(
