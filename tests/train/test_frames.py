@@ -8,6 +8,15 @@ from vlm4vla.errors import UserError
 from vlm4vla.train.frames import Frames
 
 
+def across_of_tips(tcp):
+    """What is nearer to the camera, which stands 2 m away at 50 degrees, looks larger."""
+    depth = 2.0 - (
+        (tcp[0] + 0.10) * np.cos(np.radians(50)) + (tcp[2] - 0.026) * np.sin(np.radians(50))
+    )
+    focal = 64 / np.tan(0.1)
+    return 64 + focal * tcp[1] / depth
+
+
 @pytest.fixture(scope="module")
 def cache():
     return make_cache(episodes=10, frames=3)
@@ -89,7 +98,9 @@ def test_frames_that_a_policy_got_into_weigh_three_times_as_much(cache, frames):
 def test_cells_are_where_the_policy_camera_sees_things(cache, frames):
     (cells,) = frames.cells(np.array([0]))
     info = cache.episodes[0]
-    assert set(cells) == set(info.things)
+    assert set(cells) == {*info.things, "arm"}
+    across = across_of_tips(cache.state[0, :3])
+    assert abs(cells["arm"][0] - across / 4) < 1.5
     for name, centre in zip(info.things, cache.positions[0], strict=False):
         # 319 pixels a metre across, 4 pixels a cell, the middle of the picture at y = 0.
         assert abs(cells[name][0] - (64 + 319 * centre[1]) / 4) < 1.5

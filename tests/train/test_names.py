@@ -36,6 +36,14 @@ def test_names_are_found_where_their_last_token_stands(policy):
     assert words == [" cube", " bowl", " cube"]
 
 
+def test_the_arm_of_the_prompt_is_a_name_too(policy):
+    lesson = NameLesson(policy.vlm)
+    rows = policy.rows([policy.vlm.family.text("lift the red cube")])
+    named = lesson.find(rows, 0, [{**CELLS, "arm": (11, 12)}])
+    assert list(zip(named.across.tolist(), named.down.tolist(), strict=True)) == [(11, 12), (3, 7)]
+    assert lesson.find(rows, 0, [CELLS]).across.tolist() == [3]
+
+
 def test_names_in_answers_are_for_the_words_to_learn(policy):
     lesson = NameLesson(policy.vlm)
     rows = policy.rows(["What is the red thing?"], [" red cube"])

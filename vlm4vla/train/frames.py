@@ -13,6 +13,7 @@ from vlm4vla.sim.instructions import Goal, Task, paraphrases
 from vlm4vla.sim.scene import Scene
 from vlm4vla.train.alignment import PatchWords, patch_words
 from vlm4vla.train.drawings import Item
+from vlm4vla.train.names import ARM
 from vlm4vla.train.questions import cell_of
 from vlm4vla.train.views import label_view, project
 
@@ -170,11 +171,12 @@ class Frames:
         )
 
     def cells(self, numbers: NDArray[np.int64]) -> list[dict[str, tuple[int, int]]]:
-        """Where each thing of the given frames falls in the picture, hidden ones too."""
+        """Where each thing, and the arm's finger tips, fall in the picture, hidden ones too."""
         found = []
         for frame in numbers:
-            things = self.cache.episodes[int(self.cache.episode[frame])].things
-            places = project(self.cache.positions[frame, : len(things)])
+            things = (*self.cache.episodes[int(self.cache.episode[frame])].things, ARM)
+            tips = self.cache.state[frame, None, :3]
+            places = project(np.concatenate([self.cache.positions[frame, : len(things) - 1], tips]))
             items = (Item(name, *map(float, p)) for name, p in zip(things, places, strict=True))
             found.append({item.name: cell_of(item) for item in items})
         return found

@@ -103,8 +103,8 @@ class _Module(nn.Module):
             points, known = points_of(batch, device)
             loss = loss + self.recipe.grounding * self.grounding.loss(logits, points, known)
             with torch.no_grad():
-                apart = (self.grounding.places(logits)[:, 1] - points[:, 1]).norm(dim=-1)
-            shown["thing_mm"] = apart.median() * 1000
+                apart = (self.grounding.places(logits) - points).norm(dim=-1) * 1000
+            shown |= {"gripper_mm": apart[:, 0].median(), "thing_mm": apart[:, 1].median()}
         return loss, shown | names.shown
 
 

@@ -2,7 +2,8 @@
 
 Halfway through the language model, the last token of every name ("cube" in "the red cube") learns
 the location tokens of the thing that it names. That is the binding of a word to an object, taught
-at the word itself; whatever comes later in the sequence only has to copy it.
+at the word itself; whatever comes later in the sequence only has to copy it. The prompt of a policy
+speaks of "the robotic arm": that word learns where the finger tips are.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,9 @@ from vlm4vla.train.shared import shared_states
 
 _SHARPNESS: Final = 0.25
 """Factor of the scores: states of fixed length against embeddings that lie far apart."""
+
+ARM: Final = "arm"
+"""What the finger tips are called among the names; drawings show none."""
 
 Cells = Mapping[str, tuple[int, int]]
 """The cell across and down of each thing, by name."""
@@ -62,6 +66,8 @@ class NameLesson:
         tokenizer = vlm.tokenizer
         self._colours = dict(zip(word_tokens(tokenizer, colours), colours, strict=True))
         self._kinds = dict(zip(word_tokens(tokenizer, kinds), kinds, strict=True))
+        spoken_of = ARM in vlm.family.question.split()
+        self._arm = word_tokens(tokenizer, (ARM,))[0] if spoken_of else None
         self._across, self._down = location_ids(vlm)
         layers: Any = vlm.base.get_submodule(vlm.family.language[0]).layers
         self._middle = layers[len(layers) // 2 - 1]
@@ -93,14 +99,17 @@ class NameLesson:
         written = rows.is_answer[:, column:].tolist()
         for row, tokens in enumerate(ids):
             for place in range(1, len(tokens)):
-                colour = self._colours.get(tokens[place - 1])
-                kind = self._kinds.get(tokens[place])
-                if colour and kind and not written[row][place]:
-                    cell = cells[row].get(f"{colour} {kind}")
-                    if cell is not None:
-                        found.append((row, place, *cell))
+                name = self._name(tokens[place - 1], tokens[place])
+                cell = cells[row].get(name)
+                if cell is not None and not written[row][place]:
+                    found.append((row, place, *cell))
         columns = torch.tensor(found, dtype=torch.long).reshape(-1, 4).T
         return Named(*columns.to(rows.ids.device))
+
+    def _name(self, before: int, token: int) -> str:
+        if token == self._arm:
+            return ARM
+        return f"{self._colours.get(before)} {self._kinds.get(token)}"
 
     def loss(self, named: Named) -> Taught:
         """Cross entropy of both places; shown is the share of names right to a cell on both axes.
