@@ -70,8 +70,12 @@ def policy_rig(checkpoint: Path) -> Rig:
     Raises:
         UserError: `checkpoint` is no whole checkpoint folder.
     """
-    from vlm4vla.eval.policy_driver import load_driver  # takes seconds: torch
+    import torch  # takes seconds
 
+    from vlm4vla.eval.policy_driver import load_driver
+
+    # Each recording process has a core of its own; threads that wait for each other slow it down.
+    torch.set_num_threads(1)
     return driven_rig(load_driver(checkpoint), policy_name(checkpoint))
 
 

@@ -33,11 +33,9 @@ Preset = LanguageRecipe | GroundingRecipe | ImitationRecipe | DaggerRecipe
 PRESETS: Final[dict[str, dict[str, Preset]]] = {
     "tiny": {
         "language": _LANGUAGE,
-        "grounding": GroundingRecipe(Recipe(steps=1_000, batch=40, learning_rate=4e-4)),
-        "imitation": ImitationRecipe(Recipe(steps=2_000, batch=48, learning_rate=3e-4)),
-        "dagger": DaggerRecipe(
-            ImitationRecipe(Recipe(steps=600, batch=48, learning_rate=1.5e-4, warmup=50))
-        ),
+        "grounding": GroundingRecipe(Recipe(steps=1_500, batch=40, learning_rate=6e-4)),
+        "imitation": ImitationRecipe(Recipe(steps=3_000, batch=40, learning_rate=6e-4)),
+        "dagger": DaggerRecipe(ImitationRecipe(Recipe(steps=850, batch=40, learning_rate=6e-4))),
     },
     # The paper has no language, grounding or DAgger stage; those of `tiny` stand in.
     "paper": {
