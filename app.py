@@ -5,7 +5,6 @@ import importlib.util
 import os
 import sys
 
-from vlm4vla.errors import UserError
 from vlm4vla.eval.cast import Cast
 from vlm4vla.eval.stage import Stage
 
@@ -20,14 +19,12 @@ def main() -> None:
         help="offer the endpoints as MCP tools, too (also MCP=1); needs the extra gradio[mcp]",
     )
     mcp = parser.parse_args().mcp
-    try:
-        if mcp and importlib.util.find_spec("mcp") is None:
-            raise UserError(
-                "MCP tools need the package mcp, which is not installed.",
-                f"Run `{sys.executable} -m pip install 'gradio[mcp]'`, or start without --mcp.",
-            )
-    except UserError as error:
-        print(f"app.py: {error}", file=sys.stderr)
+    if mcp and importlib.util.find_spec("mcp") is None:
+        print(
+            "app.py: MCP tools need the package mcp, which is not installed. "
+            f"Run `{sys.executable} -m pip install 'gradio[mcp]'`, or start without --mcp.",
+            file=sys.stderr,
+        )
         sys.exit(2)
     # Gradio reads it when it is imported. Nothing here calls home.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -254,29 +254,18 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
         known = standing(store, order.actor.identity, order.goal.task, cast.evaluation(name))
         return card(kept.record, known, as_data_url(kept.video), name, kept.problem)
 
-    def run_sample(
+    def run_offered(
         name: str,
         task_name: str,
         number: float | None,
-        sample: list[str],
+        offered: str | list[str],
         steps: float,
         actions: int,
         view: str,
         request: gr.Request,
     ) -> Iterator[Updates]:
-        played_now = carry_out(name, task_name, number, sample[0], steps, actions, view, request)
-        yield from _with_first({instruction: sample[0]}, played_now)
-
-    def run_proposed(
-        name: str,
-        task_name: str,
-        number: float | None,
-        sentence: str,
-        steps: float,
-        actions: int,
-        view: str,
-        request: gr.Request,
-    ) -> Iterator[Updates]:
+        # A dataset hands over a row, a state its value.
+        sentence = offered if isinstance(offered, str) else offered[0]
         played_now = carry_out(name, task_name, number, sentence, steps, actions, view, request)
         yield from _with_first({instruction: sentence}, played_now)
 
@@ -376,8 +365,8 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
     )
     another.click(draw_scene, [task, instruction, camera], **streaming)
     gr.on([run.click, instruction.submit], carry_out, order_with(instruction), **streaming)
-    chips.click(run_sample, order_with(chips), **streaming)
-    proposal.click(run_proposed, order_with(proposed), **streaming)
+    chips.click(run_offered, order_with(chips), **streaming)
+    proposal.click(run_offered, order_with(proposed), **streaming)
     played.click(show_recorded, played, **streaming)
     stop.click(end_episode, queue=False, api_visibility="private")
     page.load(first_sight, **streaming)

@@ -2,26 +2,13 @@ from dataclasses import replace
 
 import pytest
 
+from tests.eval.examples import TRIAL
 from vlm4vla.errors import UserError
 from vlm4vla.eval.rows import Plan, Rows
-from vlm4vla.eval.trial import Condition, Trial
+from vlm4vla.eval.trial import Condition
 
 PLAN = Plan("abc", 100, 3, Condition())
-ROW = Trial(
-    task="pick",
-    seed=100,
-    scene="objects: red cube",
-    instruction="lift it",
-    held_out=False,
-    alternate=False,
-    goal="pick: red cube",
-    success=True,
-    old_goal_done=False,
-    steps=9,
-    events=((3, "reached"),),
-    driver_ms=1.5,
-    physics_ms=2.5,
-)
+ROW = replace(TRIAL, seed=100, events=((3, "reached"),))
 
 
 def test_what_was_appended_is_read_back(tmp_path):

@@ -1,21 +1,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+from tests.eval import examples
 from vlm4vla.eval.standing import standing
-from vlm4vla.eval.store import Record, Store
+from vlm4vla.eval.store import Store
 
-RECORD = Record(
-    driver="0123456789abcdef",
-    task="pick",
-    seed=7,
-    instruction="lift the red cube",
-    condition="",
-    goal="pick: red cube",
-    outcome="success",
-    sentence="It lifted it.",
-    steps=14,
-    happenings=(),
-)
+RECORD = replace(examples.RECORD, driver="0123456789abcdef")
 
 
 def test_the_best_episodes_there_are_decide(tmp_path: Path) -> None:

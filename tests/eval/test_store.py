@@ -4,21 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.eval.examples import RECORD
 from vlm4vla.errors import UserError
-from vlm4vla.eval.store import Record, Store
-
-RECORD = Record(
-    driver="expert",
-    task="pick",
-    seed=7,
-    instruction="lift the red cube",
-    condition="",
-    goal="pick: red cube",
-    outcome="success",
-    sentence="It lifted it.",
-    steps=14,
-    happenings=((9, "reached"),),
-)
+from vlm4vla.eval.store import Store
 
 
 def put(store: Store, folder: Path, seed: int, size: int = 1000) -> str:

@@ -3,6 +3,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from tests.eval.examples import TRIAL
 from vlm4vla.driver import ExpertDriver
 from vlm4vla.errors import UserError
 from vlm4vla.eval.trial import (
@@ -18,21 +19,7 @@ from vlm4vla.eval.trial import (
 from vlm4vla.sim.instructions import parse
 from vlm4vla.sim.scene import sample_episode
 
-WON = Trial(
-    task="pick",
-    seed=1,
-    scene="objects: red cube",
-    instruction="pick up the red cube",
-    held_out=True,
-    alternate=False,
-    goal="pick: red cube",
-    success=True,
-    old_goal_done=False,
-    steps=12,
-    events=(),
-    driver_ms=1.0,
-    physics_ms=2.0,
-)
+WON = TRIAL
 LOST = replace(WON, seed=2, success=False, events=((9, "wrong_object"), (60, "timeout")))
 
 

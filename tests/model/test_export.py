@@ -11,7 +11,11 @@ from vlm4vla.model.vlm import save_vlm
 from vlm4vla.train.lineage import lineage, remember
 
 
-def test_a_policy_is_handed_on_in_half_precision_and_acts_alike(policy, tmp_path, pictures):
+def test_a_policy_is_handed_on_in_half_precision_and_acts_alike(
+    policy, tmp_path, pictures, monkeypatch
+):
+    remember(policy.vlm, "language", {}, {}, {})
+    monkeypatch.setattr(policy.vlm, "source", str(tmp_path))
     save(policy, tmp_path / "run")
     arguments = ["export", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--execute", "2"]
     assert main([*arguments, "--notes", "It was never trained."]) == 0

@@ -3,26 +3,24 @@
 import argparse
 import ast
 import shlex
+from dataclasses import replace
 from typing import Any
 
 from pages.result_card import card
+from tests.eval import examples
 from vlm4vla.cli import COMMANDS
 from vlm4vla.commands import rollout
 from vlm4vla.eval.standing import Standing
-from vlm4vla.eval.store import Record
 from vlm4vla.statistics import wilson
 
-RECORD = Record(
-    driver="expert",
-    task="pick",
+RECORD = replace(
+    examples.RECORD,
     seed=3,
     instruction="lift the 'red' \"cube\"",
     condition="unknown sentence, at most 40 steps, 2 actions a look",
-    goal="pick: red cube",
     outcome="dropped",
     sentence="No.",
     steps=40,
-    happenings=(),
 )
 
 

@@ -101,7 +101,7 @@ def test_cells_are_where_the_policy_camera_sees_things(cache, frames):
     assert set(cells) == {*info.things, "arm"}
     across = across_of_tips(cache.state[0, :3])
     assert abs(cells["arm"][0] - across / 4) < 1.5
-    for name, centre in zip(info.things, cache.positions[0], strict=False):
+    for name, centre in zip(info.things, cache.positions[0, : len(info.things)], strict=True):
         # 319 pixels a metre across, 4 pixels a cell, the middle of the picture at y = 0.
         assert abs(cells[name][0] - (64 + 319 * centre[1]) / 4) < 1.5
 

@@ -74,6 +74,7 @@ def test_quick_layers_gives_the_same_and_goes_away(policy, images):
         plain = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
         with quick_layers(policy):
             assert policy.base.config._attn_implementation == "eager"
+            assert not isinstance(policy.base.visual.patch_embed.proj, torch.nn.Conv3d)
             quick = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
     assert torch.allclose(plain, quick, atol=2e-5)
     after = (
@@ -81,3 +82,4 @@ def test_quick_layers_gives_the_same_and_goes_away(policy, images):
         policy.base.visual.config._attn_implementation,
     )
     assert after == before
+    assert isinstance(policy.base.visual.patch_embed.proj, torch.nn.Conv3d)

@@ -70,13 +70,9 @@ def policy_rig(checkpoint: Path) -> Rig:
     Raises:
         UserError: `checkpoint` is no whole checkpoint folder.
     """
-    import torch  # takes seconds
+    from vlm4vla.eval.drivers import single_threaded_driver  # takes seconds: torch
 
-    from vlm4vla.eval.policy_driver import load_driver
-
-    # Each recording process has a core of its own; threads that wait for each other slow it down.
-    torch.set_num_threads(1)
-    return driven_rig(load_driver(checkpoint), policy_name(checkpoint))
+    return driven_rig(single_threaded_driver(checkpoint), policy_name(checkpoint))
 
 
 def _show(now: Progress) -> None:

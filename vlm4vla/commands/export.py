@@ -11,7 +11,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("source", type=Path, help="folder of a VLM or a checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="where it goes")
-    parser.add_argument("--name", default="qwen3-vl:tiny", help="what the card calls the VLM")
     parser.add_argument(
         "--execute", type=int, help="actions carried out before the next look (default: as trained)"
     )
@@ -33,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm4vla.model.policy import Policy
     from vlm4vla.model.swap import replacing_folder
     from vlm4vla.model.vlm import save_vlm
+    from vlm4vla.train.lineage import lineage
 
     if not (args.source / MANIFEST).is_file():
         if args.execute is not None:
@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     policy = Policy.from_pretrained(args.source, "cpu")
     if args.execute is not None:
         policy.spec = replace(policy.spec, execute=args.execute)
-    policy.vlm.source = args.name
+    if lineage(policy.vlm):
+        # What our stages train began as a tiny VLM; the folders in between are nobody's business.
+        policy.vlm.source = f"{policy.vlm.family.name}:tiny"
     kept = {key: manifest[key] for key in ("command", "data", "training")}
     save(policy, args.out, Provenance(**kept, notes=args.notes), torch.float16)
     print(f"{args.out}: {checkpoint_hash(args.out)}")
