@@ -27,20 +27,21 @@ class FakeSimulator:
         self, scene: Any, goal: Goal, pictures: Any, start: Any = None, rival: Any = None
     ) -> Observation:
         self.done = 0
-        return self.observe()
+        return self.observe(pictures)
 
     def step(self, action: Any, pictures: Any) -> Observation:
         self.done += 1
-        return self.observe()
+        return self.observe(pictures)
 
-    def observe(self) -> Observation:
+    def observe(self, pictures: Any) -> Observation:
         step = self.done
         if step == self.dies_at:
             raise UserError("The simulator's process ended.")
         events: Any = {2: ("reached",), 5: ("success",)}.get(step, ())
         view = np.full((16, 16, 3), step, np.uint8)
+        image = np.zeros((8, 8, 3), np.uint8) if pictures.image else None
         return Observation(
-            step, STATE, None, view, None, events, step == 5, False, step == 5, 2.0, 3.0
+            step, STATE, image, view, None, events, step == 5, False, step == 5, 2.0, 3.0
         )
 
 

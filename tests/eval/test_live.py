@@ -35,6 +35,15 @@ def test_every_step_is_shown_and_the_outcome_comes_last() -> None:
     assert stage.busy == 0
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_what_the_policy_looks_at_is_shown_only_if_it_was_asked_for(wanted: bool) -> None:
+    stage: Any = FakeStage()
+    seen = list(play(stage, "a", Still("policy"), SCENE, GOAL, "lift it", image=wanted))
+    frames = [moment for moment in seen if isinstance(moment, Frame)]
+    assert len(frames) == 6
+    assert [frame.image is not None for frame in frames] == [wanted] * 6
+
+
 def test_an_episode_ends_after_the_most_steps_that_were_allowed() -> None:
     stage: Any = FakeStage()
     seen = list(play(stage, "a", Still(), SCENE, GOAL, "lift it", most_steps=3))

@@ -47,7 +47,7 @@ class Frame:
 
     Attributes:
         view: (384, 384, 3) uint8 RGB.
-        image: (128, 128, 3) uint8 RGB from the policy camera; None if none was made.
+        image: (128, 128, 3) uint8 RGB from the policy camera; None if it was not asked for.
         step: control steps so far; 0 is the scene as it starts.
         limit: steps until the episode times out.
         happenings: all events so far.
@@ -147,7 +147,7 @@ def play(
                 image=image,
                 most_steps=most_steps,
             )
-            for frame in _frames(steps, limit):
+            for frame in _frames(steps, limit, image):
                 with seat.kept():
                     yield frame
                 if turn.over():
@@ -204,7 +204,7 @@ class _Seat:
         self.leave()
 
 
-def _frames(steps: Iterator[Step], limit: int) -> Iterator[Frame]:
+def _frames(steps: Iterator[Step], limit: int, image: bool) -> Iterator[Frame]:
     happenings: tuple[Happening, ...] = ()
     driver_ms = 0.0
     due = 0.0
@@ -218,7 +218,8 @@ def _frames(steps: Iterator[Step], limit: int) -> Iterator[Frame]:
         due = time.perf_counter() + 1 / STEPS_PER_SECOND
         yield Frame(
             seen.view,
-            seen.image,
+            # A policy has one taken where it looks, which would flash up unasked.
+            seen.image if image else None,
             seen.step,
             limit,
             happenings,
