@@ -113,7 +113,7 @@ def queue(page: Any, address: str) -> None:
     for visitor in (*others, page):
         visitor.set_default_timeout(PATIENCE)
         open_at(visitor, address)
-    waited = "document.querySelector('.live-view').dataset.phase === 'waiting'"
+    waited = f"document.querySelector('{LIVE}').dataset.phase === 'waiting'"
     while not page.evaluate(waited):
         for visitor in (*others, page):
             visitor.locator("#chips button").first.click()
