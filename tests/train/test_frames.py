@@ -98,9 +98,11 @@ def test_frames_that_a_policy_got_into_weigh_three_times_as_much(cache, frames):
 def test_cells_are_where_the_policy_camera_sees_things(cache, frames):
     (cells,) = frames.cells(np.array([0]))
     info = cache.episodes[0]
-    assert set(cells) == {*info.things, "arm"}
-    across = across_of_tips(cache.state[0, :3])
-    assert abs(cells["arm"][0] - across / 4) < 1.5
+    assert set(cells) == {*info.things, "tips", "robotic arm"}
+    tips = cache.state[0, :3]
+    for name, point in (("tips", tips), ("robotic arm", tips * (1, 1, 0))):
+        assert abs(cells[name][0] - across_of_tips(point) / 4) < 1.5
+    assert cells["robotic arm"][1] >= cells["tips"][1]
     for name, centre in zip(info.things, cache.positions[0, : len(info.things)], strict=True):
         # 319 pixels a metre across, 4 pixels a cell, the middle of the picture at y = 0.
         assert abs(cells[name][0] - (64 + 319 * centre[1]) / 4) < 1.5

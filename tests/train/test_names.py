@@ -36,11 +36,18 @@ def test_names_are_found_where_their_last_token_stands(policy):
     assert words == [" cube", " bowl", " cube"]
 
 
-def test_the_arm_of_the_prompt_is_a_name_too(policy):
+def test_the_robotic_arm_of_the_prompt_is_two_places(policy):
     lesson = NameLesson(policy.vlm)
     rows = policy.rows([policy.vlm.family.text("lift the red cube")])
-    named = lesson.find(rows, 0, [{**CELLS, "arm": (11, 12)}])
-    assert list(zip(named.across.tolist(), named.down.tolist(), strict=True)) == [(11, 12), (3, 7)]
+    cells = {**CELLS, "robotic arm": (11, 20), "tips": (11, 12)}
+    named = lesson.find(rows, 0, [cells])
+    found = {
+        policy.vlm.tokenizer.decode([int(rows.ids[0, column])]): (across, down)
+        for column, across, down in zip(
+            named.columns.tolist(), named.across.tolist(), named.down.tolist(), strict=True
+        )
+    }
+    assert found == {" robotic": (11, 12), " arm": (11, 20), " cube": (3, 7)}
     assert lesson.find(rows, 0, [CELLS]).across.tolist() == [3]
 
 

@@ -133,7 +133,8 @@ def test_an_epoch_holds_every_sample_once():
 
 def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
     policy = stages.start_policy(language / "vlm", "vlm", "cpu")
-    recipe = GroundingRecipe(replace(LOOP, steps=24, warmup=4, ema=0.5), instructions=2)
+    loop = replace(LOOP, steps=30, warmup=4, ema=0.5)
+    recipe = GroundingRecipe(loop, instructions=2, sight_steps=6)
     with pytest.raises(UserError, match="median error of the named object"):
         run_grounding(Run(tmp_path, device="cpu"), recipe, policy, cache, ["reach", "pick"])
     figures = json.loads((tmp_path / "grounding.json").read_text())
@@ -141,6 +142,10 @@ def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
     learned = load_snapshot(tmp_path).tensors
     assert learned["weights/head.layers.0.weight"].shape == (192, 96)
     assert Policy.from_pretrained(tmp_path / "checkpoint", "cpu").spec == action.tiny()
+    seeing = GroundingLesson(policy, Frames(cache, cache.split().validation), recipe)
+    assert seeing.batch(5).frames.instructions == ()
+    assert len(seeing.batch(6).frames.instructions) == 2 * LOOP.batch
+    assert seeing.batch(5).tips.shape == (LOOP.batch, 3)
     places_only = replace(recipe, alignment=0.0, names=0.0)
     lesson = GroundingLesson(policy, Frames(cache, cache.split().validation), places_only)
     lesson.grounding.head.load_state_dict(

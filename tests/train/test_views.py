@@ -3,7 +3,9 @@ import pytest
 
 from vlm4vla.sim.camera import policy_camera
 from vlm4vla.sim.scene import sample_scene
-from vlm4vla.train.views import DISTANCE, FOCAL, label_view, project
+from vlm4vla.train.views import DISTANCE, FOCAL, below, label_view, project
+
+TIPS = np.array([0.05, 0.0, 0.12])
 
 
 def test_the_projection_is_the_policy_cameras():
@@ -40,8 +42,8 @@ def placed(scene):
 
 def test_a_segmentation_shows_every_thing_where_it_is(scene):
     things, positions = placed(scene)
-    segmentation, items = label_view(scene, positions, np.full(5, 400))
-    assert [item.name for item in items] == [thing.name for thing in things]
+    segmentation, items = label_view(scene, positions, np.full(5, 400), TIPS)
+    assert [item.name for item in items] == [*(thing.name for thing in things), "robotic arm"]
     for i, item in enumerate(items[: len(scene.objects)]):
         rows, columns = np.nonzero(segmentation == i)
         assert abs(columns.mean() - item.x) < 1.5
@@ -54,6 +56,25 @@ def test_what_the_robot_hides_is_left_out(scene):
     _, positions = placed(scene)
     pixels = np.full(5, 400)
     pixels[1] = 10
-    segmentation, _ = label_view(scene, positions, pixels)
+    segmentation, _ = label_view(scene, positions, pixels, TIPS)
     assert not (segmentation == 1).any()
     assert (segmentation == 0).any()
+
+
+def test_the_hand_is_seen_around_its_tips_and_placed_on_the_table_below_them(scene):
+    segmentation, items = label_view(scene, np.full((5, 3), 9.0), np.zeros(5), TIPS)
+    rows, columns = np.nonzero(segmentation == len(items) - 1)
+    tips = project(TIPS)
+    # The hand is 20 cm wide, 1.73 m from the camera, and hangs down to the tips.
+    assert abs(columns.mean() - tips[0]) < 1
+    assert abs(np.ptp(columns) + 1 - 0.20 * FOCAL / 1.73) < 4
+    assert 0 < rows.max() - tips[1] < 8
+    assert rows.min() < tips[1] - 20
+    place = np.array([items[-1].x, items[-1].y])
+    assert np.allclose(place, project(np.array([0.05, 0.0, 0.0])))
+    # 12 cm of height seen from 50 degrees above: 12 cm times cos 50 in the picture.
+    assert place[1] - tips[1] == pytest.approx(0.12 * np.cos(np.radians(50)) * FOCAL / 1.9, rel=0.1)
+
+
+def test_below_keeps_where_and_drops_how_high():
+    assert below(np.array([[0.1, -0.2, 0.3]])).tolist() == [[0.1, -0.2, 0.0]]

@@ -18,6 +18,9 @@ COLOURS: Final[dict[str, tuple[float, float, float]]] = {
 }
 """Base colours in linear RGB, 0 to 1, as the renderer takes them."""
 
+ROBOT: Final = "robotic arm"
+"""What prompts call the robot; built like the names of things."""
+
 
 def colour_of(name: str) -> str:
     """The colour word of a name: "red cube" gives "red"."""

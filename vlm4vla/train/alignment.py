@@ -17,12 +17,13 @@ from torch import Tensor
 
 from vlm4vla.errors import UserError
 from vlm4vla.model.vlm import Vlm
-from vlm4vla.sim.vocabulary import COLOURS, FIXTURES, SHAPES, colour_of, kind_of
+from vlm4vla.sim.vocabulary import COLOURS, FIXTURES, ROBOT, SHAPES, colour_of, kind_of
 from vlm4vla.train.drawings import Item
 from vlm4vla.train.questions import ACROSS, CELLS, LOCATIONS, NOTHING, cell_of
 
-COLOUR_WORDS: Final = (*COLOURS, NOTHING)
-KIND_WORDS: Final = (*SHAPES, *FIXTURES, NOTHING)
+COLOUR_WORDS: Final = (*COLOURS, colour_of(ROBOT), NOTHING)
+KIND_WORDS: Final = (*SHAPES, *FIXTURES, kind_of(ROBOT), NOTHING)
+"""The robot's words stand for its hand; drawings show none."""
 
 IGNORED: Final = -100
 """The label of a patch that shows too little of a thing to be told, and too much to be empty."""

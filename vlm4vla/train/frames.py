@@ -11,11 +11,12 @@ from vlm4vla.data.cache import Cache
 from vlm4vla.errors import UserError
 from vlm4vla.sim.instructions import Goal, Task, paraphrases
 from vlm4vla.sim.scene import Scene
+from vlm4vla.sim.vocabulary import ROBOT
 from vlm4vla.train.alignment import PatchWords, patch_words
 from vlm4vla.train.drawings import Item
-from vlm4vla.train.names import ARM
+from vlm4vla.train.names import TIPS
 from vlm4vla.train.questions import cell_of
-from vlm4vla.train.views import label_view, project
+from vlm4vla.train.views import below, label_view, project
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ class Frames:
                 self.scene(int(self.cache.episode[frame])),
                 self.cache.positions[frame],
                 self.cache.pixels[frame],
+                self.cache.state[frame, :3],
             )
             for frame in numbers
         ]
@@ -171,13 +173,15 @@ class Frames:
         )
 
     def cells(self, numbers: NDArray[np.int64]) -> list[dict[str, tuple[int, int]]]:
-        """Where each thing, and the arm's finger tips, fall in the picture, hidden ones too."""
+        """Where things, the finger tips and the point below them are seen, hidden ones too."""
         found = []
         for frame in numbers:
-            things = (*self.cache.episodes[int(self.cache.episode[frame])].things, ARM)
+            things = self.cache.episodes[int(self.cache.episode[frame])].things
+            centres = self.cache.positions[frame, : len(things)]
             tips = self.cache.state[frame, None, :3]
-            places = project(np.concatenate([self.cache.positions[frame, : len(things) - 1], tips]))
-            items = (Item(name, *map(float, p)) for name, p in zip(things, places, strict=True))
+            places = project(np.concatenate([centres, tips, below(tips)]))
+            names = (*things, TIPS, ROBOT)
+            items = (Item(name, *map(float, p)) for name, p in zip(names, places, strict=True))
             found.append({item.name: cell_of(item) for item in items})
         return found
 

@@ -1,5 +1,8 @@
 """The stage "grounding": from the query's position, where things are, in metres.
 
+It begins with sight: the vision tower alone learns the words of what patches show, the robot's hand
+among them, and where that hand is in metres. A picture costs a quarter of what it costs later.
+
 A head that is thrown away afterwards reads the gripper, the named object and the goal place from
 the hidden state that the action head will read. This is control-relevant supervision without
 actions; a study can leave it out.
@@ -31,6 +34,49 @@ HIGH: Final = (0.20, 0.28, 0.28)
 """Ends of the axes in metres: everything on the table, and the hand above it."""
 
 POINTS: Final = ("gripper", "thing", "place")
+
+_HAND_CENTRE: Final = (-0.05, 0.0, 0.08)
+_HAND_SPREAD: Final = (0.08, 0.09, 0.05)
+"""Metres; about the mean and the deviation of the finger tips over the expert's frames."""
+
+
+class HandHead(nn.Module):
+    """Image tokens (B, T, D) to the centre between the finger tips (B, 3), in metres.
+
+    Four learned queries look over the tokens. Thrown away after the stage.
+
+    Args:
+        tokens: T.
+        width: D.
+    """
+
+    _LOOKS: Final = 4
+
+    def __init__(self, tokens: int, width: int) -> None:
+        super().__init__()
+        self.places = nn.Parameter(0.1 * torch.randn(tokens, width))
+        self.looks = nn.Parameter(0.1 * torch.randn(self._LOOKS, width))
+        self.keys, self.values = nn.Linear(width, width), nn.Linear(width, width)
+        seen = self._LOOKS * width
+        self.layers = nn.Sequential(
+            nn.LayerNorm(seen), nn.Linear(seen, 2 * width), nn.GELU(), nn.Linear(2 * width, 3)
+        )
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.tensor(_HAND_CENTRE), persistent=False)
+        self.register_buffer("spread", torch.tensor(_HAND_SPREAD), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Metres."""
+        seen = F.layer_norm(tokens.float(), tokens.shape[-1:]) + self.places
+        share = (self.looks @ self.keys(seen).mT / seen.shape[-1] ** 0.5).softmax(-1)
+        return self.layers((share @ self.values(seen)).flatten(1)).float() * self.spread + (
+            self.centre
+        )
+
+    def loss(self, found: Tensor, tips: Tensor) -> Tensor:
+        """Huber loss of two places (B, 3) in metres."""
+        return F.smooth_l1_loss(found / self.spread, tips / self.spread, beta=0.1)
 
 
 class GroundingHead(nn.Module):
@@ -98,21 +144,28 @@ class GroundingRecipe:
     Attributes:
         loop: the loop's own recipe.
         instructions: instructions a frame.
-        alignment: weight of the patch words beside the places; 0 leaves them out.
+        sight_steps: steps at the start with the vision tower alone.
+        alignment: weight of the patch words and of the hand's place afterwards; 0 leaves both out.
         names: weight of the places of names; 0 leaves them out.
     """
 
     loop: Recipe
     instructions: int = 3
+    sight_steps: int = 1_500
     alignment: float = 0.3
     names: float = 0.5
 
 
 @dataclass(frozen=True)
 class GroundingBatch:
-    """Frames and, where they are learned, what each patch shows and what each row can name."""
+    """Frames and, where they are learned, what each patch shows and what each row can name.
+
+    `tips` (B, 3) are the centres between the finger tips in metres. While only sight is learned,
+    the frames have no rows.
+    """
 
     frames: FrameBatch
+    tips: Tensor
     patches: PatchTargets | None
     cells: tuple[Cells, ...] | None
 
@@ -123,14 +176,18 @@ class _Module(nn.Module):
         self.policy = policy
         self.recipe = recipe
         self.head = GroundingHead(policy.vlm.width).to(policy.device)
+        self.hand = HandHead(policy.vlm.image_tokens, policy.vlm.width).to(policy.device)
         self.align = Aligner(policy.vlm) if recipe.alignment else None
         self.names = NameLesson(policy.vlm) if recipe.names else None
 
     def forward(self, batch: GroundingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         rows = batch.frames
+        features = self.policy.encode(torch.from_numpy(rows.images))
+        sight, shown = self._sight(features.tokens, batch)
+        if not rows.instructions:
+            return sight, shown
         points, known = points_of(rows, self.policy.device)
         index = torch.from_numpy(rows.image_index).to(self.policy.device)
-        features = self.policy.encode(torch.from_numpy(rows.images))
         state, names = query_state_and_names(
             self.policy, features, rows.instructions, index, self.names, batch.cells
         )
@@ -138,12 +195,17 @@ class _Module(nn.Module):
         loss = self.head.loss(logits, points, known) + self.recipe.names * names.loss
         with torch.no_grad():
             apart = (self.head.places(logits) - points).norm(dim=-1) * 1000
-        shown = {"gripper_mm": apart[:, 0].median(), "thing_mm": apart[:, 1].median()}
-        if self.align and batch.patches:
-            patches, words = self.align(features.tokens, batch.patches)
-            loss = loss + self.recipe.alignment * patches
-            shown |= words
-        return loss, shown | names.shown
+        shown |= {"gripper_mm": apart[:, 0].median(), "thing_mm": apart[:, 1].median()}
+        return loss + self.recipe.alignment * sight, shown | names.shown
+
+    def _sight(self, tokens: Tensor, batch: GroundingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        if not self.align or not batch.patches:
+            return tokens.new_zeros((), dtype=torch.float32), {}
+        words, shown = self.align(tokens, batch.patches)
+        found = self.hand(tokens)
+        with torch.no_grad():
+            apart = (found - batch.tips).norm(dim=-1) * 1000
+        return words + self.hand.loss(found, batch.tips), shown | {"hand_mm": apart.median()}
 
 
 def row_cells(frames: Frames, batch: FrameBatch, weight: float) -> tuple[Cells, ...] | None:
@@ -170,19 +232,23 @@ class GroundingLesson:
         self.grounding = _Module(policy, recipe)
         self.module: nn.Module = self.grounding
         self.query: str | None = "policy.query"
-        for parameter in policy.head.parameters():
+        unused = [policy.head] if recipe.alignment else [policy.head, self.grounding.hand]
+        for parameter in (p for module in unused for p in module.parameters()):
             parameter.requires_grad_(False)
 
     def batch(self, index: int) -> GroundingBatch:
         """The batch of an index."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.loop.seed, index, 4])
-        drawn = self.frames.draw(recipe.loop.batch, recipe.instructions, rng)
+        device = self.grounding.policy.device
+        seeing = recipe.alignment and index < recipe.sight_steps * recipe.loop.accumulation
+        drawn = self.frames.draw(recipe.loop.batch, 0 if seeing else recipe.instructions, rng)
         patches = None
         if recipe.alignment:
             words = self.frames.views(drawn.numbers, self.side)
-            patches = targets_of(words, self.grounding.policy.device)
-        return GroundingBatch(drawn, patches, row_cells(self.frames, drawn, recipe.names))
+            patches = targets_of(words, device)
+        tips = torch.from_numpy(self.frames.cache.state[drawn.numbers, :3]).to(device)
+        return GroundingBatch(drawn, tips, patches, row_cells(self.frames, drawn, recipe.names))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Halfway through the language model, the last token of every name ("cube" in "the red cube") learns
 the location tokens of the thing that it names. That is the binding of a word to an object, taught
 at the word itself; whatever comes later in the sequence only has to copy it. The prompt of a policy
-speaks of "the robotic arm": that word learns where the finger tips are.
+speaks of "the robotic arm": the first of these words learns where the finger tips are in the
+picture, the second the point of the table below them. Both together tell how high they are.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,15 +19,15 @@ from torch import Tensor
 from vlm4vla.model.family import Rows
 from vlm4vla.model.policy import Features, Policy
 from vlm4vla.model.vlm import Vlm
-from vlm4vla.sim.vocabulary import COLOURS, FIXTURES, SHAPES
+from vlm4vla.sim.vocabulary import COLOURS, FIXTURES, ROBOT, SHAPES, colour_of, kind_of
 from vlm4vla.train.alignment import location_ids, word_tokens
 from vlm4vla.train.shared import shared_states
 
 _SHARPNESS: Final = 0.25
 """Factor of the scores: states of fixed length against embeddings that lie far apart."""
 
-ARM: Final = "arm"
-"""What the finger tips are called among the names; drawings show none."""
+TIPS: Final = "tips"
+"""What the finger tips are called beside `ROBOT`, which stands for the point below them."""
 
 Cells = Mapping[str, tuple[int, int]]
 """The cell across and down of each thing, by name."""
@@ -64,10 +65,13 @@ class NameLesson:
         self.vlm = vlm
         colours, kinds = tuple(COLOURS), (*SHAPES, *FIXTURES)
         tokenizer = vlm.tokenizer
-        self._colours = dict(zip(word_tokens(tokenizer, colours), colours, strict=True))
-        self._kinds = dict(zip(word_tokens(tokenizer, kinds), kinds, strict=True))
-        spoken_of = ARM in vlm.family.question.split()
-        self._arm = word_tokens(tokenizer, (ARM,))[0] if spoken_of else None
+        self._colours: dict[int, str] = dict(
+            zip(word_tokens(tokenizer, colours), colours, strict=True)
+        )
+        self._kinds: dict[int, str] = dict(zip(word_tokens(tokenizer, kinds), kinds, strict=True))
+        if ROBOT in vlm.family.question:
+            first, last = word_tokens(tokenizer, (colour_of(ROBOT), kind_of(ROBOT)))
+            self._colours[first], self._kinds[last] = colour_of(ROBOT), kind_of(ROBOT)
         self._across, self._down = location_ids(vlm)
         layers: Any = vlm.base.get_submodule(vlm.family.language[0]).layers
         self._middle = layers[len(layers) // 2 - 1]
@@ -99,17 +103,15 @@ class NameLesson:
         written = rows.is_answer[:, column:].tolist()
         for row, tokens in enumerate(ids):
             for place in range(1, len(tokens)):
-                name = self._name(tokens[place - 1], tokens[place])
+                name = f"{self._colours.get(tokens[place - 1])} {self._kinds.get(tokens[place])}"
                 cell = cells[row].get(name)
-                if cell is not None and not written[row][place]:
-                    found.append((row, place, *cell))
+                if cell is None or written[row][place]:
+                    continue
+                found.append((row, place, *cell))
+                if name == ROBOT:
+                    found.append((row, place - 1, *cells[row][TIPS]))
         columns = torch.tensor(found, dtype=torch.long).reshape(-1, 4).T
         return Named(*columns.to(rows.ids.device))
-
-    def _name(self, before: int, token: int) -> str:
-        if token == self._arm:
-            return ARM
-        return f"{self._colours.get(before)} {self._kinds.get(token)}"
 
     def loss(self, named: Named) -> Taught:
         """Cross entropy of both places; shown is the share of names right to a cell on both axes.

@@ -33,7 +33,7 @@ Preset = LanguageRecipe | GroundingRecipe | ImitationRecipe | DaggerRecipe
 PRESETS: Final[dict[str, dict[str, Preset]]] = {
     "tiny": {
         "language": _LANGUAGE,
-        "grounding": GroundingRecipe(Recipe(steps=1_500, batch=40, learning_rate=6e-4)),
+        "grounding": GroundingRecipe(Recipe(steps=2_500, batch=40, learning_rate=6e-4)),
         "imitation": ImitationRecipe(Recipe(steps=3_000, batch=40, learning_rate=6e-4)),
         "dagger": DaggerRecipe(ImitationRecipe(Recipe(steps=850, batch=40, learning_rate=6e-4))),
     },
