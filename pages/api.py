@@ -41,7 +41,7 @@ def build(stage: Stage, cast: Cast, store: Store) -> None:
 
         Args:
             task: reach, pick, push, place or stack.
-            scene: number of the scene, 0 to 99,999.
+            scene: number of the scene, 0 to 199,999.
         """
         with _told():
             chosen = choose(task, scene)
@@ -61,7 +61,7 @@ def build(stage: Stage, cast: Cast, store: Store) -> None:
         Args:
             request: filled in by Gradio.
             task: reach, pick, push, place or stack.
-            scene: number of the scene, 0 to 99,999.
+            scene: number of the scene, 0 to 199,999.
             instruction: what the robot is told, at most 200 characters.
             driver: who acts, one of `drivers`; empty for the first of them.
             most_steps: ends the episode after 5 to 100 steps; 0 for the task's own limit.

@@ -107,7 +107,7 @@ def build(page: gr.Blocks, stage: Stage, cast: Cast, store: Store, recordings: S
             with gr.Row(elem_classes="scene-number"):
                 seed = gr.Number(
                     first.scene.seed,
-                    label=f"Scene, 0 to {seeds.TEST[-1]:,}",
+                    label=f"Scene, 0 to {seeds.UNSEEN[-1]:,}",
                     precision=0,
                     min_width=140,
                     elem_id="seed",

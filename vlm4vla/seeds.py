@@ -9,6 +9,9 @@ TEST = range(0, 100_000)
 SELECT = range(100_000, 200_000)
 TRAIN = range(1_000_000, 100_000_000)
 
+UNSEEN = range(TEST.start, SELECT.stop)
+"""Scenes that no model learns from: those that a visitor may choose."""
+
 
 def split_of(seed: int) -> str:
     """The split a seed belongs to: "test", "select", "train" or "none"."""

@@ -37,8 +37,8 @@ def test_an_instruction_of_the_list_is_carried_out_and_stored(client: Client) ->
         (("pick", 3, "fly to the moon"), "nearest that is"),
         (("pick", 3, "x" * 201), "201 characters"),
         (("pick", 3, "a\x00b"), "U\\+0000"),
-        (("pick", -1, "lift it"), "0 to 99,999"),
-        (("pick", 1e300, "lift it"), "0 to 99,999"),
+        (("pick", -1, "lift it"), "0 to 199,999"),
+        (("pick", 1e300, "lift it"), "0 to 199,999"),
         (("../pick", 3, "lift it"), "no such task"),
     ],
 )

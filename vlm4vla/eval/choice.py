@@ -20,7 +20,7 @@ def choose(task: object, number: object) -> Choice:
 
     Args:
         task: one of `TASKS`.
-        number: a seed among `vlm4vla.seeds.TEST`, as a whole number of any numeric type.
+        number: a seed among `vlm4vla.seeds.UNSEEN`, as a whole number of any numeric type.
 
     Raises:
         UserError: either is something else.
@@ -29,9 +29,9 @@ def choose(task: object, number: object) -> Choice:
     if known is None:
         raise UserError("There is no such task.", f"Choose one of {', '.join(TASKS)}.")
     # A bool is an int to Python.
-    if isinstance(number, bool) or not isinstance(number, int | float) or number not in seeds.TEST:
+    if isinstance(number, bool) or not isinstance(number, int | float) or number not in seeds.UNSEEN:
         raise UserError(
-            f"The scene number must be a whole number from 0 to {seeds.TEST[-1]:,}.",
+            f"The scene number must be a whole number from 0 to {seeds.UNSEEN[-1]:,}.",
             "Correct it, or take a new scene.",
         )
     return Choice(known, sample_scene(LAYOUT_OF_TASK[known], int(number)))
