@@ -4,15 +4,7 @@ import torch
 from synthetic import make_cache
 
 from vlm4vla.train.frames import Frames
-from vlm4vla.train.grounding import (
-    BINS,
-    HIGH,
-    LOW,
-    GroundingHead,
-    HandHead,
-    check_numbers,
-    points_of,
-)
+from vlm4vla.train.grounding import BINS, HIGH, LOW, GroundingHead, check_numbers, points_of
 
 
 @pytest.fixture(scope="module")
@@ -77,36 +69,3 @@ def test_frames_to_measure_on_begin_with_first_frames():
     assert len(numbers) == 30
     assert len(np.unique(cache.episode[numbers[:10]])) == 10
     assert (numbers == check_numbers(frames, 10, 20)).all()
-
-
-def test_the_hand_is_read_from_whichever_token_shows_it():
-    torch.manual_seed(0)
-    head = HandHead(16, 32)
-    cells = torch.cartesian_prod(torch.arange(4), torch.arange(4))
-    optimiser = torch.optim.Adam(head.parameters(), lr=1e-2)
-    mark = torch.randn(32)
-
-    def scenes(count):
-        where = torch.randint(16, (count,))
-        tokens = torch.randn(count, 16, 32) * 0.1
-        tokens[torch.arange(count), where] += 3 * mark
-        across, down = cells[where].T / 10 - 0.15
-        return tokens, torch.stack([across, down, across.new_full((count,), 0.08)], -1)
-
-    for _ in range(300):
-        tokens, tips = scenes(64)
-        loss = head.loss(head(tokens), tips)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    tokens, tips = scenes(200)
-    # Cells lie 10 cm apart; 2 cm of error in the median tells them apart.
-    assert (head(tokens) - tips).norm(dim=-1).median() < 0.02
-
-
-def test_the_hands_loss_counts_spreads():
-    head = HandHead(4, 8)
-    tips = torch.zeros(1, 3)
-    off = tips + torch.tensor([[0.08, 0.0, 0.0]])
-    # One spread off on one of three axes: Huber with beta 0.1 gives (1 - 0.05) / 3.
-    assert head.loss(off, tips).item() == pytest.approx(0.95 / 3)

@@ -29,7 +29,11 @@ def choose(task: object, number: object) -> Choice:
     if known is None:
         raise UserError("There is no such task.", f"Choose one of {', '.join(TASKS)}.")
     # A bool is an int to Python.
-    if isinstance(number, bool) or not isinstance(number, int | float) or number not in seeds.UNSEEN:
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, int | float)
+        or number not in seeds.UNSEEN
+    ):
         raise UserError(
             f"The scene number must be a whole number from 0 to {seeds.UNSEEN[-1]:,}.",
             "Correct it, or take a new scene.",

@@ -21,6 +21,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.train.alignment import Aligner, PatchTargets, targets_of
 from vlm4vla.train.frames import FrameBatch, Frames
 from vlm4vla.train.gates import Gate
+from vlm4vla.train.hand import HandHead
 from vlm4vla.train.loop import autocast
 from vlm4vla.train.names import Cells, NameLesson, query_state_and_names
 from vlm4vla.train.recipe import Recipe
@@ -34,49 +35,6 @@ HIGH: Final = (0.20, 0.28, 0.28)
 """Ends of the axes in metres: everything on the table, and the hand above it."""
 
 POINTS: Final = ("gripper", "thing", "place")
-
-_HAND_CENTRE: Final = (-0.05, 0.0, 0.08)
-_HAND_SPREAD: Final = (0.08, 0.09, 0.05)
-"""Metres; about the mean and the deviation of the finger tips over the expert's frames."""
-
-
-class HandHead(nn.Module):
-    """Image tokens (B, T, D) to the centre between the finger tips (B, 3), in metres.
-
-    Four learned queries look over the tokens. Thrown away after the stage.
-
-    Args:
-        tokens: T.
-        width: D.
-    """
-
-    _LOOKS: Final = 4
-
-    def __init__(self, tokens: int, width: int) -> None:
-        super().__init__()
-        self.places = nn.Parameter(0.1 * torch.randn(tokens, width))
-        self.looks = nn.Parameter(0.1 * torch.randn(self._LOOKS, width))
-        self.keys, self.values = nn.Linear(width, width), nn.Linear(width, width)
-        seen = self._LOOKS * width
-        self.layers = nn.Sequential(
-            nn.LayerNorm(seen), nn.Linear(seen, 2 * width), nn.GELU(), nn.Linear(2 * width, 3)
-        )
-        self.centre: Tensor
-        self.spread: Tensor
-        self.register_buffer("centre", torch.tensor(_HAND_CENTRE), persistent=False)
-        self.register_buffer("spread", torch.tensor(_HAND_SPREAD), persistent=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Metres."""
-        seen = F.layer_norm(tokens.float(), tokens.shape[-1:]) + self.places
-        share = (self.looks @ self.keys(seen).mT / seen.shape[-1] ** 0.5).softmax(-1)
-        return self.layers((share @ self.values(seen)).flatten(1)).float() * self.spread + (
-            self.centre
-        )
-
-    def loss(self, found: Tensor, tips: Tensor) -> Tensor:
-        """Huber loss of two places (B, 3) in metres."""
-        return F.smooth_l1_loss(found / self.spread, tips / self.spread, beta=0.1)
 
 
 class GroundingHead(nn.Module):

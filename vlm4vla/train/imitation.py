@@ -36,7 +36,7 @@ class ImitationRecipe:
     gripper: float = 0.1
     grounding: float = 0.05
     names: float = 0.05
-    shift: int = 2
+    shift: int = 1
     brightness: float = 0.15
 
 
