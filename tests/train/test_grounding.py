@@ -4,7 +4,15 @@ import torch
 from synthetic import make_cache
 
 from vlm4vla.train.frames import Frames
-from vlm4vla.train.grounding import BINS, HIGH, LOW, GroundingHead, check_numbers, points_of
+from vlm4vla.train.grounding import (
+    BINS,
+    HIGH,
+    LOW,
+    Grounded,
+    GroundingHead,
+    check_numbers,
+    points_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +77,10 @@ def test_frames_to_measure_on_begin_with_first_frames():
     assert len(numbers) == 30
     assert len(np.unique(cache.episode[numbers[:10]])) == 10
     assert (numbers == check_numbers(frames, 10, 20)).all()
+
+
+def test_every_point_has_its_gate_and_the_place_where_there_is_one():
+    grounded = Grounded(gripper=9.0, thing=4.0, place=7.0, first=8.0, bound=0.9)
+    assert [gate.passed for gate in grounded.gates()] == [True, True, False, True]
+    placeless = Grounded(gripper=8.1, thing=4.0, place=float("nan"), first=8.0, bound=0.9)
+    assert [gate.passed for gate in placeless.gates()] == [True, True, False]

@@ -232,11 +232,16 @@ class Grounded:
         return {f"{name}_mm" if name != "bound" else name: v for name, v in vars(self).items()}
 
     def gates(self) -> list[Gate]:
-        """What the grounding stage must reach."""
-        return [
-            Gate("median error of the named object in mm", self.thing, 8.0, at_least=False),
-            Gate("same in first frames", self.first, 8.0, at_least=False),
-        ]
+        """What the grounding stage must reach; the goal place only where a task has one."""
+        errors = {
+            "median error of the named object in mm": self.thing,
+            "median error of the named object in first frames in mm": self.first,
+            "median error of the gripper in mm": self.gripper,
+            "median error of the goal place in mm": self.place,
+        }
+        if np.isnan(self.place):
+            errors.popitem()
+        return [Gate(name, error, 8.0, at_least=False) for name, error in errors.items()]
 
 
 @torch.inference_mode()
