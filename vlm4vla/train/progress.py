@@ -3,9 +3,11 @@
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 from vlm4vla.train.recipe import Recipe
 
@@ -32,6 +34,10 @@ def deferred_interrupt() -> Iterator[Interrupt]:
             signal.signal(number, handler)
 
 
+_WINDOW: Final = 60.0
+"""Seconds over which the speed is taken: a stage's steps do not all cost the same."""
+
+
 class Progress:
     """One line that is rewritten on a terminal, and written every 20 seconds elsewhere.
 
@@ -42,8 +48,7 @@ class Progress:
 
     def __init__(self, recipe: Recipe, start: int) -> None:
         self.recipe = recipe
-        self.start = start
-        self.began = time.monotonic()
+        self.told = deque([(time.monotonic(), start)])
         self.shown = 0.0
         self.terminal = sys.stderr.isatty()
 
@@ -53,7 +58,11 @@ class Progress:
         if now - self.shown < (0.5 if self.terminal else 20) and done != self.recipe.steps:
             return
         self.shown = now
-        each = (now - self.began) / (done - self.start)
+        self.told.append((now, done))
+        while self.told[1][0] < now - _WINDOW:
+            self.told.popleft()
+        since, before = self.told[0]
+        each = (now - since) / (done - before)
         samples = self.recipe.batch * self.recipe.accumulation / each
         left = round(each * (self.recipe.steps - done))
         values = " ".join(f"{name} {value:.3f}" for name, value in figures.items())
