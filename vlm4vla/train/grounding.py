@@ -47,9 +47,10 @@ class GroundingHead(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         outputs = len(POINTS) * 3 * BINS
-        self.layers = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, outputs)
-        )
+        last = nn.Linear(2 * width, outputs)
+        # A head that knows nothing must not disturb a model that already knows something.
+        nn.init.zeros_(last.weight)
+        self.layers = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), last)
         low, high = torch.tensor(LOW), torch.tensor(HIGH)
         steps = (torch.arange(BINS) + 0.5) / BINS
         self.centres: Tensor
