@@ -100,7 +100,7 @@ def test_an_instruction_that_cannot_be_accepted_is_refused_beside_its_field(
         run_page.fill("#instruction textarea", text)
         run_page.click("#run")
         run_page.wait_for_selector(f"#complaint >> text={said}")
-    run_page.fill("#seed input", "100000")
+    run_page.fill("#seed input", "200000")
     run_page.wait_for_selector("#complaint >> text=whole number")
 
 
