@@ -3,7 +3,8 @@
     python benchmarks/app.py [--runs 3]
 
 Starts `app.py` and drives it with Chromium on this machine, first over the loopback as it is, then
-with 100 ms from request to response at 10 Mbit/s. A frame counts when the canvas has changed. Medians.
+with 100 ms from request to response at 10 Mbit/s. A frame counts when the canvas has changed.
+Medians.
 """
 
 import argparse
