@@ -57,7 +57,7 @@ def make_cache(episodes=12, frames=4, task="pick", first_seed=1_000_000):
         for frame in range(frames):
             tcp = np.float32([rng.uniform(-0.2, 0.1), rng.uniform(-0.15, 0.15), 0.1])
             image = np.full((128, 128, 3), 120, np.uint8)
-            for name, centre in zip(things, centres, strict=False):
+            for name, centre in zip(things, centres[: len(things)], strict=True):
                 column, row = map(round, pixel(centre))
                 box = image[max(row - 7, 0) : row + 7, max(column - 7, 0) : column + 7]
                 box[:] = np.array(COLOURS[colour_of(name)]) * 255

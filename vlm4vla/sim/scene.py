@@ -143,7 +143,7 @@ def sample_scene(layout: Layout, seed: int) -> Scene:
         spots = _scatter(rng, [True] * places + [False] * count)
         fixtures = tuple(
             FixtureSpec(f"{colour} {kind}", kind, x, y)
-            for colour, kind, (x, y) in zip(colours, kinds, spots, strict=False)
+            for colour, kind, (x, y) in zip(colours, kinds, spots[:places], strict=True)
         )
         positions = spots[places:]
     sizes = rng.permutation(SIZES)[:count]
