@@ -1,6 +1,6 @@
 """Samples and FLOP a second of training, and their share of this machine's peak.
 
-    python benchmarks/training.py [--rounds 5] [--steps 8] [--profile]
+    python benchmarks/training.py [--rounds 5] [--steps 8] [--profile] [--compile]
 
 Three steps at the shipped size, in the loop that trains (`vlm4vla.train.loop.train`): patch words
 alone and questions of the language stage, and imitation on frames that are recorded first. A
@@ -34,7 +34,7 @@ from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
 from vlm4vla.train.loop import autocast, precision, train
 from vlm4vla.train.pictures import draw_pool
 from vlm4vla.train.presets import PRESETS
-from vlm4vla.train.quick import quick_layers
+from vlm4vla.train.quick import compiled_layers, quick_layers
 
 WARM_UP = 2
 PICTURES = 400
@@ -97,20 +97,20 @@ class Timed:
 
 
 @contextmanager
-def quick(lesson: Measured) -> Iterator[None]:
+def quick(lesson: Measured, compiled: bool) -> Iterator[None]:
     """The layers that the stages train with."""
     policy = lesson.module.policy
     assert isinstance(policy, Policy)
-    with quick_layers(policy):
+    with quick_layers(policy), compiled_layers(policy, compiled):
         yield
 
 
-def seconds_a_step(lesson: Measured, steps: int) -> float:
+def seconds_a_step(lesson: Measured, steps: int, compiled: bool) -> float:
     """Mean time of a step, from one batch to the next; some batches have longer sentences."""
     timed = Timed(lesson)
     count = WARM_UP + steps + 1
     recipe = replace(lesson.recipe.loop, steps=count, save_every=count)
-    with tempfile.TemporaryDirectory() as run, quick(lesson):
+    with tempfile.TemporaryDirectory() as run, quick(lesson, compiled):
         train(timed, recipe, Path(run), device="cpu")
     return float(np.mean(np.diff(timed.asked)[WARM_UP:]))
 
@@ -119,7 +119,7 @@ def flop_a_step(lesson: Measured, steps: int) -> float:
     """Floating-point operations of a timed step's matrix products, forward and backward."""
     module = lesson.module
     counter = FlopCounterMode(display=False)
-    with quick(lesson), counter:
+    with quick(lesson, False), counter:
         for index in range(WARM_UP, WARM_UP + steps):
             with autocast(torch.device("cpu")):
                 loss, _ = module(lesson.batch(index))
@@ -142,7 +142,7 @@ def peak() -> float:
     return best
 
 
-def breakdown(lesson: Measured, best: float) -> str:
+def breakdown(lesson: Measured, best: float, compiled: bool) -> str:
     """Where the time of one step goes."""
     module = lesson.module
     batch = lesson.batch(WARM_UP)
@@ -156,7 +156,7 @@ def breakdown(lesson: Measured, best: float) -> str:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
-    with quick(lesson):
+    with quick(lesson, compiled):
         step()
         with profile(activities=[ProfilerActivity.CPU]) as found:
             step()
@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="timed steps a round")
     parser.add_argument("--batch", type=int, default=0, help="pictures; 0 for the recipes' own")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
+    parser.add_argument("--compile", action="store_true", help="as `vlm4vla train --compile`")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measured = lessons(Path(folder), args.batch)
@@ -185,7 +186,7 @@ def main() -> None:
         for _ in range(args.rounds):
             peaks.append(peak())
             for name, lesson in measured.items():
-                times[name].append(seconds_a_step(lesson, args.steps))
+                times[name].append(seconds_a_step(lesson, args.steps, args.compile))
         best = float(np.median(peaks))
         kind = "bf16" if precision() == "bf16" else "float32"
         print(
@@ -202,7 +203,7 @@ def main() -> None:
                 f"{flop / 1e9:.0f} GFLOP a step"
             )
             if args.profile:
-                print(breakdown(lesson, best))
+                print(breakdown(lesson, best, args.compile))
 
 
 if __name__ == "__main__":

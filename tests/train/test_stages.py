@@ -145,7 +145,8 @@ def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
     seeing = GroundingLesson(policy, Frames(cache, cache.split().validation), recipe)
     assert seeing.batch(5).frames.instructions == ()
     assert len(seeing.batch(6).frames.instructions) == 2 * LOOP.batch
-    assert seeing.batch(5).tips.shape == (LOOP.batch, 3)
+    sight = seeing.batch(5).sight
+    assert sight and sight.tips.shape == (LOOP.batch, 3)
     places_only = replace(recipe, alignment=0.0, names=0.0)
     lesson = GroundingLesson(policy, Frames(cache, cache.split().validation), places_only)
     lesson.grounding.head.load_state_dict(
@@ -220,3 +221,27 @@ def test_the_command_names_what_is_missing(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
     assert cli.main(["train", "grounding"]) == 2
     assert "vlm4vla collect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps"),
+    [
+        (["language"], 3_000),
+        (["language", "--sight-steps", "7"], 7),
+        (["language", "--from", "a"], 0),
+        (["language", "--from", "a", "--sight-steps", "9"], 9),
+    ],
+)
+def test_a_language_stage_that_goes_on_sees_no_longer_unless_told(arguments, steps, monkeypatch):
+    recipes = []
+    monkeypatch.setattr(
+        "vlm4vla.commands.train.run_language",
+        lambda run, recipe, source: recipes.append(recipe) or run.folder,
+    )
+    assert cli.main(["train", *arguments]) == 0
+    assert recipes[0].alignment_steps == steps
+
+
+def test_stages_without_sight_refuse_its_steps(capsys):
+    assert cli.main(["train", "imitation", "--sight-steps", "5"]) == 2
+    assert "The stage imitation has no sight steps." in capsys.readouterr().err

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vlm4vla.model.policy import Policy
-from vlm4vla.train.alignment import Aligner, PatchTargets, targets_of
 from vlm4vla.train.frames import FrameBatch, Frames
 from vlm4vla.train.gates import Gate
-from vlm4vla.train.hand import HandHead
 from vlm4vla.train.loop import autocast
 from vlm4vla.train.names import Cells, NameLesson, query_state_and_names
 from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.shared import shared_query_state
+from vlm4vla.train.sight import SightLesson, SightTargets, see
 
 BINS: Final = 48
 """Classes an axis; the place is their mean weighted by probability."""
@@ -117,15 +116,13 @@ class GroundingRecipe:
 
 @dataclass(frozen=True)
 class GroundingBatch:
-    """Frames and, where they are learned, what each patch shows and what each row can name.
+    """Frames and, where they are learned, what each shows and what each row can name.
 
-    `tips` (B, 3) are the centres between the finger tips in metres. While only sight is learned,
-    the frames have no rows.
+    While only sight is learned, the frames have no rows.
     """
 
     frames: FrameBatch
-    tips: Tensor
-    patches: PatchTargets | None
+    sight: SightTargets | None
     cells: tuple[Cells, ...] | None
 
 
@@ -135,14 +132,13 @@ class _Module(nn.Module):
         self.policy = policy
         self.recipe = recipe
         self.head = GroundingHead(policy.vlm.width).to(policy.device)
-        self.hand = HandHead(policy.vlm.image_tokens, policy.vlm.width).to(policy.device)
-        self.align = Aligner(policy.vlm) if recipe.alignment else None
+        self.sight = SightLesson(policy) if recipe.alignment else None
         self.names = NameLesson(policy.vlm) if recipe.names else None
 
     def forward(self, batch: GroundingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         rows = batch.frames
         features = self.policy.encode(torch.from_numpy(rows.images))
-        sight, shown = self._sight(features.tokens, batch)
+        sight, shown = see(self.sight, features.tokens, batch.sight)
         if not rows.instructions:
             return sight, shown
         points, known = points_of(rows, self.policy.device)
@@ -156,15 +152,6 @@ class _Module(nn.Module):
             apart = (self.head.places(logits) - points).norm(dim=-1) * 1000
         shown |= {"gripper_mm": apart[:, 0].median(), "thing_mm": apart[:, 1].median()}
         return loss + self.recipe.alignment * sight, shown | names.shown
-
-    def _sight(self, tokens: Tensor, batch: GroundingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        if not self.align or not batch.patches:
-            return tokens.new_zeros((), dtype=torch.float32), {}
-        words, shown = self.align(tokens, batch.patches)
-        found = self.hand(tokens)
-        with torch.no_grad():
-            apart = (found - batch.tips).norm(dim=-1) * 1000
-        return words + self.hand.loss(found, batch.tips), shown | {"hand_mm": apart.median()}
 
 
 def row_cells(frames: Frames, batch: FrameBatch, weight: float) -> tuple[Cells, ...] | None:
@@ -187,27 +174,24 @@ class GroundingLesson:
     def __init__(self, policy: Policy, frames: Frames, recipe: GroundingRecipe) -> None:
         self.frames = frames
         self.recipe = recipe
-        self.side = round(policy.vlm.image_tokens**0.5)
         self.grounding = _Module(policy, recipe)
         self.module: nn.Module = self.grounding
         self.query: str | None = "policy.query"
-        unused = [policy.head] if recipe.alignment else [policy.head, self.grounding.hand]
-        for parameter in (p for module in unused for p in module.parameters()):
+        for parameter in policy.head.parameters():
             parameter.requires_grad_(False)
 
     def batch(self, index: int) -> GroundingBatch:
         """The batch of an index."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.loop.seed, index, 4])
-        device = self.grounding.policy.device
         seeing = recipe.alignment and index < recipe.sight_steps * recipe.loop.accumulation
         drawn = self.frames.draw(recipe.loop.batch, 0 if seeing else recipe.instructions, rng)
-        patches = None
-        if recipe.alignment:
-            words = self.frames.views(drawn.numbers, self.side)
-            patches = targets_of(words, device)
-        tips = torch.from_numpy(self.frames.cache.state[drawn.numbers, :3]).to(device)
-        return GroundingBatch(drawn, tips, patches, row_cells(self.frames, drawn, recipe.names))
+        sight = self.grounding.sight
+        return GroundingBatch(
+            drawn,
+            sight.targets(self.frames, drawn.numbers) if sight else None,
+            row_cells(self.frames, drawn, recipe.names),
+        )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from vlm4vla.train.loop import autocast
 from vlm4vla.train.names import Cells, NameLesson, query_state_and_names
 from vlm4vla.train.recipe import Recipe
 from vlm4vla.train.shared import shared_query_state
+from vlm4vla.train.sight import SightLesson, SightTargets, see
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ImitationRecipe:
         gripper: weight of the gripper's cross entropy beside the arm's Huber loss.
         grounding: weight of the grounding head's loss beside both; 0 leaves it out.
         names: weight of the places of names beside all that; 0 leaves them out.
+        alignment: weight of what patches show and of the hand's place; 0 leaves both out.
         shift: largest shift of a picture in pixels.
         brightness: largest change of brightness and contrast, as a share.
     """
@@ -36,6 +38,7 @@ class ImitationRecipe:
     gripper: float = 0.1
     grounding: float = 0.05
     names: float = 0.05
+    alignment: float = 0.05
     shift: int = 1
     brightness: float = 0.15
 
@@ -66,9 +69,10 @@ def vary(
 
 @dataclass(frozen=True)
 class ImitationBatch:
-    """Frames and, where it is learned, what each row can name."""
+    """Frames and, where they are learned, what each shows and what each row can name."""
 
     frames: FrameBatch
+    sight: SightTargets | None
     cells: tuple[Cells, ...] | None
 
 
@@ -78,12 +82,14 @@ class _Module(nn.Module):
         self.policy = policy
         self.recipe = recipe
         self.grounding = GroundingHead(policy.vlm.width).to(policy.device)
+        self.sight = SightLesson(policy) if recipe.alignment else None
         self.names = NameLesson(policy.vlm) if recipe.names else None
 
     def forward(self, lesson: ImitationBatch) -> tuple[Tensor, dict[str, Tensor]]:
         policy, device, batch = self.policy, self.policy.device, lesson.frames
         index = torch.from_numpy(batch.image_index).to(device)
         features = policy.encode(torch.from_numpy(batch.images))
+        sight, seen = see(self.sight, features.tokens, lesson.sight)
         state, names = query_state_and_names(
             policy, features, batch.instructions, index, self.names, lesson.cells
         )
@@ -92,7 +98,7 @@ class _Module(nn.Module):
         gripper = torch.from_numpy(targets.gripper).to(device)
         prediction = policy.head(state)
         loss = policy.loss(prediction, arm, gripper, torch.ones_like(gripper), self.recipe.gripper)
-        loss = loss + self.recipe.names * names.loss
+        loss = loss + self.recipe.names * names.loss + self.recipe.alignment * sight
         with torch.no_grad():
             right = ((prediction.gripper > 0) == (gripper > 0.5)).float().mean()
             moves = torch.tensor(policy.spec.moves, device=device)
@@ -105,7 +111,7 @@ class _Module(nn.Module):
             with torch.no_grad():
                 apart = (self.grounding.places(logits) - points).norm(dim=-1) * 1000
             shown |= {"gripper_mm": apart[:, 0].median(), "thing_mm": apart[:, 1].median()}
-        return loss, shown | names.shown
+        return loss, shown | seen | names.shown
 
 
 class ImitationLesson:
@@ -134,7 +140,12 @@ class ImitationLesson:
         batch = self.frames.draw(recipe.loop.batch, recipe.instructions, rng, weighted=True)
         images = vary(batch.images, rng, recipe.shift, recipe.brightness)
         varied = FrameBatch(**{**vars(batch), "images": images})
-        return ImitationBatch(varied, row_cells(self.frames, batch, recipe.names))
+        sight = self.imitation.sight
+        return ImitationBatch(
+            varied,
+            sight.targets(self.frames, batch.numbers) if sight else None,
+            row_cells(self.frames, batch, recipe.names),
+        )
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class LanguageRecipe:
     """
 
     loop: Recipe
-    pictures: int = 16_000
+    pictures: int = 32_000
     questions: int = 3
     alignment_steps: int = 3_000
     alignment: float = 0.5

@@ -25,7 +25,14 @@ _PAPER: Final = Recipe(
 
 _LANGUAGE: Final = LanguageRecipe(Recipe(steps=5_000, batch=40, learning_rate=1e-3))
 _PAPER_IMITATION: Final = ImitationRecipe(
-    _PAPER, instructions=1, gripper=0.01, grounding=0.0, names=0.0, shift=0, brightness=0.2
+    _PAPER,
+    instructions=1,
+    gripper=0.01,
+    grounding=0.0,
+    names=0.0,
+    alignment=0.0,
+    shift=0,
+    brightness=0.2,
 )
 
 Preset = LanguageRecipe | GroundingRecipe | ImitationRecipe | DaggerRecipe
