@@ -56,6 +56,17 @@ def test_no_goal_comes_twice_and_tasks_are_equally_likely(frames):
         assert 0.2 < tasks.count(task) / len(tasks) < 0.47
 
 
+def test_the_followed_goal_is_among_those_of_a_weighted_draw(cache, frames):
+    batch = frames.draw(30, 2, np.random.default_rng(2), weighted=True)
+    for row, frame in enumerate(batch.numbers):
+        followed = cache.episodes[cache.episode[frame]].goal
+        mine = [goal for goal, i in zip(batch.goals, batch.image_index, strict=True) if i == row]
+        assert mine[0] == followed
+        assert len(set(mine)) == 2
+    seeing = frames.draw(3, 0, np.random.default_rng(2), weighted=True)
+    assert seeing.goals == ()
+
+
 def test_only_the_wanted_tasks_are_drawn(cache):
     frames = Frames(cache, np.arange(len(cache)), ["reach"])
     batch = frames.draw(20, 5, np.random.default_rng(0))

@@ -137,7 +137,9 @@ class Frames:
             count: frames.
             instructions: for each frame, with tasks equally likely and no goal twice.
             rng: what is drawn from.
-            weighted: draw frames near contact and gripper switches more often.
+            weighted: draw frames near contact and gripper switches more often, and among the
+                instructions of each the one that was followed. In what others ask for such frames
+                are rarely the decisive ones.
             held_out: take sentences from the held-out paraphrases.
         """
         if weighted:
@@ -145,7 +147,7 @@ class Frames:
             chosen = self.numbers[np.searchsorted(self.cumulative, ticks, side="right")]
         else:
             chosen = self.numbers[rng.integers(len(self.numbers), size=count)]
-        picked = [self._some_goals(int(frame), instructions, rng) for frame in chosen]
+        picked = [self._some_goals(int(frame), instructions, rng, weighted) for frame in chosen]
         return self._batch(chosen, picked, rng, held_out)
 
     def every_goal(
@@ -190,13 +192,19 @@ class Frames:
         goals = self.scene(int(self.cache.episode[frame])).goals()
         return [i for i, goal in enumerate(goals) if not self.tasks or goal.task in self.tasks]
 
-    def _some_goals(self, frame: int, count: int, rng: np.random.Generator) -> list[int]:
+    def _some_goals(
+        self, frame: int, count: int, rng: np.random.Generator, with_followed: bool
+    ) -> list[int]:
         goals = self.scene(int(self.cache.episode[frame])).goals()
+        followed = self.cache.episodes[int(self.cache.episode[frame])].goal
+        chosen: list[int] = []
         by_task: dict[str, list[int]] = {}
         for i in self._goals(frame):
-            by_task.setdefault(goals[i].task, []).append(i)
+            if with_followed and count and goals[i] == followed:
+                chosen.append(i)
+            else:
+                by_task.setdefault(goals[i].task, []).append(i)
         left = [list(rng.permutation(group)) for group in by_task.values()]
-        chosen: list[int] = []
         while left and len(chosen) < count:
             group = left[int(rng.integers(len(left)))]
             chosen.append(int(group.pop()))

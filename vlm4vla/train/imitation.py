@@ -39,7 +39,7 @@ class ImitationRecipe:
     grounding: float = 0.05
     names: float = 0.05
     alignment: float = 0.05
-    shift: int = 1
+    shift: int = 0
     brightness: float = 0.15
 
 
