@@ -29,7 +29,6 @@ class ImitationRecipe:
         grounding: weight of the grounding head's loss beside both; 0 leaves it out.
         names: weight of the places of names beside all that; 0 leaves them out.
         alignment: weight of what patches show and of the hand's place; 0 leaves both out.
-        shift: largest shift of a picture in pixels.
         brightness: largest change of brightness and contrast, as a share.
     """
 
@@ -39,31 +38,25 @@ class ImitationRecipe:
     grounding: float = 0.05
     names: float = 0.05
     alignment: float = 0.05
-    shift: int = 0
     brightness: float = 0.15
 
 
 def vary(
-    images: NDArray[np.uint8], rng: np.random.Generator, shift: int, brightness: float
+    images: NDArray[np.uint8], rng: np.random.Generator, brightness: float
 ) -> NDArray[np.uint8]:
-    """Shifts, brightens and dims pictures a little; colours keep their names.
+    """Brightens and dims pictures a little; colours keep their names, and things their places.
 
     Args:
         images: (B, H, W, 3) RGB.
         rng: what is drawn from.
-        shift: largest shift in pixels, down and across; edges are repeated.
         brightness: largest relative change of brightness, and of contrast.
     """
-    height, width = images.shape[1:3]
     varied = np.empty_like(images)
     for i, image in enumerate(images):
-        down, across = rng.integers(-shift, shift + 1, size=2)
-        rows = np.clip(np.arange(height) + down, 0, height - 1)
-        columns = np.clip(np.arange(width) + across, 0, width - 1)
         bright, contrast = 1 + rng.uniform(-brightness, brightness, size=2)
         # The same change for every pixel and channel is a table of 256 entries.
         table = ((np.arange(256) * bright - 128) * contrast + 128).clip(0, 255).astype(np.uint8)
-        varied[i] = table[image[rows][:, columns]]
+        varied[i] = table[image]
     return varied
 
 
@@ -138,7 +131,7 @@ class ImitationLesson:
         recipe = self.recipe
         rng = np.random.default_rng([recipe.loop.seed, index, 6])
         batch = self.frames.draw(recipe.loop.batch, recipe.instructions, rng, weighted=True)
-        images = vary(batch.images, rng, recipe.shift, recipe.brightness)
+        images = vary(batch.images, rng, recipe.brightness)
         varied = FrameBatch(**{**vars(batch), "images": images})
         sight = self.imitation.sight
         return ImitationBatch(

@@ -31,7 +31,6 @@ _PAPER_IMITATION: Final = ImitationRecipe(
     grounding=0.0,
     names=0.0,
     alignment=0.0,
-    shift=0,
     brightness=0.2,
 )
 
