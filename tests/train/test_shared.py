@@ -6,7 +6,6 @@ import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlm4vla import action
-from vlm4vla.errors import UserError
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.language import make_backbone
 from vlm4vla.train.quick import compiled_layers, quick_layers
@@ -94,7 +93,11 @@ def test_compiled_layers_give_the_same_and_go_away(images):
     sizes = {**SIZES, "vision_layers": 1, "language_layers": 1}
     small = Policy.from_vlm(make_backbone(**sizes, heads=4), action.tiny(), device="cpu")
     probe = torch.randn(small.vlm.width, generator=torch.Generator().manual_seed(0))
-    layers = [m for m in small.base.modules() if isinstance(m, GradientCheckpointingLayer)]
+    layers = {
+        name: module
+        for name, module in small.base.named_modules()
+        if isinstance(module, GradientCheckpointingLayer)
+    }
 
     def state_and_gradient():
         state = shared_query_state(small, small.encode(images), TEXTS, INDEX)
@@ -104,18 +107,13 @@ def test_compiled_layers_give_the_same_and_go_away(images):
     with quick_layers(small):
         plain, gradient = state_and_gradient()
         with compiled_layers(small, True):
-            assert all(layer._compiled_call_impl for layer in layers)
+            assert [name for name, m in layers.items() if m._compiled_call_impl] == [
+                "language_model.layers.0"
+            ]
             compiled, other = state_and_gradient()
     assert torch.allclose(plain, compiled, atol=2e-5)
     assert torch.allclose(
         gradient, other, rtol=1e-3, atol=1e-4 * max(1.0, float(gradient.abs().max()))
     )
     assert len(layers) == 2
-    assert not any(layer._compiled_call_impl for layer in layers)
-
-
-def test_compiling_without_a_compiler_says_what_to_do(policy, monkeypatch):
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(UserError, match="needs a C\\+\\+ compiler"), compiled_layers(policy, True):
-        pass
+    assert not any(layer._compiled_call_impl for layer in layers.values())

@@ -245,3 +245,10 @@ def test_a_language_stage_that_goes_on_sees_no_longer_unless_told(arguments, ste
 def test_stages_without_sight_refuse_its_steps(capsys):
     assert cli.main(["train", "imitation", "--sight-steps", "5"]) == 2
     assert "The stage imitation has no sight steps." in capsys.readouterr().err
+
+
+def test_compiling_without_a_compiler_is_refused_at_once(capsys, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert cli.main(["train", "language", "--compile"]) == 2
+    assert "needs a C++ compiler" in capsys.readouterr().err

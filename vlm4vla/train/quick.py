@@ -103,26 +103,38 @@ def quick_layers(policy: Policy) -> Iterator[None]:
             embed.proj = embed.proj.convolution
 
 
-@contextmanager
-def compiled_layers(policy: Policy, wanted: bool) -> Iterator[None]:
-    """Compiles every layer of the VLM while it lasts: on a CPU, half a minute for a third.
-
-    Args:
-        policy: whose layers.
-        wanted: False leaves everything as it is.
+def require_compiler() -> None:
+    """Makes sure that layers can be compiled.
 
     Raises:
         UserError: there is no C++ compiler.
     """
+    if not (os.environ.get("CXX") or shutil.which("g++")):
+        raise UserError(
+            "Compiling the model's layers needs a C++ compiler, and there is none.",
+            "Install g++, or train without --compile, which learns the same more slowly.",
+        )
+
+
+@contextmanager
+def compiled_layers(policy: Policy, wanted: bool) -> Iterator[None]:
+    """Compiles the language model's layers while it lasts (figures in `docs/results.md`).
+
+    The vision tower's have little between their products, and were slower with two threads.
+
+    Args:
+        policy: whose layers.
+        wanted: False leaves everything as it is.
+    """
     if not wanted:
         yield
         return
-    if policy.device.type == "cpu" and not (os.environ.get("CXX") or shutil.which("g++")):
-        raise UserError(
-            "Compiling the model's layers needs a C++ compiler, and there is none.",
-            "Install g++, or train without --compile: the same, a third slower.",
-        )
-    layers = [m for m in policy.base.modules() if isinstance(m, GradientCheckpointingLayer)]
+    layers = [
+        module
+        for name, module in policy.base.named_modules()
+        if isinstance(module, GradientCheckpointingLayer)
+        and not any(name.startswith(f"{tower}.") for tower in policy.vlm.family.vision)
+    ]
     for layer in layers:
         layer.compile(dynamic=True)
     try:
