@@ -19,7 +19,8 @@ class GroupSize(NamedTuple):
     trainable: int
 
 
-def _inside(name: str, paths: tuple[str, ...]) -> bool:
+def inside(name: str, paths: tuple[str, ...]) -> bool:
+    """Whether a module or parameter is one of these modules, or in one of them."""
     return any(name == path or name.startswith(path + ".") for path in paths)
 
 
@@ -43,11 +44,11 @@ def group_of(family: Family, base: PreTrainedModel) -> dict[str, str]:
     for name, parameter in base.named_parameters():
         if parameter is words:
             groups[name] = "embeddings"
-        elif _inside(name, family.projector):
+        elif inside(name, family.projector):
             groups[name] = "projector"
-        elif _inside(name, family.vision):
+        elif inside(name, family.vision):
             groups[name] = "vision"
-        elif _inside(name, family.language):
+        elif inside(name, family.language):
             groups[name] = "language"
         else:
             raise UserError(f"The family {family.name!r} puts {name!r} into no freeze group.")

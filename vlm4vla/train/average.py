@@ -44,5 +44,5 @@ class Average:
     def take(self) -> None:
         """Replaces the weights by their averages."""
         with torch.no_grad():
-            for (_, parameter), value in zip(self.learning, self.values, strict=False):
+            for (_, parameter), value in zip(self.learning, self.values, strict=True):
                 parameter.copy_(value)

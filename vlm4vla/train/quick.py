@@ -15,6 +15,7 @@ from transformers import AttentionInterface
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlm4vla.errors import UserError
+from vlm4vla.model.groups import inside
 from vlm4vla.model.policy import Policy
 
 _WHOLE: Final = "whole_flash"
@@ -133,7 +134,7 @@ def compiled_layers(policy: Policy, wanted: bool) -> Iterator[None]:
         module
         for name, module in policy.base.named_modules()
         if isinstance(module, GradientCheckpointingLayer)
-        and not any(name.startswith(f"{tower}.") for tower in policy.vlm.family.vision)
+        and not inside(name, policy.vlm.family.vision)
     ]
     for layer in layers:
         layer.compile(dynamic=True)
