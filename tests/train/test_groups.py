@@ -39,6 +39,7 @@ def start(vlm, tmp_path, monkeypatch):
     def start(stage, *groups):
         options = ["--from", str(vlm), "--out", str(tmp_path), "--device", "cpu", "--check-every"]
         options += ["0", "--steps", "1", "--batch", "2", "--train", *groups]
+        options += ["--sight-steps", "0"] if stage == "grounding" else []
         return cli.main(["train", stage, *options]), list(learning)
 
     return start

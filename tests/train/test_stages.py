@@ -247,6 +247,12 @@ def test_stages_without_sight_refuse_its_steps(capsys):
     assert "The stage imitation has no sight steps." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("sight", [[], ["--sight-steps", "420"], ["--sight-steps", "-1"]])
+def test_a_stage_of_nothing_but_sight_is_refused(sight, capsys):
+    assert cli.main(["train", "grounding", "--steps", "420", *sight]) == 2
+    assert "fewer --sight-steps" in capsys.readouterr().err
+
+
 def test_compiling_without_a_compiler_is_refused_at_once(capsys, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)

@@ -91,22 +91,19 @@ def run(args: argparse.Namespace) -> int:
     }
     recipe: Any = PRESETS[args.preset][args.stage]
     given = {name: value for name, value in wanted.items() if value is not None}
-    sight = _SIGHT.get(args.stage)
-    if args.sight_steps is not None:
-        if not sight:
-            raise UserError(
-                f"The stage {args.stage} has no sight steps.",
-                "Give --sight-steps to language or grounding.",
-            )
-        recipe = replace(recipe, **{sight: args.sight_steps})
-    elif args.stage == "language" and args.source:
-        recipe = replace(recipe, alignment_steps=0)
+    if args.sight_steps is not None and args.stage not in _SIGHT:
+        raise UserError(
+            f"The stage {args.stage} has no sight steps.",
+            "Give --sight-steps to language or grounding.",
+        )
     if args.stage == "dagger":
         loop = replace(recipe.imitation.loop, **given)
         recipe = replace(recipe, imitation=replace(recipe.imitation, loop=loop))
         result = _run_dagger(job, recipe, args)
     else:
         recipe = replace(recipe, loop=replace(recipe.loop, **given))
+        if args.stage in _SIGHT:
+            recipe = _with_sight(recipe, args)
         if args.stage == "language":
             if set(args.train) != set(GROUPS):
                 raise UserError(
@@ -118,6 +115,22 @@ def run(args: argparse.Namespace) -> int:
             result = _learn(job, recipe, args)
     print(json.dumps({"stage": args.stage, "result": str(result)}) if args.json else result)
     return 0
+
+
+def _with_sight(recipe: Any, args: argparse.Namespace) -> Any:
+    """The recipe of a stage that begins with sight, with as much of it as is wanted."""
+    name = _SIGHT[args.stage]
+    if args.sight_steps is not None:
+        recipe = replace(recipe, **{name: args.sight_steps})
+    elif args.stage == "language" and args.source:
+        recipe = replace(recipe, **{name: 0})
+    sight, steps = getattr(recipe, name), recipe.loop.steps
+    if not 0 <= sight < steps:
+        raise UserError(
+            f"Of {steps} steps, {sight} cannot be sight: the rest of the stage needs some.",
+            "Give more --steps or fewer --sight-steps.",
+        )
+    return recipe
 
 
 def _learn(job: Run, recipe: Any, args: argparse.Namespace) -> Path:

@@ -42,7 +42,9 @@ class Average:
                     parameter.copy_(value)
 
     def take(self) -> None:
-        """Replaces the weights by their averages."""
+        """Replaces the weights by their averages; without averages they stay."""
+        if not self.values:
+            return
         with torch.no_grad():
             for (_, parameter), value in zip(self.learning, self.values, strict=True):
                 parameter.copy_(value)

@@ -8,7 +8,6 @@ from inspect import signature
 from typing import Any, Final
 
 import torch
-import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
@@ -130,6 +129,8 @@ def compiled_layers(policy: Policy, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
+    import torch._dynamo  # takes a second
+
     layers = [
         module
         for name, module in policy.base.named_modules()
