@@ -24,7 +24,7 @@ import numpy as np
 from vlm4vla import seeds
 from vlm4vla.driver import Driver
 from vlm4vla.eval.trial import Case, Condition, Trial, try_cases
-from vlm4vla.sim.tasks import TIME_LIMIT
+from vlm4vla.suites.tabletop.tasks import TIME_LIMIT
 from vlm4vla.system.vulkan import ensure_driver
 
 STEPS = TIME_LIMIT["pick"]

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from vlm4vla.sim.scene import sample_episode
-from vlm4vla.sim.types import Array, Pictures
+from vlm4vla.suites.tabletop.scene import sample_episode
+from vlm4vla.suites.tabletop.types import Array, Pictures
 from vlm4vla.system.vulkan import ensure_driver
 
 WARM_UP = 10
@@ -48,7 +48,7 @@ def stock() -> Step:
 
 
 def suite(every: int) -> Step:
-    from vlm4vla.sim.env import Tabletop
+    from vlm4vla.suites.tabletop.env import Tabletop
 
     simulator = Tabletop()
     episode = sample_episode("pick", 0)

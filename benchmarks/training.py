@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vlm4vla import action, seeds
 from vlm4vla.model.policy import Policy
-from vlm4vla.sim.scene import TASKS
+from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.system.vulkan import ensure_driver
 from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe
 from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone

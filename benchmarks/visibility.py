@@ -12,12 +12,12 @@ import argparse
 import numpy as np
 
 from vlm4vla import seeds
-from vlm4vla.sim import expert
-from vlm4vla.sim.env import Tabletop
-from vlm4vla.sim.instructions import Task
-from vlm4vla.sim.scene import TASKS, sample_episode
-from vlm4vla.sim.types import Pictures
 from vlm4vla.statistics import wilson
+from vlm4vla.suites.tabletop import expert
+from vlm4vla.suites.tabletop.env import Tabletop
+from vlm4vla.suites.tabletop.instructions import Task
+from vlm4vla.suites.tabletop.scene import TASKS, sample_episode
+from vlm4vla.suites.tabletop.types import Pictures
 from vlm4vla.system.vulkan import ensure_driver
 
 SEGMENTS = Pictures(image=False, segmentation=True)

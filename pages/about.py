@@ -9,8 +9,8 @@ from typing import Final
 import gradio as gr
 
 from vlm4vla.eval.cast import Cast
-from vlm4vla.sim.tasks import CONDITIONS, TIME_LIMIT
 from vlm4vla.statistics import wilson
+from vlm4vla.suites.tabletop.tasks import CONDITIONS, TIME_LIMIT
 from vlm4vla.system import doctor
 from vlm4vla.system.doctor import Check
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import gradio as gr
 from PIL import Image
 
-from vlm4vla.sim.types import Image as Picture
+from vlm4vla.suites.tabletop.types import Image as Picture
 
 Phase = Literal[
     "recording", "starting", "waiting", "still", "live", "success", "failure", "stopped", "error"

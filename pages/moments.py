@@ -10,7 +10,7 @@ from vlm4vla.eval.film import last_picture
 from vlm4vla.eval.live import Frame, Waiting
 from vlm4vla.eval.outcome import Outcome
 from vlm4vla.eval.store import Record
-from vlm4vla.sim.scene import Scene
+from vlm4vla.suites.tabletop.scene import Scene
 
 
 def recording(record: Record, video: Path) -> Shown:

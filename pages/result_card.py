@@ -38,7 +38,7 @@ _PYTHON: Final = """\
 from vlm4vla.driver import rollout
 from vlm4vla.eval.cast import Cast
 from vlm4vla.eval.order import take_order
-from vlm4vla.sim.worker import SimulatorPool
+from vlm4vla.workers.simulator import SimulatorPool
 
 order = take_order(Cast(), {arguments})
 with SimulatorPool().acquire() as simulator:

@@ -26,8 +26,8 @@ from vlm4vla.eval.settings import FEWEST_STEPS, MOST_STEPS, read_settings
 from vlm4vla.eval.stage import Stage
 from vlm4vla.eval.standing import standing
 from vlm4vla.eval.store import Store
-from vlm4vla.sim.instructions import Task
-from vlm4vla.sim.scene import Scene
+from vlm4vla.suites.tabletop.instructions import Task
+from vlm4vla.suites.tabletop.scene import Scene
 
 _TASKS: Final[dict[Task, str]] = {
     "place": "put on a plate or in a bowl",

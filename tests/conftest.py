@@ -53,6 +53,17 @@ def no_network() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def tabletop() -> Iterator[Any]:
+    """The suite's simulator in this process: a `vlm4vla.suites.tabletop.env.Tabletop`."""
+    from vlm4vla.suites.tabletop.env import Tabletop
+
+    vulkan.ensure_driver()
+    simulator = Tabletop()
+    yield simulator
+    simulator.close()
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium, headless, for the whole run: a Playwright `Browser`."""
     from playwright.sync_api import sync_playwright

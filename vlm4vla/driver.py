@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from vlm4vla.errors import UserError
-from vlm4vla.sim import expert
-from vlm4vla.sim.instructions import Goal, parse
-from vlm4vla.sim.scene import Scene
-from vlm4vla.sim.types import Array, Observation, Pictures, Simulator
+from vlm4vla.suites.tabletop import expert
+from vlm4vla.suites.tabletop.instructions import Goal, parse
+from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.suites.tabletop.types import Array, Observation, Pictures, Simulator
 
 CHUNK = 4
 """Actions that the expert plans at once."""

@@ -8,8 +8,8 @@ import time
 import numpy as np
 
 from vlm4vla.data.record import Rig
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.types import Array, Observation, Pictures, State
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.types import Array, Observation, Pictures, State
 
 ALL = Pictures()
 STEP = 0.03

@@ -12,7 +12,7 @@ from vlm4vla.data.schema import (
     arrow_schema,
     episode_info,
 )
-from vlm4vla.sim.scene import LAYOUT_OF_TASK, sample_scene
+from vlm4vla.suites.tabletop.scene import LAYOUT_OF_TASK, sample_scene
 
 
 def test_every_scene_fits_the_padded_columns():
@@ -71,7 +71,7 @@ def test_a_recording_follows_the_labels_except_where_noise_was_added(recordings)
 
 
 def test_two_thirds_of_the_episodes_have_noise_and_three_in_ten_start_near():
-    from vlm4vla.sim.scene import sample_episode
+    from vlm4vla.suites.tabletop.scene import sample_episode
 
     drawn = []
     for seed in range(600):

@@ -11,8 +11,8 @@ from vlm4vla.errors import UserError
 from vlm4vla.eval.cast import Actor, Cast
 from vlm4vla.eval.line import Line
 from vlm4vla.eval.stage import Readiness
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.types import Observation, State
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.types import Observation, State
 
 STATE = State(np.zeros(3), np.zeros(3), 0.08, (), np.zeros((0, 3)), np.zeros(0), 0)
 

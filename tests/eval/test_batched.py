@@ -10,9 +10,9 @@ from vlm4vla.errors import UserError
 from vlm4vla.eval.batched import FILLER, BatchedDriver, Batcher
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.prompt import token_ids
-from vlm4vla.sim.instructions import paraphrases
-from vlm4vla.sim.scene import TASKS, sample_episode
-from vlm4vla.sim.types import Observation, State
+from vlm4vla.suites.tabletop.instructions import paraphrases
+from vlm4vla.suites.tabletop.scene import TASKS, sample_episode
+from vlm4vla.suites.tabletop.types import Observation, State
 from vlm4vla.train.language import make_backbone
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from vlm4vla.errors import UserError
 from vlm4vla.eval.choice import choose
-from vlm4vla.sim.scene import sample_scene
+from vlm4vla.suites.tabletop.scene import sample_scene
 
 
 def test_a_choice_is_the_scene_of_its_task_and_number() -> None:

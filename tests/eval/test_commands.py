@@ -8,7 +8,7 @@ from vlm4vla.cli import main
 from vlm4vla.eval.store import Store
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
-from vlm4vla.sim.scene import sample_episode
+from vlm4vla.suites.tabletop.scene import sample_episode
 
 
 @pytest.fixture(scope="module")

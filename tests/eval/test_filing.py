@@ -5,7 +5,7 @@ from typing import Any
 
 from vlm4vla.eval.filing import file_trials, record_of
 from vlm4vla.eval.store import Store
-from vlm4vla.sim.scene import sample_episode
+from vlm4vla.suites.tabletop.scene import sample_episode
 
 
 def trial(seed: int, events: tuple[tuple[int, str], ...]) -> Any:

@@ -4,8 +4,15 @@ import pytest
 
 from vlm4vla.errors import UserError
 from vlm4vla.eval.instruction import accept, read, suggestions
-from vlm4vla.sim.instructions import Goal, parse
-from vlm4vla.sim.scene import LAYOUT_OF_TASK, TASKS, FixtureSpec, ObjectSpec, Scene, sample_scene
+from vlm4vla.suites.tabletop.instructions import Goal, parse
+from vlm4vla.suites.tabletop.scene import (
+    LAYOUT_OF_TASK,
+    TASKS,
+    FixtureSpec,
+    ObjectSpec,
+    Scene,
+    sample_scene,
+)
 
 SCENE = Scene(
     "containers",

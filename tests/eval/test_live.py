@@ -9,7 +9,7 @@ from vlm4vla.eval import live
 from vlm4vla.eval.live import STEPS_PER_SECOND, Frame, Waiting, look, play
 from vlm4vla.eval.outcome import Outcome
 from vlm4vla.eval.stage import Readiness
-from vlm4vla.sim.scene import sample_scene
+from vlm4vla.suites.tabletop.scene import sample_scene
 
 SCENE = sample_scene("objects", 0)
 GOAL = SCENE.goals("pick")[0]

@@ -1,8 +1,8 @@
 import pytest
 
 from vlm4vla.eval.outcome import Happening, judge
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.types import Event
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.types import Event
 
 PICK = Goal("pick", "red cube")
 PLACE = Goal("place", "red cube", "blue bowl")

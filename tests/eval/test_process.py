@@ -12,8 +12,8 @@ from vlm4vla.errors import UserError
 from vlm4vla.eval.drivers import policy_drivers, single_threaded_driver
 from vlm4vla.eval.process import DriverProcess
 from vlm4vla.model.policy import Policy
-from vlm4vla.sim.scene import sample_episode
-from vlm4vla.sim.types import Observation, State
+from vlm4vla.suites.tabletop.scene import sample_episode
+from vlm4vla.suites.tabletop.types import Observation, State
 from vlm4vla.train.language import make_backbone
 
 SIZES = {"vision_layers": 3, "vision_width": 80, "language_layers": 3, "language_width": 80}

@@ -16,8 +16,8 @@ from vlm4vla.eval.trial import (
     try_cases,
     try_seeds,
 )
-from vlm4vla.sim.instructions import parse
-from vlm4vla.sim.scene import sample_episode
+from vlm4vla.suites.tabletop.instructions import parse
+from vlm4vla.suites.tabletop.scene import sample_episode
 
 WON = TRIAL
 LOST = replace(WON, seed=2, success=False, events=((9, "wrong_object"), (60, "timeout")))
@@ -93,7 +93,7 @@ class Killer(ExpertDriver):
             [simulator] = [
                 child
                 for child in psutil.Process().children()
-                if "vlm4vla.sim.worker" in child.cmdline()
+                if "vlm4vla.workers.simulator" in child.cmdline()
             ]
             simulator.kill()
             simulator.wait()

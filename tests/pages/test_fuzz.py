@@ -19,8 +19,8 @@ from tests.pages.conftest import serve
 from vlm4vla.eval import live
 from vlm4vla.eval.choice import choose
 from vlm4vla.eval.instruction import suggestions
-from vlm4vla.sim.instructions import words
-from vlm4vla.sim.scene import TASKS
+from vlm4vla.suites.tabletop.instructions import words
+from vlm4vla.suites.tabletop.scene import TASKS
 
 CALLS = 10_000
 OVER_HTTP = 250

@@ -3,7 +3,7 @@ import colorsys
 import numpy as np
 import pytest
 
-from vlm4vla.sim.vocabulary import COLOURS, SHAPES, colour_of, kind_of
+from vlm4vla.suites.tabletop.vocabulary import COLOURS, SHAPES, colour_of, kind_of
 from vlm4vla.train.drawings import PIXELS, draw_picture
 
 

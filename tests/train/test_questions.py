@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vlm4vla.model.vlm import make_tiny
-from vlm4vla.sim.instructions import words
+from vlm4vla.suites.tabletop.instructions import words
 from vlm4vla.train.alignment import COLOUR_WORDS, KIND_WORDS, word_tokens
 from vlm4vla.train.drawings import Item, Picture
 from vlm4vla.train.questions import (

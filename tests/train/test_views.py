@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from vlm4vla.sim.camera import policy_camera
-from vlm4vla.sim.scene import sample_scene
+from vlm4vla.suites.tabletop.camera import policy_camera
+from vlm4vla.suites.tabletop.scene import sample_scene
 from vlm4vla.train.views import DISTANCE, FOCAL, below, label_view, project
 
 TIPS = np.array([0.05, 0.0, 0.12])

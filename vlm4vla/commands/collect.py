@@ -12,7 +12,7 @@ from vlm4vla.data.reader import open_dataset
 from vlm4vla.data.record import Rig
 from vlm4vla.data.rigs import driven_rig, expert_rig
 from vlm4vla.errors import UserError
-from vlm4vla.sim.scene import TASKS
+from vlm4vla.suites.tabletop.scene import TASKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

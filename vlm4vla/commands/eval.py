@@ -13,7 +13,7 @@ from vlm4vla.eval.rows import Plan, Rows
 from vlm4vla.eval.store import Store
 from vlm4vla.eval.trial import Case, Condition, Trial, summarise, table, try_cases
 from vlm4vla.paths import home
-from vlm4vla.sim.scene import TASKS
+from vlm4vla.suites.tabletop.scene import TASKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

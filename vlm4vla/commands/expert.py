@@ -8,7 +8,7 @@ from typing import Any
 from vlm4vla.driver import CHUNK, ExpertDriver
 from vlm4vla.errors import UserError
 from vlm4vla.eval.trial import Trial, describe, summarise, try_seeds
-from vlm4vla.sim.scene import TASKS
+from vlm4vla.suites.tabletop.scene import TASKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from vlm4vla.data.reader import open_dataset
 from vlm4vla.data.replay import PASS_RATE, gate
 from vlm4vla.data.rigs import expert_rig
 from vlm4vla.errors import UserError
-from vlm4vla.sim.scene import TASKS
+from vlm4vla.suites.tabletop.scene import TASKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

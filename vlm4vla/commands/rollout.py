@@ -11,10 +11,10 @@ from vlm4vla.driver import CHUNK, Driver, ExpertDriver, rollout
 from vlm4vla.errors import UserError
 from vlm4vla.eval.instruction import read
 from vlm4vla.files import replacing, write_json
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.scene import TASKS, Scene, sample_episode
-from vlm4vla.sim.stock import stock_goal, stock_scene
-from vlm4vla.sim.worker import TABLETOP, SimulatorProcess
+from vlm4vla.suites.maniskill.stock import stock_goal, stock_scene
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.scene import TASKS, Scene, sample_episode
+from vlm4vla.workers.simulator import TABLETOP, SimulatorProcess
 
 FRAMES_PER_SECOND = 20
 

@@ -13,7 +13,7 @@ from vlm4vla.data.collect import Progress
 from vlm4vla.errors import UserError
 from vlm4vla.model.groups import GROUPS, set_trainable
 from vlm4vla.paths import home
-from vlm4vla.sim.scene import TASKS
+from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.train.dagger import DaggerRecipe, Recorder, run_dagger
 from vlm4vla.train.presets import PRESETS, STAGES
 from vlm4vla.train.quick import require_compiler

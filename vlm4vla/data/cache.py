@@ -23,9 +23,9 @@ from vlm4vla.data.schema import CHUNK, MAX_THINGS, EpisodeInfo, Recording, episo
 from vlm4vla.data.tables import damaged
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.scene import Scene, sample_scene
-from vlm4vla.sim.types import POLICY_PIXELS
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.scene import Scene, sample_scene
+from vlm4vla.suites.tabletop.types import POLICY_PIXELS
 
 _DESCRIPTION: Final = "cache.json"
 

@@ -25,8 +25,8 @@ from vlm4vla.data.record import Rig, record
 from vlm4vla.data.tables import damaged
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
-from vlm4vla.sim.instructions import Task
-from vlm4vla.sim.scene import TASKS
+from vlm4vla.suites.tabletop.instructions import Task
+from vlm4vla.suites.tabletop.scene import TASKS
 
 _SETTINGS: Final = Path(parts.FOLDER, "settings.json")
 

@@ -10,9 +10,9 @@ import numpy as np
 from vlm4vla import __version__
 from vlm4vla.data.schema import CHUNK, EVENTS, EpisodeInfo, Recording
 from vlm4vla.driver import Driver
-from vlm4vla.sim.instructions import Goal, Task
-from vlm4vla.sim.scene import Scene, sample_episode
-from vlm4vla.sim.types import Array, Image, Observation, Pictures, Simulator, State
+from vlm4vla.suites.tabletop.instructions import Goal, Task
+from vlm4vla.suites.tabletop.scene import Scene, sample_episode
+from vlm4vla.suites.tabletop.types import Array, Image, Observation, Pictures, Simulator, State
 
 Planner = Callable[[State, Goal, int], Array]
 """The expert's next n actions for a goal: (n, 7), simulator units."""

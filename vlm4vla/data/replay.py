@@ -19,10 +19,10 @@ from vlm4vla.data.reader import Dataset
 from vlm4vla.data.record import Planner
 from vlm4vla.data.schema import CHUNK, Recording
 from vlm4vla.errors import UserError
-from vlm4vla.sim.instructions import Task
-from vlm4vla.sim.scene import sample_scene
-from vlm4vla.sim.types import Array, Pictures, Simulator, State
 from vlm4vla.statistics import wilson
+from vlm4vla.suites.tabletop.instructions import Task
+from vlm4vla.suites.tabletop.scene import sample_scene
+from vlm4vla.suites.tabletop.types import Array, Pictures, Simulator, State
 
 PASS_RATE: Final = 0.9
 """Smallest success rate with which a task passes."""

@@ -2,16 +2,16 @@
 
 from vlm4vla.data.record import Rig
 from vlm4vla.driver import Driver
-from vlm4vla.sim import expert
-from vlm4vla.sim.worker import SimulatorProcess
+from vlm4vla.suites.tabletop import expert
 from vlm4vla.system.vulkan import ensure_driver
+from vlm4vla.workers.simulator import SimulatorProcess
 
 
 def expert_rig() -> Rig:
     """The tabletop simulator in this process, with the expert acting and labelling."""
     ensure_driver()
     # SAPIEN takes seconds to import, and it looks for its driver then.
-    from vlm4vla.sim.env import Tabletop
+    from vlm4vla.suites.tabletop.env import Tabletop
 
     return Rig(Tabletop(), expert.plan, None)
 

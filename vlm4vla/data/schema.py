@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vlm4vla.sim.instructions import Goal, Task
-from vlm4vla.sim.scene import Layout
-from vlm4vla.sim.types import POLICY_PIXELS, Event
+from vlm4vla.suites.tabletop.instructions import Goal, Task
+from vlm4vla.suites.tabletop.scene import Layout
+from vlm4vla.suites.tabletop.types import POLICY_PIXELS, Event
 
 FPS: Final = 20
 """Control steps, and so frames, a second."""

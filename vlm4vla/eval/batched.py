@@ -16,8 +16,8 @@ from typing import Final, Literal
 import numpy as np
 
 from vlm4vla.errors import UserError
-from vlm4vla.sim.scene import Scene
-from vlm4vla.sim.types import Array, Image, Observation
+from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.suites.tabletop.types import Array, Image, Observation
 
 Act = Callable[[Image, Sequence[str]], Array]
 """Pictures (B, H, W, 3) and B sentences to chunks (B, n, 7), as `Policy.act`."""

@@ -14,7 +14,7 @@ from vlm4vla.eval.keep import Kept
 from vlm4vla.eval.order import take_order
 from vlm4vla.eval.stage import Stage
 from vlm4vla.eval.store import Record, Store
-from vlm4vla.sim.scene import TASKS
+from vlm4vla.suites.tabletop.scene import TASKS
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from vlm4vla import seeds
 from vlm4vla.errors import UserError
-from vlm4vla.sim.instructions import Task
-from vlm4vla.sim.scene import LAYOUT_OF_TASK, TASKS, Scene, sample_scene
+from vlm4vla.suites.tabletop.instructions import Task
+from vlm4vla.suites.tabletop.scene import LAYOUT_OF_TASK, TASKS, Scene, sample_scene
 
 
 class Choice(NamedTuple):

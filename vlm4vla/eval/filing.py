@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from vlm4vla.eval.outcome import Happening, judge
 from vlm4vla.eval.store import Record, Store
 from vlm4vla.eval.trial import Trial
-from vlm4vla.sim.scene import LAYOUT_OF_TASK, sample_scene
+from vlm4vla.suites.tabletop.scene import LAYOUT_OF_TASK, sample_scene
 
 
 def file_trials(store: Store, driver: str, trials: Sequence[Trial]) -> None:

@@ -6,7 +6,7 @@ import unicodedata
 from typing import NamedTuple
 
 from vlm4vla.errors import UserError
-from vlm4vla.sim.instructions import (
+from vlm4vla.suites.tabletop.instructions import (
     MAX_CHARACTERS,
     Goal,
     Task,
@@ -15,8 +15,8 @@ from vlm4vla.sim.instructions import (
     parse,
     words,
 )
-from vlm4vla.sim.scene import Scene
-from vlm4vla.sim.vocabulary import COLOURS, FIXTURES, SHAPES
+from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.suites.tabletop.vocabulary import COLOURS, FIXTURES, SHAPES
 
 
 class Reading(NamedTuple):

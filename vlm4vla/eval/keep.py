@@ -11,7 +11,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.eval.live import Frame, Moment
 from vlm4vla.eval.outcome import CONTROL_HZ, Outcome
 from vlm4vla.eval.store import Record, Store
-from vlm4vla.sim.instructions import Task
+from vlm4vla.suites.tabletop.instructions import Task
 
 _HOLD_SECONDS: Final = 1
 """How long the video stays on its last picture, so that it can be seen when the video loops."""

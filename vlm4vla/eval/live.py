@@ -12,10 +12,10 @@ from vlm4vla.errors import UserError
 from vlm4vla.eval.line import Turn
 from vlm4vla.eval.outcome import Happening, Outcome, judge
 from vlm4vla.eval.stage import Stage
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.scene import Scene
-from vlm4vla.sim.tasks import TIME_LIMIT
-from vlm4vla.sim.types import Image, Pictures, Simulator
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.suites.tabletop.tasks import TIME_LIMIT
+from vlm4vla.suites.tabletop.types import Image, Pictures, Simulator
 
 STEPS_PER_SECOND: Final = 15
 """Every control step is shown, at no more than this pace: most links and laptops follow, and the

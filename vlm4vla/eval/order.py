@@ -13,8 +13,8 @@ from vlm4vla.eval.live import Moment, play
 from vlm4vla.eval.settings import Settings, check_settings
 from vlm4vla.eval.stage import Stage
 from vlm4vla.eval.store import Store
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.tasks import TIME_LIMIT
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.tasks import TIME_LIMIT
 
 UNKNOWN: Final = "unknown sentence"
 """The condition of episodes whose sentence is nobody's making: what they achieve says nothing about

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from vlm4vla.sim.instructions import Goal, Task
-from vlm4vla.sim.types import Event
-from vlm4vla.sim.vocabulary import kind_of
+from vlm4vla.suites.tabletop.instructions import Goal, Task
+from vlm4vla.suites.tabletop.types import Event
+from vlm4vla.suites.tabletop.vocabulary import kind_of
 
 Kind = Literal[
     "success",

@@ -7,8 +7,8 @@ from typing import Final, Literal
 
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
-from vlm4vla.sim.scene import Scene
-from vlm4vla.sim.types import Array, Observation
+from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.suites.tabletop.types import Array, Observation
 
 _turns: Final[weakref.WeakKeyDictionary[Policy, threading.Lock]] = weakref.WeakKeyDictionary()
 """A lock for each policy: while it computes, its VLM holds state that belongs to one call."""

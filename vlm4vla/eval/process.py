@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from vlm4vla.driver import Driver
 from vlm4vla.errors import UserError
-from vlm4vla.sim.scene import Scene
-from vlm4vla.sim.types import Array, Observation
+from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.suites.tabletop.types import Array, Observation
 
 
 class _About(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from vlm4vla.errors import UserError
 from vlm4vla.eval.trial import Condition, Trial
 from vlm4vla.files import write_json
-from vlm4vla.sim.instructions import Task
+from vlm4vla.suites.tabletop.instructions import Task
 
 _PLAN: Final = "evaluation.json"
 _ROWS: Final = "episodes.jsonl"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vlm4vla.errors import UserError
-from vlm4vla.sim.tasks import TIME_LIMIT
+from vlm4vla.suites.tabletop.tasks import TIME_LIMIT
 
 MOST_STEPS: Final = max(TIME_LIMIT.values())
 """No task lasts longer, so this many steps change nothing."""

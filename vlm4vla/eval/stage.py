@@ -8,10 +8,10 @@ from typing import Final, Literal
 
 from vlm4vla.errors import UserError
 from vlm4vla.eval.line import Line
-from vlm4vla.sim.scene import sample_episode
-from vlm4vla.sim.types import Pictures
-from vlm4vla.sim.worker import START_TIMEOUT, SimulatorPool, SimulatorProcess
+from vlm4vla.suites.tabletop.scene import sample_episode
+from vlm4vla.suites.tabletop.types import Pictures
 from vlm4vla.system import doctor
+from vlm4vla.workers.simulator import START_TIMEOUT, SimulatorPool, SimulatorProcess
 
 PLACES: Final = 2
 """Simulators alive at once: more would slow each other down on two cores."""

@@ -34,7 +34,7 @@ class Record:
         seed: the scene's seed.
         instruction: the sentence as it was given.
         condition: what else was changed, such as a blanked picture; "" for nothing.
-        goal: what success was measured by, as `str` of a `vlm4vla.sim.instructions.Goal`.
+        goal: what success was measured by, as `str` of a `Goal`.
         outcome: how it ended, see `vlm4vla.eval.outcome.Kind`.
         sentence: the same for people.
         steps: control steps that were carried out.

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from vlm4vla.driver import Driver, Step, rollout
 from vlm4vla.errors import UserError
-from vlm4vla.sim.instructions import Task
-from vlm4vla.sim.scene import Scene, sample_episode
-from vlm4vla.sim.types import Event
-from vlm4vla.sim.worker import SimulatorPool, SimulatorProcess
 from vlm4vla.statistics import wilson
+from vlm4vla.suites.tabletop.instructions import Task
+from vlm4vla.suites.tabletop.scene import Scene, sample_episode
+from vlm4vla.suites.tabletop.types import Event
+from vlm4vla.workers.simulator import SimulatorPool, SimulatorProcess
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vlm4vla.errors import UserError
 from vlm4vla.model.vlm import Vlm
-from vlm4vla.sim.vocabulary import COLOURS, FIXTURES, ROBOT, SHAPES, colour_of, kind_of
+from vlm4vla.suites.tabletop.vocabulary import COLOURS, FIXTURES, ROBOT, SHAPES, colour_of, kind_of
 from vlm4vla.train.drawings import Item
 from vlm4vla.train.questions import ACROSS, CELLS, LOCATIONS, NOTHING, cell_of
 

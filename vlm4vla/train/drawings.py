@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vlm4vla.sim.vocabulary import COLOURS, FIXTURES, SHAPES, Fixture, Shape
+from vlm4vla.suites.tabletop.vocabulary import COLOURS, FIXTURES, SHAPES, Fixture, Shape
 
 PIXELS: Final = 128
 """Side of a picture, the same as the policy camera's."""

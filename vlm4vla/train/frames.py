@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from vlm4vla.data.cache import Cache
 from vlm4vla.errors import UserError
-from vlm4vla.sim.instructions import Goal, Task, paraphrases
-from vlm4vla.sim.scene import Scene
-from vlm4vla.sim.vocabulary import ROBOT
+from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
+from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.suites.tabletop.vocabulary import ROBOT
 from vlm4vla.train.alignment import PatchWords, patch_words
 from vlm4vla.train.drawings import Item
 from vlm4vla.train.names import TIPS

@@ -19,7 +19,7 @@ from torch import Tensor
 from vlm4vla.model.family import Rows
 from vlm4vla.model.policy import Features, Policy
 from vlm4vla.model.vlm import Vlm
-from vlm4vla.sim.vocabulary import COLOURS, FIXTURES, ROBOT, SHAPES, colour_of, kind_of
+from vlm4vla.suites.tabletop.vocabulary import COLOURS, FIXTURES, ROBOT, SHAPES, colour_of, kind_of
 from vlm4vla.train.alignment import location_ids, word_tokens
 from vlm4vla.train.shared import shared_states
 

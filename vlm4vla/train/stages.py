@@ -20,7 +20,7 @@ from vlm4vla.model.groups import describe_trainable, set_trainable
 from vlm4vla.model.load import accelerator, load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import save_vlm
-from vlm4vla.sim.instructions import Task
+from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.train.frames import Frames
 from vlm4vla.train.gates import check_gates
 from vlm4vla.train.grounding import (

@@ -1,8 +1,9 @@
 """Where things fall in the policy camera's picture, from their positions alone.
 
 The camera stands still, so a projection gives what each patch of a robot frame shows without the
-simulator and without stored segmentations. The constants are `vlm4vla.sim.camera`'s, which cannot
-be imported where there is no simulator; a test compares the two.
+simulator and without stored segmentations. The constants are those of
+`vlm4vla.suites.tabletop.camera`, which cannot be imported where there is no simulator; a test
+compares the two.
 """
 
 from typing import Final
@@ -11,9 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from vlm4vla.sim.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE, FixtureSpec, ObjectSpec, Scene
-from vlm4vla.sim.types import POLICY_PIXELS
-from vlm4vla.sim.vocabulary import ROBOT
+from vlm4vla.suites.tabletop.scene import (
+    CONTAINER_RADIUS,
+    ZONE_HALF_SIZE,
+    FixtureSpec,
+    ObjectSpec,
+    Scene,
+)
+from vlm4vla.suites.tabletop.types import POLICY_PIXELS
+from vlm4vla.suites.tabletop.vocabulary import ROBOT
 from vlm4vla.train.drawings import Item
 
 PITCH: Final = np.radians(50.0)

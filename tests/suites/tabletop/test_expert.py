@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from vlm4vla.sim import controller, expert
-from vlm4vla.sim.env import Tabletop
-from vlm4vla.sim.scene import TASKS, sample_episode
-from vlm4vla.sim.types import Pictures
+from vlm4vla.suites.tabletop import controller, expert
+from vlm4vla.suites.tabletop.env import Tabletop
+from vlm4vla.suites.tabletop.scene import TASKS, sample_episode
+from vlm4vla.suites.tabletop.types import Pictures
 
 BLIND = Pictures(image=False)
 

@@ -8,9 +8,9 @@ import mani_skill.envs  # noqa: F401  (registers the environments)
 import numpy as np
 
 from vlm4vla.errors import UserError
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.scene import Scene
-from vlm4vla.sim.types import (
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.suites.tabletop.types import (
     POLICY_PIXELS,
     VIEW_PIXELS,
     Array,
@@ -62,7 +62,7 @@ def stock_goal(environment: str, instruction: str | None = None) -> tuple[Goal, 
 
 
 class Stock:
-    """A stock environment as a `vlm4vla.sim.types.Simulator`.
+    """A stock environment as a `vlm4vla.suites.tabletop.types.Simulator`.
 
     Args:
         environment: its id, such as "StackCube-v1".

@@ -3,7 +3,7 @@ from pathlib import Path
 import trimesh
 from mani_skill.agents.robots.panda.panda import Panda
 
-from vlm4vla.sim import robot
+from vlm4vla.suites.tabletop import robot
 
 
 def triangles(folder, name):

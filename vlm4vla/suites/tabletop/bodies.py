@@ -11,7 +11,7 @@ import sapien.physx
 import sapien.render
 from mani_skill.envs.scene import ManiSkillScene
 
-from vlm4vla.sim.scene import (
+from vlm4vla.suites.tabletop.scene import (
     BOWL_RIM,
     CONTAINER_RADIUS,
     FLOOR_THICKNESS,
@@ -20,7 +20,7 @@ from vlm4vla.sim.scene import (
     ZONE_HALF_SIZE,
     Scene,
 )
-from vlm4vla.sim.vocabulary import COLOURS, SHAPES, Fixture, Shape, colour_of
+from vlm4vla.suites.tabletop.vocabulary import COLOURS, SHAPES, Fixture, Shape, colour_of
 
 _WALL_SEGMENTS: Final = 16
 _TABLE_COLOUR: Final = (0.48, 0.43, 0.37)

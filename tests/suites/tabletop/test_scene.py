@@ -4,14 +4,14 @@ import math
 import pytest
 
 from vlm4vla.errors import UserError
-from vlm4vla.sim.instructions import TEMPLATES, paraphrases
-from vlm4vla.sim.scene import (
+from vlm4vla.suites.tabletop.instructions import TEMPLATES, paraphrases
+from vlm4vla.suites.tabletop.scene import (
     LAYOUT_OF_TASK,
     TASKS,
     sample_episode,
     sample_scene,
 )
-from vlm4vla.sim.vocabulary import colour_of
+from vlm4vla.suites.tabletop.vocabulary import colour_of
 
 SEEDS = range(150)
 

@@ -19,9 +19,9 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from vlm4vla.errors import UserError
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.scene import Scene
-from vlm4vla.sim.types import Array, Observation, Pictures, Simulator
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.suites.tabletop.types import Array, Observation, Pictures, Simulator
 from vlm4vla.system.vulkan import ensure_driver
 
 START_TIMEOUT: Final = 180.0
@@ -49,7 +49,7 @@ class _Failure:
 
 
 class SimulatorProcess:
-    """One simulator in a child process; see `vlm4vla.sim.types.Simulator`.
+    """One simulator in a child process; see `vlm4vla.suites.tabletop.types.Simulator`.
 
     Args:
         environment: `TABLETOP`, or the id of a stock ManiSkill environment.
@@ -63,7 +63,13 @@ class SimulatorProcess:
         with theirs:
             self._process = _STARTER.submit(
                 subprocess.Popen,
-                [sys.executable, "-m", "vlm4vla.sim.worker", str(theirs.fileno()), environment],
+                [
+                    sys.executable,
+                    "-m",
+                    "vlm4vla.workers.simulator",
+                    str(theirs.fileno()),
+                    environment,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -268,10 +274,10 @@ class Lease:
 def _make(environment: str) -> Simulator:
     ensure_driver()
     if environment == TABLETOP:
-        from vlm4vla.sim.env import Tabletop
+        from vlm4vla.suites.tabletop.env import Tabletop
 
         return Tabletop()
-    from vlm4vla.sim.stock import Stock
+    from vlm4vla.suites.maniskill.stock import Stock
 
     return Stock(environment)
 
@@ -315,6 +321,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
     # Imported under its own name, so that what it sends is known to the parent by that name.
-    from vlm4vla.sim import worker
+    from vlm4vla.workers import simulator as worker
 
     worker._serve(Connection(int(sys.argv[1])), sys.argv[2])

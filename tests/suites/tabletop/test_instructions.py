@@ -1,7 +1,7 @@
 import pytest
 
-from vlm4vla.sim.instructions import TEMPLATES, Goal, paraphrases, parse, words
-from vlm4vla.sim.scene import TASKS, sample_scene
+from vlm4vla.suites.tabletop.instructions import TEMPLATES, Goal, paraphrases, parse, words
+from vlm4vla.suites.tabletop.scene import TASKS, sample_scene
 
 GOALS = {
     "reach": Goal("reach", "red cube"),

@@ -6,8 +6,8 @@ from typing import Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.scene import Scene
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.scene import Scene
 
 Event = Literal["reached", "grasped", "wrong_object", "dropped", "knocked", "timeout", "success"]
 

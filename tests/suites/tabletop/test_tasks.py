@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.tasks import EventTracker, Facts, succeeded
-from vlm4vla.sim.types import State
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.tasks import EventTracker, Facts, succeeded
+from vlm4vla.suites.tabletop.types import State
 
 NAMES = ("red cube", "blue ball", "green cylinder", "yellow zone", "purple bowl")
 SIZES = (0.04, 0.04, 0.048, 0.08, 0.116)

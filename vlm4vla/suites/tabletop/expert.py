@@ -14,17 +14,17 @@ from typing import Final
 import numpy as np
 
 from vlm4vla.action import SUITE_CAPS
-from vlm4vla.sim import controller
-from vlm4vla.sim.instructions import Goal, Task
-from vlm4vla.sim.scene import (
+from vlm4vla.suites.tabletop import controller
+from vlm4vla.suites.tabletop.instructions import Goal, Task
+from vlm4vla.suites.tabletop.scene import (
     BOWL_RIM,
     CONTAINER_RADIUS,
     FLOOR_THICKNESS,
     PLATE_RIM,
     ZONE_HALF_SIZE,
 )
-from vlm4vla.sim.types import Array, State
-from vlm4vla.sim.vocabulary import kind_of
+from vlm4vla.suites.tabletop.types import Array, State
+from vlm4vla.suites.tabletop.vocabulary import kind_of
 
 ACTION_CAP: Final = SUITE_CAPS[0]
 """Largest x, y or z of an action: 2.4 cm a step when repeated."""

@@ -8,7 +8,7 @@ from mani_skill.sensors.camera import CameraConfig
 from mani_skill.utils import sapien_utils
 from mani_skill.utils.structs.pose import Pose
 
-from vlm4vla.sim.types import POLICY_PIXELS, VIEW_PIXELS
+from vlm4vla.suites.tabletop.types import POLICY_PIXELS, VIEW_PIXELS
 
 POLICY_PITCH: Final = 50.0
 """Degrees below the horizon."""

@@ -9,12 +9,12 @@ import pytest
 
 from vlm4vla.driver import ExpertDriver, rollout
 from vlm4vla.errors import UserError
-from vlm4vla.sim import expert
-from vlm4vla.sim.env import Tabletop
-from vlm4vla.sim.scene import sample_episode
-from vlm4vla.sim.stock import INSTRUCTIONS, stock_goal, stock_scene
-from vlm4vla.sim.types import Pictures
-from vlm4vla.sim.worker import SimulatorPool, SimulatorProcess
+from vlm4vla.suites.maniskill.stock import INSTRUCTIONS, stock_goal, stock_scene
+from vlm4vla.suites.tabletop import expert
+from vlm4vla.suites.tabletop.env import Tabletop
+from vlm4vla.suites.tabletop.scene import sample_episode
+from vlm4vla.suites.tabletop.types import Pictures
+from vlm4vla.workers.simulator import SimulatorPool, SimulatorProcess
 
 BLIND = Pictures(image=False)
 STILL = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
@@ -102,7 +102,7 @@ def test_pool_reuses_recycles_caps_and_ends_idle_ones():
 
 PARENT = """
 import sys, time
-from vlm4vla.sim.worker import SimulatorProcess
+from vlm4vla.workers.simulator import SimulatorProcess
 print(SimulatorProcess().pid, flush=True)
 time.sleep(600)
 """

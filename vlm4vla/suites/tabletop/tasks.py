@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm4vla.registry import Registry
-from vlm4vla.sim.instructions import Goal, Task
-from vlm4vla.sim.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE
-from vlm4vla.sim.types import Array, Event, State
-from vlm4vla.sim.vocabulary import kind_of
+from vlm4vla.suites.tabletop.instructions import Goal, Task
+from vlm4vla.suites.tabletop.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE
+from vlm4vla.suites.tabletop.types import Array, Event, State
+from vlm4vla.suites.tabletop.vocabulary import kind_of
 
 TIME_LIMIT: Final[dict[Task, int]] = {
     "reach": 60,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from vlm4vla.errors import UserError
-from vlm4vla.sim import expert
-from vlm4vla.sim.env import Tabletop
-from vlm4vla.sim.instructions import Goal
-from vlm4vla.sim.scene import TASKS, sample_episode, sample_scene
-from vlm4vla.sim.types import Pictures
+from vlm4vla.suites.tabletop import expert
+from vlm4vla.suites.tabletop.env import Tabletop
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.scene import TASKS, sample_episode, sample_scene
+from vlm4vla.suites.tabletop.types import Pictures
 
 BLIND = Pictures(image=False)
 ALL = Pictures(image=True, view=True, segmentation=True)
@@ -35,7 +35,7 @@ IN_A_FRESH_PROCESS = """
 import sys
 sys.path.insert(0, {folder!r})
 from test_env import fingerprint
-from vlm4vla.sim.env import Tabletop
+from vlm4vla.suites.tabletop.env import Tabletop
 from vlm4vla.system.vulkan import ensure_driver
 ensure_driver()
 print(fingerprint(Tabletop(), "place", 27))

@@ -19,12 +19,12 @@ from mani_skill.utils.structs.types import SceneConfig, SimConfig
 from numpy.typing import NDArray
 
 from vlm4vla.errors import UserError
-from vlm4vla.sim import bodies, camera
-from vlm4vla.sim.instructions import Goal, Task
-from vlm4vla.sim.robot import light_panda
-from vlm4vla.sim.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE, Scene, sample_episode
-from vlm4vla.sim.tasks import TIME_LIMIT, EventTracker, Facts, succeeded
-from vlm4vla.sim.types import Array, Image, Observation, Pictures, State
+from vlm4vla.suites.tabletop import bodies, camera
+from vlm4vla.suites.tabletop.instructions import Goal, Task
+from vlm4vla.suites.tabletop.robot import light_panda
+from vlm4vla.suites.tabletop.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE, Scene, sample_episode
+from vlm4vla.suites.tabletop.tasks import TIME_LIMIT, EventTracker, Facts, succeeded
+from vlm4vla.suites.tabletop.types import Array, Image, Observation, Pictures, State
 
 ROBOT_BASE: Final = (-0.615, 0.0, 0.0)
 CONTROL_MODE: Final = "pd_ee_delta_pose"
@@ -225,7 +225,7 @@ for _task in TIME_LIMIT:
 
 
 class Tabletop:
-    """The simulator of the suite in this process; see `vlm4vla.sim.types.Simulator`."""
+    """The simulator of the suite in this process; see `vlm4vla.suites.tabletop.types.Simulator`."""
 
     def __init__(self) -> None:
         self._env = TabletopEnv(

@@ -12,8 +12,8 @@ from typing import Final, Literal
 import numpy as np
 
 from vlm4vla.errors import UserError
-from vlm4vla.sim.instructions import Goal, Task, paraphrases
-from vlm4vla.sim.vocabulary import COLOURS, SHAPES, Fixture, Shape, colour_of, kind_of
+from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
+from vlm4vla.suites.tabletop.vocabulary import COLOURS, SHAPES, Fixture, Shape, colour_of, kind_of
 
 Layout = Literal["objects", "zones", "containers", "stock"]
 
