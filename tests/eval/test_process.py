@@ -14,7 +14,7 @@ from vlm4vla.eval.process import DriverProcess
 from vlm4vla.model.policy import Policy
 from vlm4vla.suites.tabletop.scene import sample_episode
 from vlm4vla.suites.tabletop.types import Observation, State
-from vlm4vla.train.language import make_backbone
+from vlm4vla.train.objectives.language import make_backbone
 
 SIZES = {"vision_layers": 3, "vision_width": 80, "language_layers": 3, "language_width": 80}
 

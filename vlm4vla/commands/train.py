@@ -16,7 +16,7 @@ from vlm4vla.paths import home
 from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.train.dagger import DaggerRecipe, Recorder, run_dagger
 from vlm4vla.train.presets import PRESETS, STAGES
-from vlm4vla.train.quick import require_compiler
+from vlm4vla.train.speed.cpu_layers import require_compiler
 from vlm4vla.train.stages import (
     CHECKPOINT,
     VLM,

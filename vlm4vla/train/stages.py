@@ -21,21 +21,25 @@ from vlm4vla.model.load import accelerator, load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import save_vlm
 from vlm4vla.suites.tabletop.instructions import Task
-from vlm4vla.train.frames import Frames
+from vlm4vla.train.batches.frames import Frames
+from vlm4vla.train.batches.pictures import Pool, draw_pool
 from vlm4vla.train.gates import check_gates
-from vlm4vla.train.grounding import (
-    GroundingLesson,
+from vlm4vla.train.loop.train import check_same, train
+from vlm4vla.train.objectives.grounding import (
+    GroundingObjective,
     GroundingRecipe,
     check_numbers,
     measure_grounding,
 )
-from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe, measure_imitation
-from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
-from vlm4vla.train.lineage import command, forget, lineage, remember
-from vlm4vla.train.loop import check_same, train
-from vlm4vla.train.pictures import Pool, draw_pool
-from vlm4vla.train.quick import compiled_layers, quick_layers
-from vlm4vla.train.skill import measure_skill
+from vlm4vla.train.objectives.imitation import (
+    ImitationObjective,
+    ImitationRecipe,
+    measure_imitation,
+)
+from vlm4vla.train.objectives.language import LanguageObjective, LanguageRecipe, make_backbone
+from vlm4vla.train.provenance import command, forget, lineage, remember
+from vlm4vla.train.speed.cpu_layers import compiled_layers, cpu_layers
+from vlm4vla.train.vqa import measure_skill
 
 VLM = "vlm"
 """The folder inside a language run that holds the trained VLM."""
@@ -99,24 +103,24 @@ def run_language(
         draw_pool(400, held_out=True),
     )
     few = Pool(held_out.images[:96], held_out.segmentations[:96], held_out.items[:96])
-    lesson = LanguageLesson(policy, learned, recipe)
-    with quick_layers(policy), compiled_layers(policy, run.compiled):
+    lesson = LanguageObjective(policy, learned, recipe)
+    with cpu_layers(policy), compiled_layers(policy, run.compiled):
         train(
             lesson,
             recipe.loop,
             run.folder,
-            check=lambda done: measure_skill(policy, few).figures(),
+            check=lambda done: measure_skill(policy, few).metrics(),
             check_every=run.check_every,
             track=run.track,
             device=run.device,
             about=about,
         )
         skill = measure_skill(policy, held_out)
-    write_json(run.folder / "skill.json", skill.figures())
-    for name, value in skill.figures().items():
+    write_json(run.folder / "skill.json", skill.metrics())
+    for name, value in skill.metrics().items():
         print(f"{name}: {value:.4g}")
     policy.detach()
-    remember(vlm, "language", asdict(recipe), skill.figures(), {})
+    remember(vlm, "language", asdict(recipe), skill.metrics(), {})
     target = run.folder / VLM
     target.mkdir(exist_ok=True)
     save_vlm(vlm, target)
@@ -167,15 +171,15 @@ def run_grounding(
     split = cache.split()
     unseen = Frames(cache, split.validation, tasks)
     frozen = _frozen(policy)
-    lesson = GroundingLesson(policy, Frames(cache, split.train, tasks), recipe)
+    lesson = GroundingObjective(policy, Frames(cache, split.train, tasks), recipe)
     head = lesson.grounding.head
     few, many = check_numbers(unseen, 48, 48), check_numbers(unseen, 200, 400)
-    with quick_layers(policy), compiled_layers(policy, run.compiled):
+    with cpu_layers(policy), compiled_layers(policy, run.compiled):
         train(
             lesson,
             recipe.loop,
             run.folder,
-            check=lambda done: measure_grounding(policy, head, unseen, few).figures(),
+            check=lambda done: measure_grounding(policy, head, unseen, few).metrics(),
             check_every=run.check_every,
             track=run.track,
             device=run.device,
@@ -189,7 +193,7 @@ def run_grounding(
             ),
         )
         grounded = measure_grounding(policy, head, unseen, many)
-    figures = grounded.figures()
+    figures = grounded.metrics()
     write_json(run.folder / "grounding.json", figures)
     for name, value in figures.items():
         print(f"{name}: {value:.4g}")
@@ -225,14 +229,14 @@ def run_imitation(
     set_trainable(policy, groups)
     split = cache.split()
     unseen = Frames(cache, split.validation, tasks)
-    lesson = ImitationLesson(policy, Frames(cache, split.train, tasks), recipe)
+    lesson = ImitationObjective(policy, Frames(cache, split.train, tasks), recipe)
     few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 500)
-    with quick_layers(policy), compiled_layers(policy, run.compiled):
+    with cpu_layers(policy), compiled_layers(policy, run.compiled):
         train(
             lesson,
             recipe.loop,
             run.folder,
-            check=lambda done: measure_imitation(policy, unseen, few).figures(),
+            check=lambda done: measure_imitation(policy, unseen, few).metrics(),
             check_every=run.check_every,
             track=run.track,
             device=run.device,
@@ -245,7 +249,7 @@ def run_imitation(
                 **_frozen(policy),
             ),
         )
-        figures = measure_imitation(policy, unseen, many).figures()
+        figures = measure_imitation(policy, unseen, many).metrics()
     write_json(run.folder / "imitation.json", figures)
     for name, value in figures.items():
         print(f"{name}: {value:.4g}")

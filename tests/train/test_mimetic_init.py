@@ -1,0 +1,27 @@
+import torch
+
+from vlm4vla.train.objectives.language import make_backbone
+
+SIZES = {"vision_layers": 3, "vision_width": 48, "language_layers": 2, "language_width": 48}
+
+
+def test_a_token_attends_to_what_resembles_it_and_copies_it():
+    vlm = make_backbone(**SIZES, heads=4)
+    attention = vlm.base.language_model.layers[0].self_attn
+    states = torch.randn(5, 48, generator=torch.Generator().manual_seed(0))
+    states[4] = states[1] + 0.1 * states[0]
+    queries, keys = attention.q_proj(states), attention.k_proj(states)
+    scores = queries[4] @ keys[:4].T
+    assert scores.argmax() == 1
+    # All heads reading one token give back half of it.
+    copied = attention.o_proj(attention.v_proj(states[1]))
+    assert torch.allclose(copied, 0.5 * states[1], atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_start():
+    first, again, other = (make_backbone(seed, **SIZES, heads=4).base for seed in (0, 0, 1))
+    name = "language_model.layers.1.mlp.up_proj.weight"
+    weights = [dict(base.named_parameters())[name] for base in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert abs(weights[0].std().item() - 48**-0.5) < 0.01

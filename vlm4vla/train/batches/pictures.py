@@ -1,0 +1,78 @@
+"""A pool of labelled pictures in memory, drawn by several processes before training starts."""
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm4vla.seeds import SELECT, TRAIN
+from vlm4vla.train.synthetic.drawings import Item, Picture, draw_picture
+
+
+@dataclass(frozen=True)
+class Pool:
+    """N pictures: (N, 128, 128, 3) uint8, (N, 128, 128) int8, and the things of each."""
+
+    images: NDArray[np.uint8]
+    segmentations: NDArray[np.int8]
+    items: tuple[tuple[Item, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Picture:
+        return Picture(self.images[index], self.segmentations[index], self.items[index])
+
+
+def mirrored(picture: Picture) -> Picture:
+    """The picture with left and right exchanged, which is as good a picture of other things."""
+    return Picture(
+        np.ascontiguousarray(picture.image[:, ::-1]),
+        np.ascontiguousarray(picture.segmentation[:, ::-1]),
+        tuple(replace(item, x=picture.image.shape[1] - item.x) for item in picture.items),
+    )
+
+
+def pool_of(pictures: Sequence[Picture]) -> Pool:
+    """Stacks pictures."""
+    return Pool(
+        np.stack([picture.image for picture in pictures]),
+        np.stack([picture.segmentation for picture in pictures]),
+        tuple(picture.items for picture in pictures),
+    )
+
+
+def draw_pool(count: int, *, held_out: bool = False, workers: int = 0) -> Pool:
+    """Draws the first `count` pictures of the training seeds, or of the selection seeds.
+
+    Args:
+        count: pictures.
+        held_out: draw pictures that training never sees.
+        workers: processes; 0 for one a core.
+    """
+    first = (SELECT if held_out else TRAIN).start
+    workers = workers or os.cpu_count() or 1
+    if count < 500 or workers == 1:
+        return _draw(range(first, first + count))
+    step = -(-count // (4 * workers))
+    pieces = [
+        range(start, min(start + step, first + count))
+        for start in range(first, first + count, step)
+    ]
+    # A forked copy of a process that has used torch's threads can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as executor:
+        drawn = list(executor.map(_draw, pieces))
+    return Pool(
+        np.concatenate([pool.images for pool in drawn]),
+        np.concatenate([pool.segmentations for pool in drawn]),
+        tuple(items for pool in drawn for items in pool.items),
+    )
+
+
+def _draw(seeds: range) -> Pool:
+    return pool_of([draw_picture(seed) for seed in seeds])

@@ -1,0 +1,151 @@
+"""General skill: how well a VLM answers questions about pictures that it has never seen."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vlm4vla.model.policy import Policy
+from vlm4vla.train.batches.pictures import Pool
+from vlm4vla.train.gates import Gate
+from vlm4vla.train.loop.train import autocast
+from vlm4vla.train.speed.prefix_cache import shared_states
+from vlm4vla.train.synthetic.questions import (
+    ACROSS,
+    DOWN,
+    KINDS,
+    Question,
+    ask,
+    cell_of,
+    every_pointing,
+)
+
+_PICTURES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Skill:
+    """What was measured on held-out pictures.
+
+    Attributes:
+        accuracy: share of answers that are right word for word, by kind of question.
+        pointing_cells: median distance over every named thing, in cells of 1/32 of the picture,
+            the larger of across and down.
+        bound: share of the things whose pointed place is nearer to their own centre than to any
+            other thing's, over pictures with at least two.
+    """
+
+    accuracy: dict[str, float]
+    pointing_cells: float
+    bound: float
+
+    def metrics(self) -> dict[str, float]:
+        """The figures flat, for a log."""
+        return {**self.accuracy, "pointing_cells": self.pointing_cells, "bound": self.bound}
+
+    def gates(self) -> list[Gate]:
+        """What the language stage must reach."""
+        return [
+            Gate("accuracy of naming a colour", self.accuracy["colour"], 0.95),
+            Gate("median pointing error in cells", self.pointing_cells, 1.0, at_least=False),
+        ]
+
+
+@torch.inference_mode()
+def measure_skill(policy: Policy, pool: Pool, seed: int = 0) -> Skill:
+    """Asks one question of each kind about every picture, and points at every thing.
+
+    Instructions in questions are held-out paraphrases.
+    """
+    right: dict[str, list[bool]] = defaultdict(list)
+    errors: list[float] = []
+    bound: list[bool] = []
+    rng = np.random.default_rng([seed, 3])
+    for start in range(0, len(pool), _PICTURES_AT_ONCE):
+        indices = range(start, min(start + _PICTURES_AT_ONCE, len(pool)))
+        asked = [
+            (i, question)
+            for i in indices
+            for kind in KINDS
+            if kind not in ("pointing", "caption")
+            and (question := ask(pool[i], kind, rng, held_out=True)) is not None
+        ]
+        images = pool.images[start : indices.stop]
+        rows = [i - start for i, _ in asked]
+        correct = _answered(policy, images, rows, [question for _, question in asked])
+        for (_, question), is_right in zip(asked, correct, strict=True):
+            right[question.kind].append(bool(is_right))
+        pointing = [(i, question) for i in indices for question in every_pointing(pool[i])]
+        cells = point(
+            policy,
+            images,
+            [i - start for i, _ in pointing],
+            [question.text for _, question in pointing],
+        )
+        place = 0
+        for i in indices:
+            centres = np.array([cell_of(item) for item in pool.items[i]])
+            found = cells[place : place + len(centres)]
+            place += len(centres)
+            apart = np.abs(found[:, None] - centres[None]).max(-1)
+            errors += apart.diagonal().tolist()
+            if len(centres) > 1:
+                bound += (apart.argmin(1) == np.arange(len(centres))).tolist()
+    return Skill(
+        accuracy={kind: float(np.mean(right[kind])) for kind in KINDS if right[kind]},
+        pointing_cells=float(np.median(errors)),
+        bound=float(np.mean(bound)),
+    )
+
+
+def _answered(
+    policy: Policy, images: NDArray[np.uint8], rows: Sequence[int], asked: Sequence[Question]
+) -> NDArray[np.bool_]:
+    """Whether each answer would be written word for word.
+
+    Each word is the best one after the right words before it, which is the same as writing freely
+    and comparing the whole.
+    """
+    tokens = policy.rows([q.text for q in asked], [q.answer for q in asked])
+    index = torch.tensor(rows, device=policy.device)
+    with autocast(policy.device):
+        states, column = shared_states(policy, policy.encode(images), tokens, index)
+        found = policy.word_logits(states[:, :-1]).argmax(-1)
+    answer = tokens.is_answer[:, column + 1 :]
+    correct = ((found == tokens.ids[:, column + 1 :]) | ~answer).all(-1)
+    return correct.cpu().numpy()
+
+
+def point(
+    policy: Policy, images: NDArray[np.uint8], rows: Sequence[int], texts: Sequence[str]
+) -> NDArray[np.int64]:
+    """Lets the VLM write two location tokens.
+
+    Args:
+        policy: the policy whose VLM answers.
+        images: (B, H, W, 3) uint8 RGB.
+        rows: the picture of each text.
+        texts: R questions.
+
+    Returns:
+        (R, 2) cells across and down, each 0..31.
+    """
+    tokenizer = policy.vlm.tokenizer
+    index = torch.tensor(rows, device=policy.device)
+    written = [""] * len(texts)
+    cells = []
+    with autocast(policy.device):
+        features = policy.encode(images)
+        for axis in (ACROSS, DOWN):
+            ids = torch.tensor([tokenizer.token_to_id(token) for token in axis])
+            tokens = policy.rows(texts, written)
+            states, column = shared_states(policy, features, tokens, index)
+            # The last token closes the answer; what stands before it predicts the next one.
+            here = states[torch.arange(len(states)), tokens.last - 1 - column]
+            best = policy.word_logits(here)[:, ids.to(policy.device)].argmax(-1).cpu().numpy()
+            cells.append(best)
+            written = [text + axis[cell] for text, cell in zip(written, best, strict=True)]
+    return np.stack(cells, axis=-1)
