@@ -7,31 +7,86 @@ as it went in (after Trockman and Kolter 2023, https://arxiv.org/abs/2305.09828)
 `docs/training.md`.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import torch
 from torch import nn
+
+from vlm4vla.model.vlm import Vlm
+
+EMBEDDING_STD: Final[Mapping[str, float]] = {"": 0.5, "kosmos-2": 0.16}
+"""Of words as the embedding hands them on, by family. Words must lie apart from the first step on,
+or patches find no word to go to. Kosmos-2 multiplies words and image tokens once more, and adds
+positions that would else be as large."""
 
 _COPIED = 0.5
 """Share of what a head reads that is added to the stream; deeper layers would drown it at 1."""
 
 
 @torch.no_grad()
-def start_language_model(model: Any, seed: int) -> None:
-    """Draws the weights of a decoder's layers anew, in place.
+def start_words(vlm: Vlm, seed: int) -> None:
+    """Draws the word embeddings anew, in place, at the scale that `EMBEDDING_STD` names.
 
     Args:
-        model: the bare language model, with Llama's names: `layers` of `self_attn` (`q_proj`,
-            `k_proj`, `v_proj`, `o_proj`, as many key heads as query heads) and `mlp`.
+        vlm: a small VLM.
+        seed: of the weights.
+    """
+    embedding = vlm.base.get_input_embeddings()
+    std = EMBEDDING_STD.get(vlm.family.name, EMBEDDING_STD[""])
+    draw = torch.Generator().manual_seed(seed)
+    nn.init.normal_(embedding.weight, 0.0, std, draw)
+    # Some embeddings, Gemma's among them, scale words on the way out.
+    some = torch.ones(1, dtype=torch.long)
+    embedding.weight.mul_(embedding.weight[some].norm() / embedding(some).norm())
+
+
+@torch.no_grad()
+def start_language_model(base: Any, seed: int) -> None:
+    """Draws the weights of every decoder layer anew, in place.
+
+    Layers with Llama's names (`self_attn` of `q_proj`, `k_proj`, `v_proj`, `o_proj`, as many key
+    heads as query heads, and `mlp`) and with BART's (`out_proj`, and `ffn` of `fc1` and `fc2`) get
+    this start; others keep their class's own. Of a resampler, queries and keys stay apart: a latent
+    must look at patches, not at itself.
+
+    Args:
+        base: a small VLM's transformers model.
         seed: of the weights.
     """
     draw = torch.Generator().manual_seed(seed)
-    for layer in model.layers:
-        attention, mlp = layer.self_attn, layer.mlp
-        for linear in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
-            nn.init.normal_(linear.weight, 0.0, linear.in_features**-0.5, draw)
-        mlp.down_proj.weight.mul_(0.5)
-        nn.init.orthogonal_(attention.q_proj.weight, generator=draw)
-        attention.k_proj.weight.copy_(attention.q_proj.weight)
-        nn.init.orthogonal_(attention.v_proj.weight, generator=draw)
-        attention.o_proj.weight.copy_(attention.v_proj.weight.T * _COPIED)
+    for name, module in base.named_modules():
+        attention, products = _part(module, "self_attn"), _feed_forward(module)
+        if _part(attention, "q_proj") is not None and products and "vision" not in name:
+            _start_attention(attention, draw)
+            for linear in products:
+                nn.init.normal_(linear.weight, 0.0, linear.in_features**-0.5, draw)
+            products[-1].weight.mul_(0.5)
+        resampler: Any = _part(module, "x_attn")
+        if resampler is not None:
+            _start_attention(resampler, draw)
+            nn.init.orthogonal_(resampler.k_proj.weight, generator=draw)
+            # It reads vectors of length 1.
+            nn.init.normal_(module.dense.weight, 0.0, 1.0, draw)
+
+
+def _start_attention(attention: Any, draw: torch.Generator) -> None:
+    out = getattr(attention, "o_proj", None) or attention.out_proj
+    nn.init.orthogonal_(attention.q_proj.weight, generator=draw)
+    attention.k_proj.weight.copy_(attention.q_proj.weight)
+    nn.init.orthogonal_(attention.v_proj.weight, generator=draw)
+    out.weight.copy_(attention.v_proj.weight.T * _COPIED)
+
+
+def _part(module: Any, name: str) -> Any:
+    return getattr(module, name, None) if isinstance(module, nn.Module) else None
+
+
+def _feed_forward(layer: nn.Module) -> list[Any]:
+    """The products of a layer's feed-forward part, the one out of it last; none for other kinds."""
+    mlp, ffn = _part(layer, "mlp"), _part(layer, "ffn")
+    if _part(mlp, "gate_proj") is not None:
+        return [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+    if _part(ffn, "fc1") is not None:
+        return [ffn.fc1, ffn.fc2]
+    return []

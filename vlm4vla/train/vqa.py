@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.batches.pictures import Pool
+from vlm4vla.train.batches.transfer import to_tensors
 from vlm4vla.train.gates import Gate
-from vlm4vla.train.loop.train import autocast
-from vlm4vla.train.speed.prefix_cache import shared_states
+from vlm4vla.train.loop.precision import autocast
+from vlm4vla.train.objectives.language import answers_in
+from vlm4vla.train.speed.prefix_cache import ask_rows, row_states
 from vlm4vla.train.synthetic.questions import (
     ACROSS,
     DOWN,
@@ -32,6 +34,8 @@ class Skill:
 
     Attributes:
         accuracy: share of answers that are right word for word, by kind of question.
+        asked: how many questions of each kind that is a share of, of things that were pointed at
+            ("pointing_cells") and of those with others beside them ("bound").
         pointing_cells: median distance over every named thing, in cells of 1/32 of the picture,
             the larger of across and down.
         bound: share of the things whose pointed place is nearer to their own centre than to any
@@ -39,11 +43,12 @@ class Skill:
     """
 
     accuracy: dict[str, float]
+    asked: dict[str, int]
     pointing_cells: float
     bound: float
 
     def metrics(self) -> dict[str, float]:
-        """The figures flat, for a log."""
+        """The metrics flat, for a log."""
         return {**self.accuracy, "pointing_cells": self.pointing_cells, "bound": self.bound}
 
     def gates(self) -> list[Gate]:
@@ -96,6 +101,8 @@ def measure_skill(policy: Policy, pool: Pool, seed: int = 0) -> Skill:
                 bound += (apart.argmin(1) == np.arange(len(centres))).tolist()
     return Skill(
         accuracy={kind: float(np.mean(right[kind])) for kind in KINDS if right[kind]},
+        asked={kind: len(right[kind]) for kind in KINDS if right[kind]}
+        | {"pointing_cells": len(errors), "bound": len(bound)},
         pointing_cells=float(np.median(errors)),
         bound=float(np.mean(bound)),
     )
@@ -109,14 +116,17 @@ def _answered(
     Each word is the best one after the right words before it, which is the same as writing freely
     and comparing the whole.
     """
-    tokens = policy.rows([q.text for q in asked], [q.answer for q in asked])
-    index = torch.tensor(rows, device=policy.device)
+    texts, answers = [q.text for q in asked], [q.answer for q in asked]
+    held = ask_rows(policy.vlm, texts, answers, np.array(rows))
+    wanted = answers_in(held.rows, policy.base.config.is_encoder_decoder)
+    there = to_tensors(held, policy.device)
     with autocast(policy.device):
-        states, column = shared_states(policy, policy.encode(images), tokens, index)
-        found = policy.word_logits(states[:, :-1]).argmax(-1)
-    answer = tokens.is_answer[:, column + 1 :]
-    correct = ((found == tokens.ids[:, column + 1 :]) | ~answer).all(-1)
-    return correct.cpu().numpy()
+        states, column = row_states(policy, policy.encode(images), there)
+        found = policy.word_logits(states).argmax(-1).cpu()
+    right = found[wanted.rows, wanted.columns - column] == wanted.ids
+    correct = torch.ones(len(asked), dtype=torch.bool)
+    correct[wanted.rows[~right]] = False
+    return correct.numpy()
 
 
 def point(
@@ -134,17 +144,18 @@ def point(
         (R, 2) cells across and down, each 0..31.
     """
     tokenizer = policy.vlm.tokenizer
-    index = torch.tensor(rows, device=policy.device)
+    decoder = policy.base.config.is_encoder_decoder
     written = [""] * len(texts)
     cells = []
     with autocast(policy.device):
         features = policy.encode(images)
         for axis in (ACROSS, DOWN):
             ids = torch.tensor([tokenizer.token_to_id(token) for token in axis])
-            tokens = policy.rows(texts, written)
-            states, column = shared_states(policy, features, tokens, index)
-            # The last token closes the answer; what stands before it predicts the next one.
-            here = states[torch.arange(len(states)), tokens.last - 1 - column]
+            held = ask_rows(policy.vlm, texts, written, np.array(rows))
+            # The last token closes the answer; what predicts it now predicts the next one then.
+            columns = answers_in(held.rows, decoder).columns.reshape(len(texts), -1)[:, -1]
+            states, column = row_states(policy, features, to_tensors(held, policy.device))
+            here = states[torch.arange(len(states)), columns - column]
             best = policy.word_logits(here)[:, ids.to(policy.device)].argmax(-1).cpu().numpy()
             cells.append(best)
             written = [text + axis[cell] for text, cell in zip(written, best, strict=True)]

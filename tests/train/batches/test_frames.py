@@ -29,12 +29,11 @@ def frames(cache):
 
 def test_rows_hold_what_is_true_of_their_frame_and_goal(cache, frames):
     batch = frames.draw(6, 3, np.random.default_rng(0))
-    assert batch.images.shape == (6, 128, 128, 3)
+    assert batch.numbers.shape == (6,)
     assert batch.image_index.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5]
     for row, goal in enumerate(batch.goals):
         assert goal.object in batch.instructions[row]
-        image = batch.images[batch.image_index[row]]
-        frame = next(i for i in range(len(cache)) if (cache.images[i] == image).all())
+        frame = int(batch.numbers[batch.image_index[row]])
         info = cache.episodes[cache.episode[frame]]
         place = cache.positions[frame, info.things.index(goal.object)]
         assert batch.thing[row].tolist() == place.tolist()
@@ -123,3 +122,12 @@ def test_distances_to_missing_objects_are_never_the_smallest(frames):
     batch = frames.draw(10, 3, np.random.default_rng(0))
     nearest = np.linalg.norm(batch.others - batch.thing[:, None], axis=-1).argmin(-1)
     assert np.allclose(batch.others[np.arange(len(nearest)), nearest], batch.thing)
+
+
+def test_ranks_draw_disjoint_parts_of_one_batch(frames):
+    whole = frames.draw(6, 2, np.random.default_rng(3), weighted=True)
+    for rank in range(2):
+        part = frames.draw(6, 2, np.random.default_rng(3), weighted=True, rank=rank, ranks=2)
+        assert part.numbers.tolist() == whole.numbers[rank::2].tolist()
+        mine = np.isin(whole.image_index, np.arange(rank, 6, 2))
+        assert part.instructions == tuple(np.array(whole.instructions)[mine])

@@ -14,7 +14,7 @@ from torch import nn
 from vlm4vla.errors import UserError
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.loop.state import TrainingState, load_state, save_state
-from vlm4vla.train.loop.train import train
+from vlm4vla.train.loop.train import Watch, train
 
 RECIPE = Recipe(steps=24, batch=8, learning_rate=0.05, warmup=4, save_every=5, ema=0.9)
 
@@ -39,7 +39,7 @@ class Objective:
     def __init__(self):
         self.module = Line()
 
-    def batch(self, index):
+    def batch(self, index, rank=0, ranks=1):
         return torch.randn(8, 4, generator=torch.Generator().manual_seed(index))
 
 
@@ -49,7 +49,8 @@ def weights(lesson):
 
 def run(folder, recipe=RECIPE, **options):
     lesson = Objective()
-    train(lesson, recipe, folder, device="cpu", **options)
+    watch = Watch(**{name: options.pop(name) for name in list(options) if name in vars(Watch())})
+    train(lesson, recipe, folder, watch=watch, device="cpu", **options)
     return weights(lesson)
 
 
@@ -64,7 +65,7 @@ class StoppingLesson(Objective):
         super().__init__()
         self.at = at
 
-    def batch(self, index):
+    def batch(self, index, rank=0, ranks=1):
         if index == self.at:
             raise Stopped
         return super().batch(index)
@@ -97,7 +98,7 @@ def test_accumulation_of_halves_equals_the_whole_batch(tmp_path):
             self.module = Plain()
             self.parts = parts
 
-        def batch(self, index):
+        def batch(self, index, rank=0, ranks=1):
             whole = super().batch(index // self.parts)
             return whole.chunk(self.parts)[index % self.parts]
 
@@ -130,7 +131,7 @@ def test_history_is_the_same_with_and_without_a_crash(tmp_path):
     run(tmp_path / "whole", check=check, check_every=4)
     with pytest.raises(Stopped):
         crashing = StoppingLesson(18)
-        train(crashing, RECIPE, tmp_path / "b", check=check, check_every=4, device="cpu")
+        train(crashing, RECIPE, tmp_path / "b", watch=Watch(check, 4), device="cpu")
     run(tmp_path / "b", check=check, check_every=4)
     whole, resumed = (
         json.loads((tmp_path / f / "history.json").read_text()) for f in ("whole", "b")
@@ -166,7 +167,7 @@ def test_the_average_is_what_is_measured_and_handed_on(tmp_path):
         measured[done] = weights(lesson)
         return {"figure": 1.0}
 
-    train(lesson, RECIPE, tmp_path, check=check, check_every=10, device="cpu")
+    train(lesson, RECIPE, tmp_path, watch=Watch(check, 10), device="cpu")
     assert sorted(measured) == [10, 20, 24]
     assert torch.equal(measured[24], weights(lesson))
     raw = load_state(tmp_path).tensors
@@ -189,7 +190,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 
 def test_an_interrupt_ends_the_step_and_saves(tmp_path):
     class Interrupted(Objective):
-        def batch(self, index):
+        def batch(self, index, rank=0, ranks=1):
             if index == 7:
                 os.kill(os.getpid(), signal.SIGINT)
             return super().batch(index)
@@ -214,7 +215,7 @@ def test_kill_nine_loses_at_most_the_steps_since_the_last_save(tmp_path):
         "from test_train import RECIPE, Objective\n"
         "from vlm4vla.train.loop.train import train\n"
         "class Slow(Objective):\n"
-        "    def batch(self, index):\n"
+        "    def batch(self, index, rank=0, ranks=1):\n"
         "        time.sleep(0.05)\n"
         "        return super().batch(index)\n"
         f"train(Slow(), RECIPE, Path({str(tmp_path / 'killed')!r}), device='cpu')\n"

@@ -62,11 +62,11 @@ def test_points_that_there_are_not_do_not_count(head):
 def test_points_come_in_the_order_of_the_head():
     cache = make_cache(episodes=4, frames=2)
     batch = Frames(cache, np.arange(len(cache))).draw(4, 3, np.random.default_rng(0))
-    points, known = points_of(batch, torch.device("cpu"))
-    assert (points[:, 0].numpy() == batch.tcp).all()
-    assert (points[:, 1].numpy() == batch.thing).all()
-    assert (known[:, 2].numpy() == batch.has_place).all()
-    assert known[:, :2].all()
+    points = points_of(batch)
+    assert (points.metres[:, 0] == batch.tcp).all()
+    assert (points.metres[:, 1] == batch.thing).all()
+    assert (points.known[:, 2] == batch.has_place).all()
+    assert points.known[:, :2].all()
 
 
 def test_frames_to_measure_on_begin_with_first_frames():

@@ -6,10 +6,12 @@ import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlm4vla import action
+from vlm4vla.model.family import FAMILIES
 from vlm4vla.model.policy import Policy
+from vlm4vla.train.batches.transfer import to_tensors
 from vlm4vla.train.objectives.language import make_backbone
-from vlm4vla.train.speed.cpu_layers import compiled_layers, cpu_layers
-from vlm4vla.train.speed.prefix_cache import shared_query_state, shared_states
+from vlm4vla.train.speed.cpu_layers import compiled_layers, fast_layers
+from vlm4vla.train.speed.prefix_cache import ask_rows, row_states, shared_query_state
 
 SIZES = {"vision_layers": 3, "vision_width": 48, "language_layers": 3, "language_width": 48}
 
@@ -31,15 +33,32 @@ INDEX = torch.tensor([0, 0, 1, 2, 2])
 TEXTS = ["Point at the red cube.", "What is the blue thing?", "a", "Is there a red ball?", "b c"]
 
 
-def test_states_are_those_of_the_whole_rows(policy, images):
-    rows = policy.rows(TEXTS, ["<across_01><down_02>", " cube", " yes", " no", " one two"])
+def test_states_are_those_of_the_whole_rows_in_every_family_that_shares(images):
+    answers = ["<across_01><down_02>", " cube", " yes", " no", " one two"]
+    sharing = [name for name in FAMILIES if FAMILIES.get(name).causal]
+    assert {"qwen3-vl", "internvl"} <= set(sharing)
+    for name in sharing:
+        sizes = {"width": 48, "layers": 3} if name == "internvl" else SIZES
+        vlm = make_backbone(name, **sizes, heads=4)
+        policy = Policy.from_vlm(vlm, action.tiny(), device="cpu")
+        asked = to_tensors(ask_rows(vlm, TEXTS, answers, INDEX.numpy()), policy.device)
+        rows = asked.rows
+        with torch.inference_mode():
+            features = policy.encode(images)
+            whole = policy.states(features, rows, INDEX)
+            part, column = row_states(policy, features, asked)
+        attended = rows.attention[:, column:].bool()
+        assert column == int(rows.is_image.sum(1)[0]) + int(rows.is_image[0].nonzero()[0])
+        assert torch.allclose(part[attended], whole[:, column:][attended], atol=3e-5), name
+
+
+def test_a_family_with_prefix_attention_runs_rows_whole(images):
+    vlm = make_backbone("paligemma", width=48, layers=2, vision_layers=1, heads=4)
+    policy = Policy.from_vlm(vlm, action.tiny(), device="cpu")
     with torch.inference_mode():
-        features = policy.encode(images)
-        whole = policy.states(features, rows, INDEX)
-        part, column = shared_states(policy, features, rows, INDEX)
-    attended = rows.attention[:, column:].bool()
-    assert column == int(rows.is_image.sum(1)[0]) + int(rows.is_image[0].nonzero()[0])
-    assert torch.allclose(part[attended], whole[:, column:][attended], atol=2e-5)
+        whole = policy.query_state(policy.encode(images), TEXTS, INDEX)
+        part = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
+    assert torch.equal(part, whole)
 
 
 def test_the_query_sees_the_same(policy, images):
@@ -68,14 +87,14 @@ def test_gradients_are_the_same(policy, images):
     policy.zero_grad(set_to_none=True)
 
 
-def test_quick_layers_gives_the_same_and_goes_away(policy, images):
+def test_fast_layers_give_the_same_and_go_away(policy, images):
     before = (
         policy.base.config._attn_implementation,
         policy.base.visual.config._attn_implementation,
     )
     with torch.inference_mode():
         plain = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
-        with cpu_layers(policy):
+        with fast_layers(policy):
             assert policy.base.config._attn_implementation == "eager"
             assert not isinstance(policy.base.visual.patch_embed.proj, torch.nn.Conv3d)
             quick = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
@@ -104,7 +123,7 @@ def test_compiled_layers_give_the_same_and_go_away(images):
         gradient = torch.autograd.grad(state @ probe, small.vlm.words, torch.ones(len(TEXTS)))[0]
         return state.detach(), gradient
 
-    with cpu_layers(small):
+    with fast_layers(small):
         plain, gradient = state_and_gradient()
         with compiled_layers(small, True):
             assert [name for name, m in layers.items() if m._compiled_call_impl] == [

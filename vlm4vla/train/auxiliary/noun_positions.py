@@ -12,16 +12,18 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlm4vla.model.family import Rows
 from vlm4vla.model.policy import Features, Policy
 from vlm4vla.model.vlm import Vlm
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, FIXTURES, ROBOT, SHAPES, colour_of, kind_of
-from vlm4vla.train.auxiliary.patch_words import location_ids, word_tokens
-from vlm4vla.train.speed.prefix_cache import shared_states
+from vlm4vla.train.auxiliary.patch_words import location_ids, word_tokens, word_vectors
+from vlm4vla.train.loop.ranks import mean_over_ranks
+from vlm4vla.train.speed.prefix_cache import Asked, query_of, row_states
 
 _SHARPNESS: Final = 0.25
 """Factor of the scores: states of fixed length against embeddings that lie far apart."""
@@ -34,28 +36,27 @@ Cells = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Named:
-    """N names found in rows: the row, the column of the last token, and the cell of the thing."""
+class Nouns:
+    """N names found in rows, int64 (N,) each: arrays, later tensors.
 
-    rows: Tensor
-    columns: Tensor
-    across: Tensor
-    down: Tensor
+    Attributes:
+        rows: the row.
+        columns: the column of the name's last token.
+        across: the cell of the thing.
+        down: likewise.
+    """
+
+    rows: Any
+    columns: Any
+    across: Any
+    down: Any
 
 
-@dataclass(frozen=True)
-class NounLoss:
-    """The loss of the names of a batch, and figures to print."""
-
-    loss: Tensor
-    metrics: dict[str, Tensor]
-
-
-class NounPositions:
+class NounPositionLoss:
     """Teaches names their places.
 
     Args:
-        vlm: a VLM with location tokens, whose language model has `layers`.
+        vlm: a VLM with location tokens.
 
     Raises:
         UserError: its tokenizer splits a word or has no location tokens.
@@ -73,7 +74,7 @@ class NounPositions:
             first, last = word_tokens(tokenizer, (colour_of(ROBOT), kind_of(ROBOT)))
             self._colours[first], self._kinds[last] = colour_of(ROBOT), kind_of(ROBOT)
         self._across, self._down = location_ids(vlm)
-        layers: Any = vlm.base.get_submodule(vlm.family.language[0]).layers
+        layers = text_layers(vlm.base.get_submodule(vlm.family.language[0]))
         self._middle = layers[len(layers) // 2 - 1]
         self._states: Tensor | None = None
 
@@ -90,70 +91,81 @@ class NounPositions:
         finally:
             handle.remove()
 
-    def find(self, rows: Rows, column: int, cells: Sequence[Cells]) -> Named:
-        """The names in the prompts of rows, from a column on.
+    def find(self, rows: Rows, cells: Sequence[Cells]) -> Nouns:
+        """The names in the prompts of rows.
 
         Args:
             rows: R rows.
-            column: where to start; columns in the result count from there.
             cells: what can be named in each row; other names are passed over.
         """
+        ids = rows.ids.numpy()
+        first = np.isin(ids[:, :-1], list(self._colours))
+        last = np.isin(ids[:, 1:], list(self._kinds)) & ~rows.is_answer.numpy()[:, 1:]
         found: list[tuple[int, int, int, int]] = []
-        ids = rows.ids[:, column:].tolist()
-        written = rows.is_answer[:, column:].tolist()
-        for row, tokens in enumerate(ids):
-            for place in range(1, len(tokens)):
-                name = f"{self._colours.get(tokens[place - 1])} {self._kinds.get(tokens[place])}"
-                cell = cells[row].get(name)
-                if cell is None or written[row][place]:
-                    continue
-                found.append((row, place, *cell))
-                if name == ROBOT:
-                    found.append((row, place - 1, *cells[row][TIPS]))
-        columns = torch.tensor(found, dtype=torch.long).reshape(-1, 4).T
-        return Named(*columns.to(rows.ids.device))
+        for row, column in np.argwhere(first & last).tolist():
+            colour, kind = ids[row, column], ids[row, column + 1]
+            name = f"{self._colours[int(colour)]} {self._kinds[int(kind)]}"
+            cell = cells[row].get(name)
+            if cell is None:
+                continue
+            found.append((row, column + 1, *cell))
+            if name == ROBOT:
+                found.append((row, column, *cells[row][TIPS]))
+        return Nouns(*np.array(found, np.int64).reshape(-1, 4).T.copy())
 
-    def loss(self, named: Named) -> NounLoss:
-        """Cross entropy of both places; metrics is the share of names right to a cell on both axes.
+    def __call__(self, nouns: Nouns, column: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross entropy of both places, and the share of names right to a cell on both axes.
 
         Only after a forward pass inside `listening`.
+
+        Args:
+            nouns: the names, as tensors.
+            column: of the rows that the pass's first state belongs to.
         """
         assert self._states is not None
-        states = self._states[named.rows, named.columns].float()
+        states = self._states[nouns.rows, nouns.columns - column].float()
         self._states = None
         states = F.rms_norm(states, states.shape[-1:]) * _SHARPNESS
+        count = torch.tensor(float(len(states)), device=states.device)
         loss = states.new_zeros(())
-        near = torch.ones_like(named.rows, dtype=torch.bool)
-        for ids, cells in ((self._across, named.across), (self._down, named.down)):
-            scores = states @ self.vlm.words[ids].T
-            # A batch without any name has nothing to teach.
-            loss = loss + F.cross_entropy(scores, cells, reduction="sum") / max(len(cells), 1)
+        near = torch.ones_like(nouns.rows, dtype=torch.bool)
+        for ids, cells in ((self._across, nouns.across), (self._down, nouns.down)):
+            scores = states @ word_vectors(self.vlm, ids).float().T
+            loss = loss + mean_over_ranks(F.cross_entropy(scores, cells, reduction="sum"), count)
             near &= (scores.argmax(-1) - cells).abs() <= 1
-        return NounLoss(loss, {"names": near.float().mean()})
+        return loss, {"names": mean_over_ranks(near.sum(), count)}
+
+
+def text_layers(model: nn.Module) -> nn.ModuleList:
+    """The layers of a language model; of its encoder, where the prompt goes, if it has one."""
+    found = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and name.split(".")[-1] == "layers"
+    ]
+    return found[0]
 
 
 def query_state_and_nouns(
     policy: Policy,
     features: Features,
-    instructions: Sequence[str],
-    image_index: Tensor,
-    lesson: NounPositions | None,
-    cells: Sequence[Cells] | None,
-) -> tuple[Tensor, NounLoss]:
-    """The query's last hidden state (R, D), float32, and what the instructions' names were taught.
+    asked: Asked,
+    names: NounPositionLoss | None,
+    nouns: Nouns | None,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """The query's last hidden state (R, D), float32, and the loss and metrics of the names.
 
     Args:
         policy: the policy.
-        features: of B pictures; every picture has at least one row.
-        instructions: R instructions.
-        image_index: (R,) the picture of each instruction.
-        lesson: teaches names; None to leave them out, with a loss of 0.
-        cells: what can be named in each row.
+        features: of B pictures.
+        asked: R rows that end with the query.
+        names: teaches names; None to leave them out, with a loss of 0.
+        nouns: the names in the rows.
     """
-    rows = policy.rows([policy.vlm.family.text(sentence) for sentence in instructions])
-    with lesson.listening() if lesson else nullcontext():
-        states, column = shared_states(policy, features, rows, image_index)
-    taught = NounLoss(states.new_zeros(()), {})
-    if lesson and cells is not None:
-        taught = lesson.loss(lesson.find(rows, column, cells))
-    return states[torch.arange(len(states)), rows.last - column].float(), taught
+    with names.listening() if names else nullcontext():
+        states, column = row_states(policy, features, asked)
+    loss = states.new_zeros(())
+    metrics: dict[str, Tensor] = {}
+    if names and nouns is not None:
+        loss, metrics = names(nouns, column)
+    return query_of(policy, states, asked, column), loss, metrics

@@ -13,7 +13,7 @@ from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
 from vlm4vla.suites.tabletop.scene import Scene
 from vlm4vla.suites.tabletop.vocabulary import ROBOT
 from vlm4vla.train.auxiliary.noun_positions import TIPS
-from vlm4vla.train.auxiliary.patch_words import PatchWords, patch_words
+from vlm4vla.train.auxiliary.patch_words import PatchWords, label_patches
 from vlm4vla.train.batches.projection import below, label_view, project
 from vlm4vla.train.synthetic.drawings import Item
 from vlm4vla.train.synthetic.questions import cell_of
@@ -25,7 +25,6 @@ class FrameBatch:
 
     Attributes:
         numbers: (B,) int64 of the frames in the cache.
-        images: (B, 128, 128, 3) uint8 RGB.
         image_index: (R,) int64.
         instructions: R sentences.
         goals: what each of them asks for.
@@ -39,7 +38,6 @@ class FrameBatch:
     """
 
     numbers: NDArray[np.int64]
-    images: NDArray[np.uint8]
     image_index: NDArray[np.int64]
     instructions: tuple[str, ...]
     goals: tuple[Goal, ...]
@@ -130,6 +128,8 @@ class Frames:
         *,
         weighted: bool = False,
         held_out: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> FrameBatch:
         """Draws frames and instructions.
 
@@ -141,21 +141,29 @@ class Frames:
                 instructions of each the one that was followed. In what others ask for such frames
                 are rarely the decisive ones.
             held_out: take sentences from the held-out paraphrases.
+            rank: which part of the frames is wanted.
+            ranks: of how many parts.
         """
         if weighted:
             ticks = rng.uniform(0, self.cumulative[-1], size=count)
             chosen = self.numbers[np.searchsorted(self.cumulative, ticks, side="right")]
         else:
             chosen = self.numbers[rng.integers(len(self.numbers), size=count)]
-        picked = [self._some_goals(int(frame), instructions, rng, weighted) for frame in chosen]
-        return self._batch(chosen, picked, rng, held_out)
+        # Each frame has a generator of its own, so that a part needs no other part's draws.
+        draws = rng.spawn(count)[rank::ranks]
+        chosen = chosen[rank::ranks]
+        picked = [
+            self._some_goals(int(frame), instructions, draw, weighted)
+            for frame, draw in zip(chosen, draws, strict=True)
+        ]
+        return self._batch(chosen, picked, draws, held_out)
 
     def every_goal(
         self, numbers: NDArray[np.int64], rng: np.random.Generator, *, held_out: bool = True
     ) -> FrameBatch:
         """The given frames with one sentence for each of their valid goals."""
         picked = [self._goals(int(frame)) for frame in numbers]
-        return self._batch(numbers, picked, rng, held_out)
+        return self._batch(numbers, picked, [rng] * len(numbers), held_out)
 
     def views(self, numbers: NDArray[np.int64], side: int) -> PatchWords:
         """What each of `side` x `side` image tokens of the given frames shows."""
@@ -168,7 +176,7 @@ class Frames:
             )
             for frame in numbers
         ]
-        return patch_words(
+        return label_patches(
             np.stack([segmentation for segmentation, _ in labelled]),
             [items for _, items in labelled],
             side,
@@ -215,7 +223,7 @@ class Frames:
         self,
         numbers: NDArray[np.int64],
         picked: Sequence[Sequence[int]],
-        rng: np.random.Generator,
+        draws: Sequence[np.random.Generator],
         held_out: bool,
     ) -> FrameBatch:
         cache = self.cache
@@ -223,7 +231,8 @@ class Frames:
         goals: list[Goal] = []
         sentences: list[str] = []
         things, places, others, chunks = [], [], [], []
-        for row, (frame, chosen) in enumerate(zip(numbers, picked, strict=True)):
+        drawn = zip(numbers, picked, draws, strict=True)
+        for row, (frame, chosen, rng) in enumerate(drawn):
             episode = int(cache.episode[frame])
             info = cache.episodes[episode]
             valid = self.scene(episode).goals()
@@ -245,7 +254,6 @@ class Frames:
         frames = numbers[index]
         return FrameBatch(
             numbers=np.asarray(numbers, np.int64),
-            images=np.ascontiguousarray(cache.images[numbers]),
             image_index=np.array(index, np.int64),
             instructions=tuple(sentences),
             goals=tuple(goals),

@@ -1,14 +1,20 @@
 """A pool of labelled pictures in memory, drawn by several processes before training starts."""
 
+import json
 import multiprocessing
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from vlm4vla.model.swap import replacing_folder
 from vlm4vla.seeds import SELECT, TRAIN
 from vlm4vla.train.synthetic.drawings import Item, Picture, draw_picture
 
@@ -26,6 +32,33 @@ class Pool:
 
     def __getitem__(self, index: int) -> Picture:
         return Picture(self.images[index], self.segmentations[index], self.items[index])
+
+
+class ImageStore:
+    """Pictures where a model can take them from: beside an accelerator's weights if they fit.
+
+    Args:
+        images: (N, H, W, 3) uint8 RGB, in memory or mapped.
+    """
+
+    _SHARE: Final = 0.3
+    """Of an accelerator's free memory that pictures may take."""
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self.images = images
+        self._resident: Tensor | None = None
+
+    def take(self, numbers: Tensor) -> Tensor:
+        """The pictures (B, H, W, 3) of numbers (B,), on the numbers' device."""
+        if numbers.device.type == "cuda" and self._resident is None:
+            free, _ = torch.cuda.mem_get_info(numbers.device)
+            if self.images.nbytes < self._SHARE * free:
+                self._resident = torch.from_numpy(np.ascontiguousarray(self.images)).to(
+                    numbers.device
+                )
+        if self._resident is not None:
+            return self._resident[numbers]
+        return torch.from_numpy(self.images[numbers.cpu().numpy()]).to(numbers.device)
 
 
 def mirrored(picture: Picture) -> Picture:
@@ -71,6 +104,33 @@ def draw_pool(count: int, *, held_out: bool = False, workers: int = 0) -> Pool:
         np.concatenate([pool.images for pool in drawn]),
         np.concatenate([pool.segmentations for pool in drawn]),
         tuple(items for pool in drawn for items in pool.items),
+    )
+
+
+def kept_pool(folder: Path, count: int, workers: int = 0) -> Pool:
+    """The training pictures of `draw_pool`, drawn once and then mapped from a folder.
+
+    Args:
+        folder: where they are kept, one folder in it for each count.
+        count: pictures.
+        workers: see `draw_pool`.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    kept = folder.absolute() / f"drawings-{count}"
+    if not kept.is_dir():
+        pool = draw_pool(count, workers=workers)
+        with replacing_folder(kept) as new:
+            np.save(new / "images.npy", pool.images)
+            np.save(new / "segmentations.npy", pool.segmentations)
+            names = [[astuple(item) for item in items] for items in pool.items]
+            (new / "items.json").write_text(json.dumps(names), "utf-8")
+    items = json.loads((kept / "items.json").read_text("utf-8"))
+    return Pool(
+        np.load(kept / "images.npy", mmap_mode="r"),
+        np.load(kept / "segmentations.npy", mmap_mode="r"),
+        tuple(tuple(Item(*item) for item in picture) for picture in items),
     )
 
 

@@ -33,23 +33,23 @@ class TrainingState:
     facts: Mapping[str, Any]
 
 
-def save_state(run: Path, snapshot: TrainingState) -> None:
-    """Writes a snapshot beside the last one, then removes that one.
+def save_state(run: Path, state: TrainingState) -> None:
+    """Writes a state beside the last one, then removes that one.
 
     A folder gets its final name only when its files are on disk, so a kill at any moment leaves
-    at least one whole snapshot.
+    at least one whole state.
 
     Raises:
         UserError: the disk is full or not writable.
     """
-    final = run / f"state-{snapshot.step:08d}"
+    final = run / f"state-{state.step:08d}"
     half = run / f".{final.name}.half"
     try:
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir(parents=True)
-        tensors = {name: tensor.contiguous() for name, tensor in snapshot.tensors.items()}
+        tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
         save_file(tensors, half / "tensors.safetensors")
-        facts = {"step": snapshot.step, **snapshot.facts}
+        facts = {"step": state.step, **state.facts}
         (half / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
         for path in (half / "tensors.safetensors", half / "facts.json", half):
             _to_disk(path)
@@ -60,14 +60,14 @@ def save_state(run: Path, snapshot: TrainingState) -> None:
     except OSError as error:
         raise UserError(
             f"Could not write {final}: {error.strerror or error}.",
-            "Free some disk space; the snapshot before it is intact.",
+            "Free some disk space; the state before it is intact.",
         ) from error
     for _, folder in _folders(run)[:-1]:
         shutil.rmtree(folder)
 
 
 def load_state(run: Path) -> TrainingState | None:
-    """The newest whole snapshot of a run, or None if there is none."""
+    """The newest whole state of a run, or None if there is none."""
     folders = _folders(run)
     if not folders:
         return None

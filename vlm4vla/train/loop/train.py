@@ -1,23 +1,27 @@
 """The one training loop of every stage, on Accelerate.
 
-A batch is a pure function of its index, and everything else that changes is in the snapshot, so a
-run that was stopped at any moment goes on to the identical result.
+A batch is a pure function of its index, ranks take disjoint parts of it, and everything else that
+changes is in the training state: a run that was stopped at any moment goes on to the identical
+result, and one process learns the same from a batch as several do from their parts of it.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
-from torch import nn
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
 
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
+from vlm4vla.train.batches.transfer import prefetched, to_tensors
 from vlm4vla.train.loop.ema import Ema
+from vlm4vla.train.loop.precision import precision
 from vlm4vla.train.loop.progress import Progress, deferred_interrupt
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.loop.state import (
@@ -30,132 +34,172 @@ from vlm4vla.train.loop.state import (
 
 
 class Objective(Protocol):
-    """What a stage teaches: a module whose forward turns a batch into a loss.
+    """What a stage minimises: a module whose forward turns a batch into a loss.
 
     Attributes:
-        module: called with a batch, gives the loss and values to print.
-        batch: index -> batch; the same index gives the same batch.
+        module: called with a batch on its device, gives the loss and metrics to print; means are
+            taken by `mean_over_ranks`.
         query: the name of the action query among the module's parameters, or None.
     """
 
     module: nn.Module
     query: str | None
 
-    def batch(self, index: int) -> Any:
-        """The batch of an index."""
+    def batch(self, index: int, rank: int = 0, ranks: int = 1) -> Any:
+        """A rank's part of the batch of an index, as plain arrays; the same for the same index."""
         ...
 
 
 Check = Callable[[int], Mapping[str, float]]
-"""Measures the lesson's module, with the averaged weights in place, after a number of steps."""
+"""Measures the objective's module, with the averaged weights in place, after a number of steps."""
 
 
-def precision() -> Literal["bf16", "no"]:
-    """Bf16 autocast where the hardware has bf16 matrix products, else none."""
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+@dataclass(frozen=True)
+class Watch:
+    """What is measured, kept and told while a run goes on.
 
+    Attributes:
+        check: measured every `check_every` steps and at the end.
+        check_every: 0 for only at the end.
+        keep: steps done -> what writes the module, with the averaged weights in place.
+        track: project name for trackio, or None.
+    """
 
-def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """The precision that training computes in, for measuring."""
-    context: AbstractContextManager[None] = torch.autocast(
-        device.type, torch.bfloat16, enabled=precision() == "bf16"
-    )
-    return context
+    check: Check | None = None
+    check_every: int = 0
+    keep: Mapping[int, Callable[[], None]] = field(default_factory=dict)
+    track: str | None = None
 
 
 def train(
-    lesson: Objective,
+    objective: Objective,
     recipe: Recipe,
     run: Path,
     *,
-    check: Check | None = None,
-    check_every: int = 0,
-    track: str | None = None,
+    watch: Watch | None = None,
     device: str | None = None,
+    workers: int = 0,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Trains a lesson's module in place, from the run's newest snapshot if there is one.
+    """Trains an objective's module in place, from the run's newest state if there is one.
 
     On Ctrl-C or SIGTERM the step in hand is finished and saved. At the end the module holds the
-    averaged weights.
+    averaged weights. Under `accelerate launch` every process calls this; one writes and measures.
 
     Args:
-        lesson: what is learned.
+        objective: what is learned.
         recipe: how.
-        run: the run's folder; `recipe.json`, `history.json` and the snapshot live there.
-        check: measured every `check_every` steps and at the end.
-        check_every: 0 for only at the end.
-        track: project name for trackio, or None.
+        run: the run's folder; `recipe.json`, `history.json` and the state live there.
+        watch: what is measured, kept and told on the way.
         device: "cpu" keeps an accelerator out of it.
+        workers: processes that prepare batches; 0 for none.
         about: what else must be the same when the run goes on (data, start), as plain values.
 
     Raises:
-        UserError: the run was begun in another way, or trackio is wanted and missing.
+        UserError: the run was begun in another way, the batch cannot be divided among the
+            processes, or trackio is wanted and missing.
         KeyboardInterrupt: the run was stopped and its state saved.
     """
-    accelerator = _accelerator(track, device)
-    module = accelerator.prepare(lesson.module)
-    learning = [(n, p) for n, p in lesson.module.named_parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        [parameter for _, parameter in learning],
-        lr=recipe.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=recipe.weight_decay,
-        fused=True,
+    watch = watch or Watch()
+    accelerator = _accelerator(watch.track, device)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    if recipe.batch % ranks:
+        raise UserError(
+            f"A batch of {recipe.batch} pictures cannot be divided among {ranks} processes.",
+            "Give a --batch that can.",
+        )
+    learning = [(n, p) for n, p in objective.module.named_parameters() if p.requires_grad]
+    module, optimiser = accelerator.prepare(
+        objective.module,
+        torch.optim.AdamW(
+            [parameter for _, parameter in learning],
+            lr=recipe.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        ),
     )
     average = Ema(learning, recipe.ema)
-    learner = _Learner(lesson.module, learning, optimiser, average)
-    start, history = _resume(learner, run, recipe, about or {})
-    clipped = [parameter for name, parameter in learning if name != lesson.query]
-    progress = Progress(recipe, start)
+    learner = _Learner(objective.module, learning, optimiser, average)
+    start, history = _resume(learner, run, recipe, about or {}, accelerator.is_main_process)
+    clipped = [parameter for name, parameter in learning if name != objective.query]
+    progress = Progress(recipe, start) if accelerator.is_main_process else None
+    batches = prefetched(
+        partial(objective.batch, rank=rank, ranks=ranks),
+        range(start * recipe.accumulation, recipe.steps * recipe.accumulation),
+        workers,
+    )
     module.train()
     for step in range(start, recipe.steps):
         with deferred_interrupt() as interrupt:
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate(step)
-            values: dict[str, float] = {}
+            sums: dict[str, Tensor] = {}
             for part in range(recipe.accumulation):
-                loss, metrics = module(lesson.batch(step * recipe.accumulation + part))
-                accelerator.backward(loss / recipe.accumulation)
+                whole = part == recipe.accumulation - 1
+                with contextlib.nullcontext() if whole else accelerator.no_sync(module):
+                    batch = to_tensors(next(batches), accelerator.device)
+                    loss, metrics = module(batch)
+                    accelerator.backward(loss / recipe.accumulation)
                 for name, value in {"loss": loss, **metrics}.items():
-                    values[name] = (
-                        values.get(name, 0.0) + float(value.detach()) / recipe.accumulation
-                    )
+                    sums[name] = sums.get(name, 0.0) + value.detach().float() / recipe.accumulation
+            if recipe.clip > 0:
+                sums["norm"] = accelerator.clip_grad_norm_(clipped, recipe.clip)
+            values = _numbers(accelerator, sums)
             if not values["loss"] < float("inf"):
                 raise UserError(
                     f"The loss became {values['loss']} at step {step}.",
-                    "Go back to the last snapshot with a lower learning rate.",
+                    "Go back to the last saved state with a lower learning rate.",
                 )
-            if recipe.clip > 0:
-                values["norm"] = float(accelerator.clip_grad_norm_(clipped, recipe.clip))
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             average.update()
             done = step + 1
             last = done == recipe.steps
-            progress.show(done, values)
-            if check and (last or (check_every and done % check_every == 0)):
+            if progress:
+                progress.show(done, values)
+            due = last or (watch.check_every and done % watch.check_every == 0)
+            if progress and ((watch.check and due) or done in watch.keep):
                 with average.in_place():
                     module.eval()
-                    measured = dict(check(done))
+                    if done in watch.keep:
+                        watch.keep[done]()
+                    if watch.check and due:
+                        measured = dict(watch.check(done))
+                        progress.log(done, measured)
+                        values |= measured
+                        history.append({"step": done, **values})
                     module.train()
-                progress.log(done, measured)
-                values |= measured
-                history.append({"step": done, **values})
-            if done % recipe.save_every == 0 or last or interrupt.wanted:
+            stop = _anyone(accelerator, interrupt.wanted)
+            if progress and (done % recipe.save_every == 0 or last or stop):
                 facts = {"recipe": asdict(recipe), "about": about or {}, "history": history}
-                save_state(run, _snapshot(done, learner, facts))
+                save_state(run, _state(done, learner, facts))
                 write_json(run / "history.json", history)
             accelerator.log(values, step=done)
-            if interrupt.wanted:
-                progress.end()
+            if stop:
+                if progress:
+                    progress.end()
                 raise KeyboardInterrupt
     average.take()
-    module.eval()
-    progress.end()
+    accelerator.unwrap_model(module, keep_fp32_wrapper=False).eval()
+    if progress:
+        progress.end()
+    accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def _numbers(accelerator: Accelerator, sums: Mapping[str, Tensor]) -> dict[str, float]:
+    """The means over ranks, fetched from the device at once: each fetch waits for it."""
+    stacked = accelerator.reduce(torch.stack(list(sums.values())), "mean")
+    return dict(zip(sums, stacked.tolist(), strict=True))
+
+
+def _anyone(accelerator: Accelerator, wanted: bool) -> bool:
+    """Whether a process was asked to stop; all of them must after the same step."""
+    if accelerator.num_processes == 1:
+        return wanted
+    asked = torch.tensor(float(wanted), device=accelerator.device)
+    return bool(accelerator.reduce(asked, "sum") > 0)
 
 
 def _accelerator(track: str | None, device: str | None) -> Accelerator:
@@ -167,7 +211,11 @@ def _accelerator(track: str | None, device: str | None) -> Accelerator:
             raise UserError("trackio is not installed.", "pip install trackio") from error
         log_with = ["trackio"]
     accelerator = Accelerator(
-        mixed_precision=precision(), cpu=device == "cpu", log_with=log_with or None
+        mixed_precision=precision(),
+        cpu=device == "cpu",
+        log_with=log_with or None,
+        # While only the vision tower learns, the language model has no gradients.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     if track:
         accelerator.init_trackers(track)
@@ -187,7 +235,7 @@ class _Learner:
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def _snapshot(step: int, learner: _Learner, facts: Mapping[str, Any]) -> TrainingState:
+def _state(step: int, learner: _Learner, facts: Mapping[str, Any]) -> TrainingState:
     tensors = {f"weights/{name}": p.detach() for name, p in learner.module.named_parameters()}
     for i, (name, parameter) in enumerate(learner.learning):
         for moment, value in learner.optimiser.state.get(parameter, {}).items():
@@ -220,14 +268,15 @@ def check_same(run: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
 
 
 def _resume(
-    learner: _Learner, run: Path, recipe: Recipe, about: Mapping[str, Any]
+    learner: _Learner, run: Path, recipe: Recipe, about: Mapping[str, Any], writes: bool
 ) -> tuple[int, list[dict[str, Any]]]:
-    """Loads the newest snapshot; returns the steps that are done and what was measured."""
+    """Loads the newest state; returns the steps that are done and what was measured."""
     check_same(run, recipe, about)
     found = load_state(run)
     if found is None:
         torch.manual_seed(recipe.seed)
-        write_json(run / "recipe.json", {**asdict(recipe), **about})
+        if writes:
+            write_json(run / "recipe.json", {**asdict(recipe), **about})
         return 0, []
     tensors = found.tensors
     with torch.no_grad():

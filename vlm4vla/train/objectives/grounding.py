@@ -9,7 +9,7 @@ actions; a study can leave it out.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vlm4vla.model.policy import Policy
-from vlm4vla.train.auxiliary.noun_positions import Cells, NounPositions, query_state_and_nouns
-from vlm4vla.train.auxiliary.visual import VisualLoss, VisualTargets, see
+from vlm4vla.model.vlm import Vlm
+from vlm4vla.train.auxiliary.noun_positions import NounPositionLoss, Nouns, query_state_and_nouns
+from vlm4vla.train.auxiliary.visual import VisualLoss, VisualTargets, visual_loss, watching
 from vlm4vla.train.batches.frames import FrameBatch, Frames
+from vlm4vla.train.batches.pictures import ImageStore
+from vlm4vla.train.batches.transfer import to_arrays, to_tensors
 from vlm4vla.train.gates import Gate
+from vlm4vla.train.loop.precision import autocast
+from vlm4vla.train.loop.ranks import mean_over_ranks
 from vlm4vla.train.loop.recipe import Recipe
-from vlm4vla.train.loop.train import autocast
-from vlm4vla.train.speed.prefix_cache import shared_query_state
+from vlm4vla.train.speed.prefix_cache import Asked, ask_rows, query_of, row_states
 
 BINS: Final = 48
 """Classes an axis; the place is their mean weighted by probability."""
@@ -84,15 +88,27 @@ class GroundingHead(nn.Module):
             left.long() + 1, BINS
         )
         entropy = -(target * logits.log_softmax(-1)).sum(-1).mean(-1)
-        return entropy[known].mean()
+        return mean_over_ranks((entropy * known).sum(), known.sum())
 
 
-def points_of(batch: FrameBatch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The points (R, 3, 3) of a batch's rows in metres, and which of them there are (R, 3)."""
-    points = np.stack([batch.tcp, batch.thing, batch.place], axis=1)
-    known = np.ones((len(points), len(POINTS)), bool)
+@dataclass(frozen=True)
+class Points:
+    """What the rows of a batch point at: arrays, later tensors.
+
+    Attributes:
+        metres: float32 (R, 3, 3), in the order of `POINTS`.
+        known: bool (R, 3), which of them there are.
+    """
+
+    metres: Any
+    known: Any
+
+
+def points_of(batch: FrameBatch) -> Points:
+    """The points of a batch's rows."""
+    known = np.ones((len(batch.tcp), len(POINTS)), bool)
     known[:, 2] = batch.has_place
-    return torch.from_numpy(points).to(device), torch.from_numpy(known).to(device)
+    return Points(np.stack([batch.tcp, batch.thing, batch.place], axis=1), known)
 
 
 @dataclass(frozen=True)
@@ -116,54 +132,73 @@ class GroundingRecipe:
 
 @dataclass(frozen=True)
 class GroundingBatch:
-    """Frames and, where they are learned, what each shows and what each row can name.
+    """B frames and R rows about them: arrays, later tensors.
 
-    While only sight is learned, the frames have no rows.
+    Attributes:
+        numbers: int64 (B,) of the frames.
+        visual: what each shows; None where that is not learned.
+        asked: instructions; None while only the vision tower learns, as is the rest.
+        points: what each row points at.
+        nouns: the names in the rows; None where they are not learned.
     """
 
-    frames: FrameBatch
-    sight: VisualTargets | None
-    cells: tuple[Cells, ...] | None
+    numbers: Any
+    visual: VisualTargets | None
+    asked: Asked | None = None
+    points: Points | None = None
+    nouns: Nouns | None = None
 
 
 class _Module(nn.Module):
-    def __init__(self, policy: Policy, recipe: GroundingRecipe) -> None:
+    def __init__(self, policy: Policy, images: ImageStore, recipe: GroundingRecipe) -> None:
         super().__init__()
         self.policy = policy
+        self.images = images
         self.recipe = recipe
         self.head = GroundingHead(policy.vlm.width).to(policy.device)
         self.sight = VisualLoss(policy) if recipe.alignment else None
-        self.names = NounPositions(policy.vlm) if recipe.names else None
+        self.names = NounPositionLoss(policy.vlm) if recipe.names else None
 
     def forward(self, batch: GroundingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        rows = batch.frames
-        features = self.policy.encode(torch.from_numpy(rows.images))
-        sight, metrics = see(self.sight, features.tokens, batch.sight)
-        if not rows.instructions:
+        with watching(self.sight):
+            features = self.policy.encode(self.images.take(batch.numbers))
+        sight, metrics = visual_loss(self.sight, features.tokens, batch.visual)
+        if batch.asked is None or batch.points is None:
             return sight, metrics
-        points, known = points_of(rows, self.policy.device)
-        index = torch.from_numpy(rows.image_index).to(self.policy.device)
-        state, names = query_state_and_nouns(
-            self.policy, features, rows.instructions, index, self.names, batch.cells
+        state, names, bound = query_state_and_nouns(
+            self.policy, features, batch.asked, self.names, batch.nouns
         )
-        logits = self.head(state)
-        loss = self.head.loss(logits, points, known) + self.recipe.names * names.loss
-        with torch.no_grad():
-            apart = (self.head.places(logits) - points).norm(dim=-1) * 1000
-        metrics |= {"gripper_mm": apart[:, 0].median(), "thing_mm": apart[:, 1].median()}
-        return loss + self.recipe.alignment * sight, metrics | names.metrics
+        logits, points = self.head(state), batch.points
+        loss = self.head.loss(logits, points.metres, points.known) + self.recipe.names * names
+        metrics |= point_errors(self.head, logits, points)
+        return loss + self.recipe.alignment * sight, metrics | bound
 
 
-def row_cells(frames: Frames, batch: FrameBatch, weight: float) -> tuple[Cells, ...] | None:
-    """What each row of a batch can name and where it is, or None where that has no weight."""
-    if not weight:
+@torch.no_grad()
+def point_errors(head: GroundingHead, logits: Tensor, points: Points) -> dict[str, Tensor]:
+    """Median distances in millimetres, for a log."""
+    apart = (head.places(logits) - points.metres).norm(dim=-1) * 1000
+    return {"gripper_mm": apart[:, 0].median(), "thing_mm": apart[:, 1].median()}
+
+
+def ask_frames(vlm: Vlm, batch: FrameBatch) -> Asked:
+    """The rows of a batch's instructions, which end with the action query."""
+    texts = [vlm.family.text(instruction) for instruction in batch.instructions]
+    return ask_rows(vlm, texts, None, batch.image_index)
+
+
+def nouns_of(
+    names: NounPositionLoss | None, frames: Frames, batch: FrameBatch, asked: Asked
+) -> Nouns | None:
+    """The names in a batch's rows, or None where they are not learned."""
+    if names is None:
         return None
     cells = frames.cells(batch.numbers)
-    return tuple(cells[int(i)] for i in batch.image_index)
+    return names.find(asked.rows, [cells[int(i)] for i in batch.image_index])
 
 
 class GroundingObjective:
-    """Batches and loss of the grounding stage; a `Objective` of the loop.
+    """Batches and loss of the grounding stage; an `Objective` of the loop.
 
     Args:
         policy: its VLM and query learn; its action head takes no part.
@@ -172,26 +207,29 @@ class GroundingObjective:
     """
 
     def __init__(self, policy: Policy, frames: Frames, recipe: GroundingRecipe) -> None:
+        self.vlm = policy.vlm
         self.frames = frames
         self.recipe = recipe
-        self.grounding = _Module(policy, recipe)
+        self.grounding = _Module(policy, ImageStore(frames.cache.images), recipe)
         self.module: nn.Module = self.grounding
         self.query: str | None = "policy.query"
         for parameter in policy.head.parameters():
             parameter.requires_grad_(False)
 
-    def batch(self, index: int) -> GroundingBatch:
+    def batch(self, index: int, rank: int = 0, ranks: int = 1) -> GroundingBatch:
         """The batch of an index."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.loop.seed, index, 4])
         seeing = recipe.alignment and index < recipe.sight_steps * recipe.loop.accumulation
-        drawn = self.frames.draw(recipe.loop.batch, 0 if seeing else recipe.instructions, rng)
-        sight = self.grounding.sight
-        return GroundingBatch(
-            drawn,
-            sight.targets(self.frames, drawn.numbers) if sight else None,
-            row_cells(self.frames, drawn, recipe.names),
-        )
+        instructions = 0 if seeing else recipe.instructions
+        drawn = self.frames.draw(recipe.loop.batch, instructions, rng, rank=rank, ranks=ranks)
+        sight, names = self.grounding.sight, self.grounding.names
+        visual = sight.targets(self.frames, drawn.numbers) if sight else None
+        if seeing:
+            return GroundingBatch(drawn.numbers, visual)
+        asked = ask_frames(self.vlm, drawn)
+        nouns = nouns_of(names, self.frames, drawn, asked)
+        return to_arrays(GroundingBatch(drawn.numbers, visual, asked, points_of(drawn), nouns))
 
 
 @dataclass(frozen=True)
@@ -213,7 +251,7 @@ class Grounded:
     bound: float
 
     def metrics(self) -> dict[str, float]:
-        """The figures flat, for a log."""
+        """The metrics flat, for a log."""
         return {f"{name}_mm" if name != "bound" else name: v for name, v in vars(self).items()}
 
     def gates(self) -> list[Gate]:
@@ -249,12 +287,12 @@ def measure_grounding(
     has_place: list[NDArray[np.bool_]] = []
     for start in range(0, len(numbers), 32):
         batch = frames.every_goal(numbers[start : start + 32], rng)
-        points, _ = points_of(batch, policy.device)
-        index = torch.from_numpy(batch.image_index).to(policy.device)
+        points = torch.from_numpy(points_of(batch).metres).to(policy.device)
+        asked = to_tensors(ask_frames(policy.vlm, batch), policy.device)
         with autocast(policy.device):
-            features = policy.encode(torch.from_numpy(batch.images))
-            state = shared_query_state(policy, features, batch.instructions, index)
-            found = head.places(head(state))
+            features = policy.encode(frames.cache.images[batch.numbers])
+            states, column = row_states(policy, features, asked)
+            found = head.places(head(query_of(policy, states, asked, column)))
         apart.append((found - points).norm(dim=-1).cpu().numpy() * 1000)
         thing = found[:, None, 1].cpu().numpy()
         nearest = np.linalg.norm(batch.others - thing, axis=-1).argmin(-1)

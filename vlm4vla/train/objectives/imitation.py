@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,13 +10,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vlm4vla.model.policy import Policy
-from vlm4vla.train.auxiliary.noun_positions import Cells, NounPositions, query_state_and_nouns
-from vlm4vla.train.auxiliary.visual import VisualLoss, VisualTargets, see
-from vlm4vla.train.batches.frames import FrameBatch, Frames
+from vlm4vla.train.auxiliary.noun_positions import NounPositionLoss, Nouns, query_state_and_nouns
+from vlm4vla.train.auxiliary.visual import VisualLoss, VisualTargets, visual_loss, watching
+from vlm4vla.train.batches.frames import Frames
+from vlm4vla.train.batches.pictures import ImageStore
+from vlm4vla.train.batches.transfer import to_arrays, to_tensors
+from vlm4vla.train.gates import Gate
+from vlm4vla.train.loop.precision import autocast
+from vlm4vla.train.loop.ranks import mean_over_ranks
 from vlm4vla.train.loop.recipe import Recipe
-from vlm4vla.train.loop.train import autocast
-from vlm4vla.train.objectives.grounding import GroundingHead, points_of, row_cells
-from vlm4vla.train.speed.prefix_cache import shared_query_state
+from vlm4vla.train.objectives.grounding import (
+    GroundingHead,
+    Points,
+    ask_frames,
+    nouns_of,
+    point_errors,
+    points_of,
+)
+from vlm4vla.train.speed.prefix_cache import Asked, query_of, row_states
 
 
 @dataclass(frozen=True)
@@ -41,74 +53,82 @@ class ImitationRecipe:
     brightness: float = 0.15
 
 
-def vary(
-    images: NDArray[np.uint8], rng: np.random.Generator, brightness: float
-) -> NDArray[np.uint8]:
+def vary(images: Tensor, factors: Tensor) -> Tensor:
     """Brightens and dims pictures a little; colours keep their names, and things their places.
 
     Args:
-        images: (B, H, W, 3) RGB.
-        rng: what is drawn from.
-        brightness: largest relative change of brightness, and of contrast.
+        images: (B, H, W, 3) uint8 RGB.
+        factors: (B, 2) of brightness and of contrast, 1 for none.
     """
-    varied = np.empty_like(images)
-    for i, image in enumerate(images):
-        bright, contrast = 1 + rng.uniform(-brightness, brightness, size=2)
-        # The same change for every pixel and channel is a table of 256 entries.
-        table = ((np.arange(256) * bright - 128) * contrast + 128).clip(0, 255).astype(np.uint8)
-        varied[i] = table[image]
-    return varied
+    bright, contrast = factors[:, :, None, None, None].unbind(1)
+    return ((images * bright - 128) * contrast + 128).clamp(0, 255).to(torch.uint8)
 
 
 @dataclass(frozen=True)
 class ImitationBatch:
-    """Frames and, where they are learned, what each shows and what each row can name."""
+    """B frames and R rows about them: arrays, later tensors.
 
-    frames: FrameBatch
-    sight: VisualTargets | None
-    cells: tuple[Cells, ...] | None
+    Attributes:
+        numbers: int64 (B,) of the frames.
+        factors: float32 (B, 2), see `vary`.
+        visual: what each frame shows; None where that is not learned.
+        asked: instructions that end with the query.
+        arm: float32 (R, n, 6) normalised actions.
+        gripper: float32 (R, n), 1 for open.
+        points: what each row points at.
+        nouns: the names in the rows; None where they are not learned.
+    """
+
+    numbers: Any
+    factors: Any
+    visual: VisualTargets | None
+    asked: Asked
+    arm: Any
+    gripper: Any
+    points: Points
+    nouns: Nouns | None
 
 
 class _Module(nn.Module):
-    def __init__(self, policy: Policy, recipe: ImitationRecipe) -> None:
+    def __init__(self, policy: Policy, images: ImageStore, recipe: ImitationRecipe) -> None:
         super().__init__()
         self.policy = policy
+        self.images = images
         self.recipe = recipe
         self.grounding = GroundingHead(policy.vlm.width).to(policy.device)
         self.sight = VisualLoss(policy) if recipe.alignment else None
-        self.names = NounPositions(policy.vlm) if recipe.names else None
+        self.names = NounPositionLoss(policy.vlm) if recipe.names else None
 
-    def forward(self, lesson: ImitationBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        policy, device, batch = self.policy, self.policy.device, lesson.frames
-        index = torch.from_numpy(batch.image_index).to(device)
-        features = policy.encode(torch.from_numpy(batch.images))
-        sight, seen = see(self.sight, features.tokens, lesson.sight)
-        state, names = query_state_and_nouns(
-            policy, features, batch.instructions, index, self.names, lesson.cells
+    def forward(self, batch: ImitationBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        policy, recipe = self.policy, self.recipe
+        arm, gripper = batch.arm, batch.gripper
+        images = vary(self.images.take(batch.numbers), batch.factors)
+        with watching(self.sight):
+            features = policy.encode(images)
+        sight, metrics = visual_loss(self.sight, features.tokens, batch.visual)
+        state, names, bound = query_state_and_nouns(
+            policy, features, batch.asked, self.names, batch.nouns
         )
-        targets = policy.spec.normalise(batch.chunks)
-        arm = torch.from_numpy(targets.arm).to(device)
-        gripper = torch.from_numpy(targets.gripper).to(device)
         prediction = policy.head(state)
-        loss = policy.loss(prediction, arm, gripper, torch.ones_like(gripper), self.recipe.gripper)
-        loss = loss + self.recipe.names * names.loss + self.recipe.alignment * sight
+        rows = torch.tensor(float(len(arm)), device=arm.device)
+        acting = policy.loss(prediction, arm, gripper, torch.ones_like(gripper), recipe.gripper)
+        loss = mean_over_ranks(acting * rows, rows) + recipe.names * names
+        loss = loss + recipe.alignment * sight
         with torch.no_grad():
             right = ((prediction.gripper > 0) == (gripper > 0.5)).float().mean()
-            moves = torch.tensor(policy.spec.moves, device=device)
-            off = (prediction.arm.float() - arm)[..., moves].abs().mean()
-        metrics = {"arm": off, "gripper": right}
-        if self.recipe.grounding:
-            logits = self.grounding(state)
-            points, known = points_of(batch, device)
-            loss = loss + self.recipe.grounding * self.grounding.loss(logits, points, known)
-            with torch.no_grad():
-                apart = (self.grounding.places(logits) - points).norm(dim=-1) * 1000
-            metrics |= {"gripper_mm": apart[:, 0].median(), "thing_mm": apart[:, 1].median()}
-        return loss, metrics | seen | names.metrics
+            moves = torch.tensor(policy.spec.moves, device=arm.device)
+            off = ((prediction.arm.float() - arm) * moves).abs().mean() / moves.float().mean()
+        metrics |= {"arm": off, "gripper": right}
+        if recipe.grounding:
+            logits, points = self.grounding(state), batch.points
+            pointing = self.grounding.loss(logits, points.metres, points.known)
+            loss = loss + recipe.grounding * pointing
+            metrics |= point_errors(self.grounding, logits, points)
+        return loss, metrics | bound
 
 
 class ImitationObjective:
-    """Batches and loss of the imitation stage; a `Objective` of the loop.
+    """Batches and loss of the imitation stage; an `Objective` of the loop.
 
     Args:
         policy: everything in it that is not frozen learns.
@@ -117,27 +137,39 @@ class ImitationObjective:
     """
 
     def __init__(self, policy: Policy, frames: Frames, recipe: ImitationRecipe) -> None:
+        self.vlm, self.spec = policy.vlm, policy.spec
         self.frames = frames
         self.recipe = recipe
-        self.imitation = _Module(policy, recipe)
+        self.imitation = _Module(policy, ImageStore(frames.cache.images), recipe)
         self.module: nn.Module = self.imitation
         self.query: str | None = "policy.query"
         if not recipe.grounding:
             for parameter in self.imitation.grounding.parameters():
                 parameter.requires_grad_(False)
 
-    def batch(self, index: int) -> ImitationBatch:
+    def batch(self, index: int, rank: int = 0, ranks: int = 1) -> ImitationBatch:
         """The batch of an index, its pictures varied a little."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.loop.seed, index, 6])
-        batch = self.frames.draw(recipe.loop.batch, recipe.instructions, rng, weighted=True)
-        images = vary(batch.images, rng, recipe.brightness)
-        varied = FrameBatch(**{**vars(batch), "images": images})
-        sight = self.imitation.sight
-        return ImitationBatch(
-            varied,
-            sight.targets(self.frames, batch.numbers) if sight else None,
-            row_cells(self.frames, batch, recipe.names),
+        drawn = self.frames.draw(
+            recipe.loop.batch, recipe.instructions, rng, weighted=True, rank=rank, ranks=ranks
+        )
+        size = (recipe.loop.batch, 2)
+        factors = 1 + rng.uniform(-recipe.brightness, recipe.brightness, size)[rank::ranks]
+        sight, names = self.imitation.sight, self.imitation.names
+        asked = ask_frames(self.vlm, drawn)
+        targets = self.spec.normalise(drawn.chunks)
+        return to_arrays(
+            ImitationBatch(
+                drawn.numbers,
+                factors.astype(np.float32),
+                sight.targets(self.frames, drawn.numbers) if sight else None,
+                asked,
+                targets.arm,
+                targets.gripper,
+                points_of(drawn),
+                nouns_of(names, self.frames, drawn, asked),
+            )
         )
 
 
@@ -154,8 +186,12 @@ class Imitated:
     arm_mm: dict[str, float]
     gripper: dict[str, float]
 
+    def gates(self) -> list[Gate]:
+        """None: whether actions are good shows in the simulator."""
+        return []
+
     def metrics(self) -> dict[str, float]:
-        """The figures flat, for a log."""
+        """The metrics flat, for a log."""
         arm = {f"arm_mm_{task}": value for task, value in self.arm_mm.items()}
         return arm | {f"gripper_{task}": value for task, value in self.gripper.items()}
 
@@ -177,11 +213,11 @@ def measure_imitation(
     gripper: dict[str, list[float]] = defaultdict(list)
     for start in range(0, len(numbers), 32):
         batch = frames.every_goal(numbers[start : start + 32], rng)
-        index = torch.from_numpy(batch.image_index).to(policy.device)
+        asked = to_tensors(ask_frames(policy.vlm, batch), policy.device)
         with autocast(policy.device):
-            features = policy.encode(torch.from_numpy(batch.images))
-            state = shared_query_state(policy, features, batch.instructions, index)
-            prediction = policy.head(state)
+            features = policy.encode(frames.cache.images[batch.numbers])
+            states, column = row_states(policy, features, asked)
+            prediction = policy.head(query_of(policy, states, asked, column))
         found = policy.spec.unnormalise(
             prediction.arm.float().cpu().numpy(), prediction.gripper.float().cpu().numpy()
         )

@@ -5,26 +5,34 @@ words of patches and the places of names kept beside it. The result stands for "
 in every study.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlm4vla.model.family import FAMILIES, Rows
 from vlm4vla.model.policy import Policy
-from vlm4vla.model.vlm import Vlm, make_tiny
-from vlm4vla.train.auxiliary.noun_positions import Cells, NounPositions
-from vlm4vla.train.auxiliary.patch_words import Aligner, PatchTargets, patch_words, targets_of
-from vlm4vla.train.batches.pictures import Pool, mirrored
+from vlm4vla.model.tokenizer import train_tokenizer
+from vlm4vla.model.vlm import Vlm, random_weights
+from vlm4vla.suites.tabletop.vocabulary import ROBOT
+from vlm4vla.train.auxiliary.noun_positions import NounPositionLoss, Nouns
+from vlm4vla.train.auxiliary.patch_words import (
+    PatchWordLoss,
+    PatchWords,
+    label_patches,
+    word_vectors,
+)
+from vlm4vla.train.batches.pictures import ImageStore, Pool, mirrored
+from vlm4vla.train.batches.transfer import to_arrays
+from vlm4vla.train.loop.ranks import mean_over_ranks
 from vlm4vla.train.loop.recipe import Recipe
-from vlm4vla.train.mimetic_init import start_language_model
-from vlm4vla.train.speed.prefix_cache import shared_states
+from vlm4vla.train.mimetic_init import EMBEDDING_STD, start_language_model, start_words
+from vlm4vla.train.speed.prefix_cache import Asked, ask_rows, row_states
 from vlm4vla.train.synthetic.questions import LOCATIONS, ask_several, cell_of, corpus
-
-EMBEDDING_STD = 0.5
-"""Word embeddings must lie apart from the first step on, or patches find no word to go to."""
 
 _SHARPNESS: Final = 0.15
 """Factor of the word scores in the loss. Words lie so far apart that at 1 the loss begins near 80;
@@ -33,17 +41,33 @@ but states have a fixed length, and much below this they could not even say "one
 _LENGTHY_EVERY: Final = 4
 """One batch in so many holds instructions and captions, the others brief questions."""
 
-SIZES: Final = {
-    "patch": 16,
-    "merge": 1,
-    "vision_layers": 6,
-    "vision_width": 160,
-    "language_layers": 4,
-    "language_width": 160,
+_VOCABULARY: Final = 1024
+
+_ALIKE: Final = {
+    "width": 160,
+    "layers": 4,
     "heads": 5,
-    "rope_theta": 5_000_000,
+    "vision_layers": 6,
+    "ratio": 4,
 }
-"""Of the tiny VLM (`docs/training.md` says what else was tried)."""
+
+SIZES: Final[Mapping[str, Mapping[str, int]]] = {
+    "qwen3-vl": {
+        "patch": 16,
+        "merge": 1,
+        "vision_layers": 6,
+        "vision_width": 160,
+        "language_layers": 4,
+        "language_width": 160,
+        "heads": 5,
+        "rope_theta": 5_000_000,
+    },
+    "internvl": {**_ALIKE, "patch": 8, "rope_theta": 5_000_000},
+    "paligemma": {**_ALIKE, "patch": 16, "rope_theta": 5_000_000},
+    "kosmos-2": {**_ALIKE, "patch": 16, "latents": 64},
+}
+"""Of the tiny VLMs, all with 64 image tokens; other families take their own tiny sizes
+(`docs/training.md` says what else was tried)."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +76,16 @@ class LanguageRecipe:
 
     Attributes:
         loop: the loop's own recipe.
+        family: of the VLM.
         pictures: how many pictures are drawn for training.
         questions: questions a picture in a batch.
-        alignment_steps: steps at the start with the alignment alone.
-        alignment: weight of the alignment afterwards.
+        alignment_steps: steps at the start with the patch words alone.
+        alignment: weight of the patch words afterwards.
         names: weight of the places of names.
     """
 
     loop: Recipe
+    family: str = "qwen3-vl"
     pictures: int = 32_000
     questions: int = 3
     alignment_steps: int = 3_000
@@ -67,117 +93,172 @@ class LanguageRecipe:
     names: float = 0.5
 
 
-def make_backbone(seed: int = 0, **sizes: int) -> Vlm:
+def make_backbone(family: str = "qwen3-vl", seed: int = 0, **sizes: int) -> Vlm:
     """A tiny random VLM whose tokenizer knows our words, with location tokens.
 
     Args:
+        family: a registered name.
         seed: of the weights.
         **sizes: passed to the family's tiny config, over `SIZES`.
     """
-    vlm = make_tiny(
-        corpus(),
-        "qwen3-vl",
-        seed=seed,
-        embedding_std=EMBEDDING_STD,
-        dtype=torch.float32,
-        **{**SIZES, **sizes},
+    chosen = FAMILIES.get(family)
+    # Drawings show no robot, and some families' questions do not name it, but its frames do.
+    sentences = [*corpus(), *[f" {ROBOT}"] * 8]
+    tokenizer = train_tokenizer(
+        sentences, chosen.special, chosen.prompt + " " + chosen.question, _VOCABULARY
     )
-    vlm.tokenizer.add_special_tokens(list(LOCATIONS))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)
-        vlm.base.resize_token_embeddings(vlm.tokenizer.get_vocab_size(), mean_resizing=False)
-        words = vlm.base.get_input_embeddings().weight
-        torch.nn.init.normal_(words[-len(LOCATIONS) :], std=EMBEDDING_STD)
-    start_language_model(vlm.base.language_model, seed + 2)
+    tokenizer.add_special_tokens(list(LOCATIONS))
+    config = chosen.tiny(tokenizer.get_vocab(), **{**SIZES.get(family, {}), **sizes})
+    vlm = Vlm(chosen, random_weights(config, seed), tokenizer, f"{family}:tiny")
+    start_words(vlm, seed)
+    start_language_model(vlm.base, seed + 2)
     return vlm
 
 
 @dataclass(frozen=True)
-class LanguageBatch:
-    """B pictures with their patch words, and R questions about them.
+class Answers:
+    """N tokens to be written, int64 (N,) each: arrays, later tensors.
 
-    `image_index` (R,) is empty while only patches are learned. `cells` holds for each row what can
-    be named in its picture, and where it is.
+    Attributes:
+        rows: the row of each.
+        columns: of the state that predicts it.
+        ids: the tokens.
     """
 
-    images: Tensor
-    patches: PatchTargets
-    cells: tuple[Cells, ...]
-    texts: tuple[str, ...]
-    answers: tuple[str, ...]
-    image_index: Tensor
+    rows: Any
+    columns: Any
+    ids: Any
+
+
+def answers_in(rows: Rows, decoder: bool) -> Answers:
+    """The answers' tokens in rows on the CPU.
+
+    Args:
+        rows: rows that end with answers.
+        decoder: whether a decoder writes them, whose columns begin with the answer.
+    """
+    row, column = rows.is_answer.nonzero(as_tuple=True)
+    before = rows.is_answer.int().cumsum(1)[row, column] - 1 if decoder else column - 1
+    return Answers(row, before, rows.ids[row, column])
+
+
+@dataclass(frozen=True)
+class LanguageBatch:
+    """B pictures with their patch words, and rows about them: arrays, later tensors.
+
+    Attributes:
+        pictures: int64 (B,) numbers in the pool.
+        mirrored: bool (B,), left and right exchanged.
+        patches: what they show.
+        asked: questions with their answers; None while only patches are learned, as is the rest.
+        answers: the tokens to be written.
+        nouns: the names in the questions.
+    """
+
+    pictures: Any
+    mirrored: Any
+    patches: PatchWords
+    asked: Asked | None = None
+    answers: Answers | None = None
+    nouns: Nouns | None = None
 
 
 class _Module(nn.Module):
     """The policy's VLM under the language stage's loss."""
 
-    def __init__(self, policy: Policy, recipe: LanguageRecipe) -> None:
+    def __init__(self, policy: Policy, images: ImageStore, recipe: LanguageRecipe) -> None:
         super().__init__()
         self.policy = policy
+        self.images = images
         self.recipe = recipe
-        self.align = Aligner(policy.vlm)
-        self.names = NounPositions(policy.vlm)
+        self.words = PatchWordLoss(policy.vlm)
+        self.names = NounPositionLoss(policy.vlm)
+        std = EMBEDDING_STD.get(policy.vlm.family.name, EMBEDDING_STD[""])
+        self.sharpness = _SHARPNESS * EMBEDDING_STD[""] / std
 
     def forward(self, batch: LanguageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         policy = self.policy
-        features = policy.encode(batch.images)
-        patches, metrics = self.align(features.tokens, batch.patches)
-        if not batch.texts:
+        images = self.images.take(batch.pictures)
+        images = torch.where(batch.mirrored[:, None, None, None], images.flip(2), images)
+        with self.words.watching():
+            features = policy.encode(images)
+        patches, metrics = self.words(features.tokens, batch.patches)
+        if batch.asked is None or batch.answers is None or batch.nouns is None:
             return patches, metrics
-        rows = policy.rows(batch.texts, batch.answers)
         with self.names.listening():
-            states, column = shared_states(policy, features, rows, batch.image_index)
-        names = self.names.loss(self.names.find(rows, column, batch.cells))
-        learned = rows.is_answer[:, column + 1 :]
-        logits = policy.word_logits(states[:, :-1][learned]) * _SHARPNESS
-        answers = F.cross_entropy(logits.float(), rows.ids[:, column + 1 :][learned])
-        loss = answers + self.recipe.alignment * patches + self.recipe.names * names.loss
-        return loss, metrics | names.metrics | {"answers": answers.detach()}
+            states, column = row_states(policy, features, batch.asked)
+        names, bound = self.names(batch.nouns, column)
+        answers = batch.answers
+        writing = states[answers.rows, answers.columns - column]
+        logits = writing @ word_vectors(policy.vlm).T.to(writing.dtype) * self.sharpness
+        written = mean_over_ranks(
+            F.cross_entropy(logits.float(), answers.ids, reduction="sum"),
+            torch.tensor(float(len(answers.ids)), device=logits.device),
+        )
+        loss = written + self.recipe.alignment * patches + self.recipe.names * names
+        return loss, metrics | bound | {"answers": written.detach()}
 
 
 class LanguageObjective:
-    """Batches and loss of the language stage; a `Objective` of the loop.
+    """Batches and loss of the language stage; an `Objective` of the loop.
 
     Args:
         policy: the policy whose VLM learns; its query and head take no part.
         pool: the pictures.
         recipe: the stage's recipe.
+
+    Raises:
+        UserError: nothing in the VLM belongs to a place of the picture, or its tokenizer lacks a
+            word.
     """
 
     def __init__(self, policy: Policy, pool: Pool, recipe: LanguageRecipe) -> None:
-        self.policy = policy
+        self.vlm = policy.vlm
         self.pool = pool
         self.recipe = recipe
-        self.module: nn.Module = _Module(policy, recipe)
+        self._module = _Module(policy, ImageStore(pool.images), recipe)
+        self.module: nn.Module = self._module
         self.query: str | None = None
-        self.side = round(policy.vlm.image_tokens**0.5)
         for parameter in (policy.query, *policy.head.parameters()):
             parameter.requires_grad_(False)
 
-    def batch(self, index: int) -> LanguageBatch:
+    def batch(self, index: int, rank: int = 0, ranks: int = 1) -> LanguageBatch:
         """The batch of an index: every picture once an epoch, in another order each time."""
-        recipe, device = self.recipe, self.policy.device
-        chosen = epoch_order(len(self.pool), recipe.loop.batch, index, recipe.loop.seed)
-        rng = np.random.default_rng([recipe.loop.seed, index, 1])
-        asking = index >= recipe.alignment_steps * recipe.loop.accumulation
-        each = recipe.questions if asking else 0
-        pictures = [mirrored(self.pool[i]) if rng.random() < 0.5 else self.pool[i] for i in chosen]
-        lengthy = index % _LENGTHY_EVERY == 0
-        asked = [q for p in pictures for q in ask_several(p, each, rng, lengthy=lengthy)]
-        labels = patch_words(
+        recipe, seed = self.recipe, self.recipe.loop.seed
+        numbers = epoch_order(len(self.pool), recipe.loop.batch, index, seed)[rank::ranks]
+        places = range(rank, recipe.loop.batch, ranks)
+        draws = [np.random.default_rng([seed, index, 1, place]) for place in places]
+        flipped = [rng.random() < 0.5 for rng in draws[: len(numbers)]]
+        pictures = [
+            mirrored(self.pool[i]) if flip else self.pool[i]
+            for i, flip in zip(numbers, flipped, strict=True)
+        ]
+        words = label_patches(
             np.stack([picture.segmentation for picture in pictures]),
             [picture.items for picture in pictures],
-            self.side,
+            self._module.words.side,
         )
-        cells = [{item.name: cell_of(item) for item in p.items} for p in pictures]
-        return LanguageBatch(
-            images=torch.from_numpy(np.stack([picture.image for picture in pictures])),
-            patches=targets_of(labels, device),
-            cells=tuple(cells[i // each] for i in range(len(asked))),
-            texts=tuple(question.text for question in asked),
-            answers=tuple(question.answer for question in asked),
-            image_index=torch.arange(len(chosen)).repeat_interleave(each).to(device),
+        seen = LanguageBatch(np.array(numbers), np.array(flipped), words)
+        if index < recipe.alignment_steps * recipe.loop.accumulation:
+            return seen
+        lengthy = index % _LENGTHY_EVERY == 0
+        questions = [
+            question
+            for picture, rng in zip(pictures, draws, strict=False)
+            for question in ask_several(picture, recipe.questions, rng, lengthy=lengthy)
+        ]
+        asked = ask_rows(
+            self.vlm,
+            [question.text for question in questions],
+            [question.answer for question in questions],
+            np.arange(len(pictures)).repeat(recipe.questions),
         )
+        cells = [{item.name: cell_of(item) for item in picture.items} for picture in pictures]
+        nouns = self._module.names.find(
+            asked.rows, [cells[i // recipe.questions] for i in range(len(questions))]
+        )
+        answers = answers_in(asked.rows, self.vlm.base.config.is_encoder_decoder)
+        return to_arrays(replace(seen, asked=asked, answers=answers, nouns=nouns))
 
 
 def epoch_order(count: int, batch: int, index: int, seed: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Layers that train faster on a CPU at our sizes (figures in `docs/training.md`)."""
+"""Layers that train faster at our sizes (figures in `docs/training.md`)."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlm4vla.errors import UserError
@@ -47,6 +47,10 @@ def _attend_whole(
     """
     pictures = len(cu_seq_lens_q) - 1
     heads, width = query.shape[1], query.shape[3]
+    if query.device.type != "cpu":
+        q, k, v = (p[0].unflatten(1, (pictures, -1)).transpose(0, 1) for p in (query, key, value))
+        fused = F.scaled_dot_product_attention(q, k, v, scale=scaling)
+        return fused.transpose(1, 2).reshape(1, -1, heads, width), None
     q, k, v = (part[0].reshape(heads * pictures, -1, width) for part in (query, key, value))
     scores = torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scaling)
     found = torch.bmm(scores.softmax(-1).to(v.dtype), v)
@@ -72,19 +76,19 @@ class _AsProduct(nn.Module):
 
 
 @contextmanager
-def cpu_layers(policy: Policy) -> Iterator[None]:
-    """Plain matrix products for attention and patches, while the policy is on a CPU.
+def fast_layers(policy: Policy) -> Iterator[None]:
+    """The same numbers from layers that suit the device.
 
-    Fused attention and convolutions have slow backward passes there. Every picture of a batch must
-    take the same number of tokens, as they do in this package.
+    Towers that keep all pictures in one long sequence attend in all of them at once, and patches
+    are a matrix product. On a CPU attention is plain products, too: fused attention and
+    convolutions have slow backward passes there. Every picture of a batch must take the same
+    number of tokens, as they do in this package.
     """
-    if policy.device.type != "cpu":
-        yield
-        return
     base = policy.base
-    before = base.config._attn_implementation
-    base.set_attn_implementation("eager")
-    # Qwen's towers keep all pictures in one long sequence and would else attend one by one.
+    configs = [m.config for m in base.modules() if isinstance(m, PreTrainedModel)]
+    before = [config._attn_implementation for config in configs]
+    if policy.device.type == "cpu":
+        base.set_attn_implementation("eager")
     towers = [m for n, m in base.named_modules() if n in policy.vlm.family.vision]
     packed = [m for m in towers if "grid_thw" in signature(m.forward).parameters]
     # The name is ours alone, so registering it again changes nothing.
@@ -97,7 +101,8 @@ def cpu_layers(policy: Policy) -> Iterator[None]:
     try:
         yield
     finally:
-        base.set_attn_implementation(before)
+        for config, implementation in zip(configs, before, strict=True):
+            config._attn_implementation = implementation
         for embed in embeds:
             embed.proj = embed.proj.convolution
 

@@ -55,8 +55,8 @@ def location(item: Item) -> str:
 
 def cell_of(item: Item) -> tuple[int, int]:
     """The cell across and down that a centre falls into, each within 0..31."""
-    across = int(np.clip(item.x * CELLS / PIXELS, 0, CELLS - 1))
-    return across, int(np.clip(item.y * CELLS / PIXELS, 0, CELLS - 1))
+    across, down = (int(place * CELLS / PIXELS) for place in (item.x, item.y))
+    return min(max(across, 0), CELLS - 1), min(max(down, 0), CELLS - 1)
 
 
 def ask(
