@@ -43,7 +43,13 @@ def launch(run, stop=-1, ranks=2):
             "ACCELERATE_MIXED_PRECISION": "no",
             "OMP_NUM_THREADS": "1",
         }
-        command = [sys.executable, str(HERE / "two_ranks.py"), str(run), str(stop), str(rank)]
+        command = [
+            sys.executable,
+            str(HERE.parent / "two_ranks.py"),
+            str(run),
+            str(stop),
+            str(rank),
+        ]
         processes.append(subprocess.Popen(command, env=environment))
     assert [process.wait(timeout=200) for process in processes] == [0] * ranks
     return load_file(run / "weights.safetensors")
@@ -55,21 +61,26 @@ def exact(monkeypatch):
     monkeypatch.setattr(loop, "precision", lambda: "no")
 
 
-def assert_alike(one, other):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.allclose(value, other[name], atol=2e-5), name
+def assert_alike(one, other, start):
+    """They end together, measured by the way that they went.
+
+    Adam divides by the gradient's own size, so rounding decides where a gradient is almost zero.
+    """
+    assert one.keys() == other.keys() == start.keys()
+    flat = [torch.cat([w[name].flatten() for name in start]) for w in (one, other, start)]
+    assert (flat[0] - flat[1]).norm() < 3e-3 * (flat[0] - flat[2]).norm()
 
 
 def test_two_processes_learn_what_one_does_and_one_goes_on_where_two_stopped(tmp_path, exact):
+    start = learn(tmp_path / "start", stop=0)
     whole = learn(tmp_path / "one")
-    assert_alike(launch(tmp_path / "two"), whole)
+    assert_alike(launch(tmp_path / "two"), whole, start)
     assert len(list((tmp_path / "two").glob("state-*"))) == 1
     histories = [json.loads((tmp_path / f / "recipe.json").read_text()) for f in ("one", "two")]
     assert histories[0] == histories[1]
     launch(tmp_path / "changed", stop=4)
     assert load_state(tmp_path / "changed").step == 3
-    assert_alike(learn(tmp_path / "changed"), whole)
+    assert_alike(learn(tmp_path / "changed"), whole, start)
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path, monkeypatch):
