@@ -96,6 +96,14 @@ class Environment(Protocol):
         """
         ...
 
+    def segmentation(self) -> NDArray[np.int16]:
+        """(H, W) what the policy camera's last picture shows, in the suite's own numbers; truth.
+
+        Raises:
+            UserError: the suite has none.
+        """
+        ...
+
     def draw(
         self,
         spec: EpisodeSpec,

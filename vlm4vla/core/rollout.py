@@ -83,9 +83,10 @@ def rollout(
         if isinstance(one, PrivilegedAgent):
             one.watch(environment)
     acting = shifts[0].agent
-    acting.reset(spec.instruction)
     forced = list(prefix) if prefix is not None else []
     transition = environment.reset(spec, _wanted(cameras, None if forced else acting))
+    # After the environment: an expert looks at what stands there.
+    acting.reset(spec.instruction)
     yield Step(transition)
     planned: list[Array] = []
     chunk: Array | None = None

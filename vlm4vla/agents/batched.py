@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
+from vlm4vla.core.episode import AgentId
+from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.errors import UserError
-from vlm4vla.suites.tabletop.scene import Scene
-from vlm4vla.suites.tabletop.types import Array, Image, Observation
 
 Act = Callable[[Image, Sequence[str]], Array]
 """Pictures (B, H, W, 3) and B sentences to chunks (B, n, 7), as `Policy.act`."""
@@ -109,28 +109,29 @@ class Batcher:
                 request.answer.set_result(chunk)
 
 
-class BatchedDriver:
-    """One simulator's share of a batcher, as `vlm4vla.driver.Driver`.
+class BatchedAgent:
+    """One simulator's share of a batcher; see `vlm4vla.core.agent.Agent`.
 
     Args:
         batcher: who answers.
-        execute: actions of a chunk that are carried out.
-        label: what people are shown.
+        identity: whose answers these are.
+        replan_every: actions of a chunk that are carried out.
+        camera: the camera whose picture it sees.
     """
 
-    kind: Literal["expert", "policy"] = "policy"
-
-    def __init__(self, batcher: Batcher, execute: int, label: str) -> None:
-        self.execute = execute
-        self.label = label
+    def __init__(
+        self, batcher: Batcher, identity: AgentId, replan_every: int, camera: str = "policy"
+    ) -> None:
+        self.identity = identity
+        self.replan_every = replan_every
+        self.cameras = (camera,)
         self._batcher = batcher
         self._instruction = ""
 
-    def begin(self, scene: Scene, instruction: str) -> None:
-        """Starts an episode; the scene is not looked at."""
+    def reset(self, instruction: str) -> None:
+        """See `Agent.reset`."""
         self._instruction = instruction
 
     def act(self, observation: Observation) -> Array:
-        """The next chunk: (n, 7) float32 in [-1, 1]."""
-        assert observation.image is not None
-        return self._batcher.act(observation.image, self._instruction)
+        """See `Agent.act`."""
+        return self._batcher.act(observation.images[self.cameras[0]], self._instruction)

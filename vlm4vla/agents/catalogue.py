@@ -5,13 +5,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from vlm4vla import paths
-from vlm4vla.driver import CHUNK, Driver, ExpertDriver
+from vlm4vla.agents.expert import CHUNK, EXPERT, ExpertAgent
+from vlm4vla.core.agent import Agent
+from vlm4vla.core.episode import AgentId
 from vlm4vla.errors import UserError
-
-EXPERT: Final = "expert"
 
 SHIPPED: Final = Path(__file__).resolve().parents[2] / "checkpoints"
 """Checkpoints that come with the repository."""
@@ -22,36 +22,33 @@ _LOADED: Final = 2
 
 
 @dataclass(frozen=True)
-class Actor:
-    """A driver that is ready to act.
+class Entry:
+    """An agent that is ready to act.
 
     Attributes:
         name: what it is chosen by.
-        identity: `EXPERT`, or the hash of the checkpoint; stands in every record.
-        kind: see `vlm4vla.driver.Driver`.
+        identity: who it is; stands in every episode.
+        folder: its checkpoint; None for the expert.
         chunk: actions planned at once.
-        execute: how many of them are carried out before the next look.
-        new_driver: makes the driver of one episode, given how many actions it carries out before
-            the next look; 0 for the usual number.
+        replan_every: how many of them are carried out before the next inference.
+        new_agent: makes the agent of one episode.
     """
 
     name: str
-    identity: str
-    kind: Literal["expert", "policy"]
+    identity: AgentId
+    folder: Path | None
     chunk: int
-    execute: int
-    new_driver: Callable[[int], Driver]
+    replan_every: int
+    new_agent: Callable[[], Agent]
 
 
-def _new_expert(execute: int) -> Driver:
-    return ExpertDriver(execute or CHUNK)
+_EXPERT: Final = Entry(EXPERT.name, EXPERT, None, CHUNK, ExpertAgent.replan_every, ExpertAgent)
 
 
-_EXPERT: Final = Actor(EXPERT, EXPERT, "expert", CHUNK, CHUNK, _new_expert)
+class AgentCatalogue:
+    """A catalogue of agents by name.
 
-
-class Cast:
-    """Finds drivers by name. Folders are looked at anew each time, so new checkpoints are found.
+    Folders are looked at anew each time, so new checkpoints are found.
 
     Args:
         roots: folders of checkpoint folders; a name in an earlier one hides the same in a later
@@ -62,15 +59,15 @@ class Cast:
         self._roots = (SHIPPED, paths.home() / "checkpoints") if roots is None else tuple(roots)
         # transformers switches global state while it loads: two loads at once leave it broken.
         self._loading = threading.Lock()
-        self._actors: dict[Path, tuple[int, Actor]] = {}
+        self._entries: dict[Path, tuple[int, Entry]] = {}
         self._hashes: dict[Path, tuple[int, str]] = {}
 
     def names(self) -> list[str]:
-        """Every driver that can be chosen; the first is the one to begin with."""
-        return [*self._folders(), EXPERT]
+        """Every agent that can be chosen; the first is the one to begin with."""
+        return [*self._folders(), EXPERT.name]
 
-    def actor(self, name: object) -> Actor:
-        """The driver of a name; a checkpoint is loaded when it is first asked for, then shared.
+    def entry(self, name: object) -> Entry:
+        """The agent of a name; a checkpoint is loaded when it is first asked for, then shared.
 
         Args:
             name: one of `names()`, or "" for the first.
@@ -79,32 +76,32 @@ class Cast:
             UserError: there is none of that name, or its checkpoint is damaged.
         """
         chosen = name or self.names()[0]
-        if chosen == EXPERT:
+        if chosen == EXPERT.name:
             return _EXPERT
         folder = next((path for known, path in self._folders().items() if known == chosen), None)
         if folder is None:
-            raise UserError("There is no such driver.", f"Choose one of {', '.join(self.names())}.")
+            raise UserError("There is no such agent.", f"Choose one of {', '.join(self.names())}.")
         with self._loading:
             age = _age(folder)
-            known_age, actor = self._actors.pop(folder, (0, _EXPERT))
+            known_age, entry = self._entries.pop(folder, (0, _EXPERT))
             if known_age != age:
-                actor = _load(str(chosen), folder)
-            self._actors[folder] = (age, actor)
-            while len(self._actors) > _LOADED:
-                self._actors.pop(next(iter(self._actors)))
-            return actor
+                entry = _load(str(chosen), folder)
+            self._entries[folder] = (age, entry)
+            while len(self._entries) > _LOADED:
+                self._entries.pop(next(iter(self._entries)))
+            return entry
 
     def loaded(self, name: object) -> bool:
-        """Whether `actor` answers at once."""
+        """Whether `entry` answers at once."""
         folder = self._folders().get(str(name or self.names()[0]))
-        return folder is None or folder in self._actors
+        return folder is None or folder in self._entries
 
-    def name_of(self, identity: str) -> str:
-        """The name of a record's driver, or "" if it is not here any more."""
-        if identity == EXPERT:
-            return EXPERT
+    def name_of(self, digest: str) -> str:
+        """The name of an episode's agent by its digest, or "" if it is not here any more."""
+        if digest == EXPERT.digest:
+            return EXPERT.name
         for name, folder in self._folders().items():
-            if self._hash(folder) == identity:
+            if self._hash(folder) == digest:
                 return name
         return ""
 
@@ -121,13 +118,13 @@ class Cast:
         return found if isinstance(found, dict) else {}
 
     def warm(self) -> None:
-        """Loads the driver to begin with in the background."""
+        """Loads the agent to begin with in the background."""
         if len(self.names()) > 1:
-            threading.Thread(target=self._warm, name="warm-cast", daemon=True).start()
+            threading.Thread(target=self._warm, name="warm-agents", daemon=True).start()
 
     def _warm(self) -> None:
         try:
-            self.actor("")
+            self.entry("")
         except UserError as error:
             # Whoever chooses it is told the same.
             print(f"The checkpoint to begin with cannot be loaded: {error}", flush=True)
@@ -153,9 +150,11 @@ class Cast:
         return digest
 
 
-def label_of(identity: str) -> str:
-    """What people are shown for a record's driver."""
-    return ExpertDriver().label if identity == EXPERT else f"policy {identity[:12]}"
+def label_of(agent: AgentId) -> str:
+    """What people are shown for an episode's agent."""
+    if agent == EXPERT:
+        return "scripted expert (reads the simulator's state, not the picture)"
+    return f"policy {agent.digest[:12]}"
 
 
 def _age(folder: Path) -> int:
@@ -165,20 +164,14 @@ def _age(folder: Path) -> int:
         return -1
 
 
-def _load(name: str, folder: Path) -> Actor:
-    import torch  # takes seconds
+def _load(name: str, folder: Path) -> Entry:
+    from vlm4vla.agents.policy import PolicyAgent, load_agent  # takes seconds: torch
 
-    from vlm4vla.eval.policy_driver import PolicyDriver, load_driver
-    from vlm4vla.model.checkpoint import checkpoint_hash
+    first = load_agent(folder)
+    identity = AgentId("policy", first.identity.digest, name)
 
-    if not torch.cuda.is_available():
-        # The simulators need the other cores, and `vlm4vla eval` computes with one thread, too: the
-        # same sums in the same order, so the same episode.
-        torch.set_num_threads(1)
-    first = load_driver(folder)
-
-    def new_driver(execute: int) -> Driver:
-        return PolicyDriver(first.policy, first.label, execute)
+    def new_agent() -> Agent:
+        return PolicyAgent(first.policy, identity)
 
     spec = first.policy.spec
-    return Actor(name, checkpoint_hash(folder), "policy", spec.chunk, spec.execute, new_driver)
+    return Entry(name, identity, folder, spec.chunk, spec.execute, new_agent)

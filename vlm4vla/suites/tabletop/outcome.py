@@ -1,11 +1,10 @@
 """How an episode ended, in a sentence, from the simulator's events."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
+from vlm4vla.core.episode import Event, Outcome
 from vlm4vla.suites.tabletop.instructions import Goal, Task
-from vlm4vla.suites.tabletop.types import Event
 from vlm4vla.suites.tabletop.vocabulary import kind_of
 
 Kind = Literal[
@@ -25,49 +24,22 @@ CONTROL_HZ: Final = 20
 _NEEDS_GRASP: Final[tuple[Task, ...]] = ("pick", "place", "stack")
 
 
-@dataclass(frozen=True)
-class Happening:
-    """An event and the step it belongs to."""
-
-    step: int
-    event: Event
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an episode ended.
-
-    Attributes:
-        kind: success, or the kind of failure.
-        sentence: the same for people.
-        steps: control steps that were carried out.
-    """
-
-    kind: Kind
-    sentence: str
-    steps: int
-
-    @property
-    def success(self) -> bool:
-        """Whether the robot did what it was told."""
-        return self.kind == "success"
-
-
-def judge(goal: Goal, happenings: Sequence[Happening], steps: int, *, stopped: bool) -> Outcome:
-    """Judges an episode by what happened in it.
+def judge(goal: Goal, events: Sequence[Event], steps: int, *, stopped: bool) -> Outcome:
+    """Judges an episode by what happened in it; measures whether a wrong object was moved.
 
     Args:
         goal: what it was about.
-        happenings: its events, in order.
+        events: what happened, in order.
         steps: control steps that were carried out.
         stopped: a person ended it early.
     """
-    events = {happening.event for happening in happenings}
-    kind = _kind(goal, events, stopped=stopped)
-    return Outcome(kind, _sentence(kind, goal, events, steps), steps)
+    names = {event.name for event in events}
+    kind = _kind(goal, names, stopped=stopped)
+    sentence = _sentence(kind, goal, names, steps)
+    return Outcome(kind, sentence, {"wrong_object": "wrong_object" in names})
 
 
-def _kind(goal: Goal, events: set[Event], *, stopped: bool) -> Kind:
+def _kind(goal: Goal, events: set[str], *, stopped: bool) -> Kind:
     if "success" in events:
         return "success"
     if stopped:
@@ -86,7 +58,7 @@ def _kind(goal: Goal, events: set[Event], *, stopped: bool) -> Kind:
     return "out of time"
 
 
-def _sentence(kind: Kind, goal: Goal, events: set[Event], steps: int) -> str:
+def _sentence(kind: Kind, goal: Goal, events: set[str], steps: int) -> str:
     thing = f"the {goal.object}"
     took = f"{steps} steps ({steps / CONTROL_HZ:.1f} s of the robot's time)"
     if kind == "success":
@@ -116,6 +88,4 @@ def _deed(goal: Goal) -> str:
         return f"pushed {thing} into {target}"
     if goal.task == "stack":
         return f"stacked {thing} on {target}"
-    if goal.task == "place":
-        return f"put {thing} {'in' if kind_of(goal.target or '') == 'bowl' else 'on'} {target}"
-    return "done what the environment asks for"
+    return f"put {thing} {'in' if kind_of(goal.target or '') == 'bowl' else 'on'} {target}"
