@@ -6,29 +6,31 @@ from typing import Any, Final
 import gradio as gr
 from gradio.components import Navbar
 
-from pages import about, api, run
-from vlm4vla.eval.cast import Cast
-from vlm4vla.eval.stage import Stage
-from vlm4vla.eval.store import Store
+from pages import about, api
+from pages.run import page as run
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.live.recordings import open_recordings
+from vlm4vla.live.simulators import Simulators
 
 RECORDINGS: Final = Path(__file__).resolve().parents[1] / "assets" / "recordings"
 
 
-def build(stage: Stage, cast: Cast) -> gr.Blocks:
+def build(simulators: Simulators, catalogue: AgentCatalogue) -> gr.Blocks:
     """The app.
 
     Args:
-        stage: where episodes are played.
-        cast: who can act in them.
+        simulators: where episodes are played.
+        catalogue: who can act in them.
     """
-    store = Store()
+    table = EpisodeTable()
     with gr.Blocks(title="VLM4VLA") as site:
-        run.build(site, stage, cast, store, Store(RECORDINGS))
-        api.build(stage, cast, store)
+        run.build(site, simulators, catalogue, table, open_recordings(RECORDINGS))
+        api.build(simulators, catalogue, table)
         Navbar(main_page_name="Run")
     with site.route("About", "/about") as page:
         Navbar(main_page_name="Run")
-        about.build(page, cast)
+        about.build(page, catalogue)
     return site
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -200,15 +200,25 @@ class Episode:
     @property
     def request_id(self) -> str:
         """Sixteen hexadecimal digits of what was asked and of whom, whatever the versions are."""
-        return _digest([self.spec.to_json(), spans_to_json(self.agents)])
+        return request_id(self.spec, self.agents)
 
     @property
     def id(self) -> str:
         """Sixteen hexadecimal digits: a function of specification, agents and versions."""
-        return _digest([self.request_id, dict(sorted(self.versions.items()))])
+        return episode_id(self.spec, self.agents, self.versions)
 
 
-def spans_to_json(agents: tuple[AgentSpan, ...]) -> list[dict[str, Any]]:
+def request_id(spec: EpisodeSpec, agents: Sequence[AgentSpan]) -> str:
+    """Sixteen hexadecimal digits of what is asked and of whom."""
+    return _digest([spec.to_json(), spans_to_json(agents)])
+
+
+def episode_id(spec: EpisodeSpec, agents: Sequence[AgentSpan], versions: Mapping[str, str]) -> str:
+    """Sixteen hexadecimal digits: the episode's id, known before it is run."""
+    return _digest([request_id(spec, agents), dict(sorted(versions.items()))])
+
+
+def spans_to_json(agents: Sequence[AgentSpan]) -> list[dict[str, Any]]:
     """Who acted, as plain values without names."""
     return [
         {"first_step": span.first_step, "kind": span.agent.kind, "digest": span.agent.digest}

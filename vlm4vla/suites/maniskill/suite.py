@@ -53,14 +53,7 @@ class ManiskillSuite:
 
     def spec(self, task: str, seed: int, condition: Condition) -> EpisodeSpec:
         """See `Suite.spec`."""
-        if condition.goal != "first":
-            raise UserError(f"{task} has one goal of its own.", "Ask for the first goal.")
-        if task not in INSTRUCTIONS:
-            raise UserError(
-                f"No instruction is known for {task!r}.",
-                f"Give one, or choose one of {', '.join(INSTRUCTIONS)}.",
-            )
-        return EpisodeSpec(NAME, task, seed, INSTRUCTIONS[task], {"task": task}, condition)
+        return instructed(task, seed, None, condition)
 
     def limit(self, spec: EpisodeSpec) -> int:
         """See `Suite.limit`."""
@@ -90,3 +83,29 @@ class ManiskillSuite:
         """See `Suite.versions`."""
         found = {name: metadata.version(name) for name in ("mani_skill", "sapien", "numpy")}
         return {"vlm4vla": __version__} | found
+
+
+def instructed(
+    environment: str, seed: int, instruction: str | None, condition: Condition
+) -> EpisodeSpec:
+    """The specification of a stock environment with a sentence.
+
+    Args:
+        environment: its id, such as "StackCube-v1".
+        seed: what stands where is the environment's own matter.
+        instruction: None for the fixed one.
+        condition: what is changed besides.
+
+    Raises:
+        UserError: the environment has no fixed instruction and none was given, or another goal
+            than its own is wanted.
+    """
+    if condition.goal != "first":
+        raise UserError(f"{environment} has one goal of its own.", "Ask for the first goal.")
+    sentence = instruction or INSTRUCTIONS.get(environment)
+    if sentence is None:
+        raise UserError(
+            f"No instruction is known for {environment!r}.",
+            f"Give one, or choose one of {', '.join(INSTRUCTIONS)}.",
+        )
+    return EpisodeSpec(NAME, environment, seed, sentence, {"task": environment}, condition)

@@ -4,13 +4,13 @@ Imports no simulator: what a seed draws and how an episode is judged are known w
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Final
 
 from vlm4vla import __version__
 from vlm4vla.action import ActionSpec, tiny
-from vlm4vla.core.condition import Condition
+from vlm4vla.core.condition import GIVEN, Condition
 from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import EpisodeSpec, Event, Outcome
 from vlm4vla.errors import UserError
@@ -82,6 +82,12 @@ class TabletopSuite:
         """See `Suite.versions`."""
         found = {name: metadata.version(name) for name in ("mani_skill", "sapien", "numpy")}
         return {"vlm4vla": __version__} | found
+
+
+def with_sentence(spec: EpisodeSpec, sentence: str, goal: Goal) -> EpisodeSpec:
+    """The same scene and condition with a sentence that somebody gave, and what it asks for."""
+    condition = replace(spec.condition, words=GIVEN)
+    return replace(spec, instruction=sentence, goal=asdict(goal), condition=condition)
 
 
 def goal_of(spec: EpisodeSpec) -> Goal:

@@ -1,4 +1,4 @@
-"""The waiting line for a scarce thing: first come, first served, one turn for a visitor."""
+"""The queue for a scarce thing: first come, first served, one turn for a visitor."""
 
 import threading
 from typing import Literal
@@ -8,7 +8,7 @@ from vlm4vla.errors import UserError
 End = Literal["", "stopped", "replaced"]
 
 
-class Line:
+class Queue:
     """Lets `places` visitors in at a time; the others wait in order.
 
     A visitor who joins again takes no second place: the newest turn replaces the one before.
@@ -26,10 +26,10 @@ class Line:
         self._inside: list[Turn] = []
 
     def join(self, visitor: str) -> "Turn":
-        """A turn at the end of the line; whoever holds it must leave in the end.
+        """A turn at the end of the queue; whoever holds it must leave in the end.
 
         Raises:
-            UserError: the line is full.
+            UserError: the queue is full.
         """
         with self._condition:
             self._end(visitor, "replaced")
@@ -67,15 +67,15 @@ class Line:
 
 
 class Turn:
-    """A visitor's turn in a `Line`.
+    """A visitor's turn in a `Queue`.
 
     Attributes:
         visitor: whose it is.
         end: why it is over: "stopped" by the visitor, "replaced" by a newer turn, or "" so far.
     """
 
-    def __init__(self, line: Line, visitor: str) -> None:
-        self._line = line
+    def __init__(self, queue: Queue, visitor: str) -> None:
+        self._queue = queue
         self.visitor = visitor
         self.end: End = ""
 
@@ -84,19 +84,19 @@ class Turn:
         return self.end != ""
 
     def wait(self, seconds: float) -> int:
-        """Waits to be let in, and returns the place in the line: 0 inside, 1 for the next.
+        """Waits to be let in, and returns the place in the queue: 0 inside, 1 for the next.
 
         A turn that is over has place 0, too.
         """
-        line = self._line
-        with line._condition:
-            line._condition.wait_for(lambda: self not in line._waiting, seconds)
-            return line._waiting.index(self) + 1 if self in line._waiting else 0
+        queue = self._queue
+        with queue._condition:
+            queue._condition.wait_for(lambda: self not in queue._waiting, seconds)
+            return queue._waiting.index(self) + 1 if self in queue._waiting else 0
 
     def leave(self) -> None:
         """Makes room for the next; leaving twice does no harm."""
-        line = self._line
-        with line._condition:
-            line._waiting = [turn for turn in line._waiting if turn is not self]
-            line._inside = [turn for turn in line._inside if turn is not self]
-            line._advance()
+        queue = self._queue
+        with queue._condition:
+            queue._waiting = [turn for turn in queue._waiting if turn is not self]
+            queue._inside = [turn for turn in queue._inside if turn is not self]
+            queue._advance()

@@ -3,28 +3,27 @@
 from dataclasses import replace
 from pathlib import Path
 
-from pages.live_view import Phase, Shown, encode, new_turn
-from pages.result_card import as_data_url
-from vlm4vla.eval.cast import label_of
-from vlm4vla.eval.film import last_picture
-from vlm4vla.eval.live import Frame, Waiting
-from vlm4vla.eval.outcome import Outcome
-from vlm4vla.eval.store import Record
+from pages.run.live_view import Phase, Shown, encode, new_turn
+from pages.run.result_card import as_data_url
+from vlm4vla.agents.catalogue import label_of
+from vlm4vla.core.episode import Episode, Outcome
+from vlm4vla.live.film import last_picture
+from vlm4vla.live.session import Frame, Waiting
 from vlm4vla.suites.tabletop.scene import Scene
 
 
-def recording(record: Record, video: Path) -> Shown:
+def recording(episode: Episode, film: Path) -> Shown:
     """A stored episode, playing."""
     return Shown(
         new_turn(),
         "recording",
-        driver=label_of(record.driver),
-        instruction=record.instruction,
-        src=encode(last_picture(video)),
-        step=record.steps,
-        happenings=record.happenings,
-        video=as_data_url(video),
-        label=f"Recording: {record.sentence}",
+        driver=label_of(episode.agent),
+        instruction=episode.spec.instruction,
+        src=encode(last_picture(film)),
+        step=episode.steps,
+        events=episode.events,
+        video=as_data_url(film),
+        label=f"Recording: {episode.outcome.sentence}",
     )
 
 
@@ -39,18 +38,20 @@ def waiting(shown: Shown, moment: Waiting) -> Shown:
 def still(shown: Shown, frame: Frame, scene: Scene) -> Shown:
     """A scene before anything moves."""
     things = [item.name for item in scene.objects] + [item.name for item in scene.fixtures]
-    return replace(shown, src=_picture(frame), label=f"The robot's table with {', '.join(things)}")
+    label = f"The robot's table with {', '.join(things)}"
+    return replace(shown, src=encode(frame.view), eye=encode(frame.image), label=label)
 
 
 def at(shown: Shown, frame: Frame) -> Shown:
     """A step of a live episode."""
     return replace(
         shown,
-        src=_picture(frame),
+        src=encode(frame.view),
+        eye=encode(frame.image),
         step=frame.step,
         limit=frame.limit,
-        happenings=tuple((item.step, item.event) for item in frame.happenings),
-        timing=f"driver {frame.driver_ms:.1f} ms · physics {frame.physics_ms:.0f} ms · "
+        events=frame.events,
+        timing=f"driver {frame.think_ms:.1f} ms · physics {frame.physics_ms:.0f} ms · "
         f"picture {frame.render_ms:.0f} ms",
     )
 
@@ -62,9 +63,4 @@ def ended(shown: Shown, outcome: Outcome) -> Shown:
         phase = "success"
     elif outcome.kind == "stopped":
         phase = "stopped"
-    return replace(shown, phase=phase, note=outcome.sentence, src="")
-
-
-def _picture(frame: Frame) -> str:
-    # The policy's camera takes a picture only if it was asked for.
-    return encode(frame.view if frame.image is None else frame.image)
+    return replace(shown, phase=phase, note=outcome.sentence, src="", eye="")

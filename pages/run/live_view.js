@@ -1,17 +1,28 @@
 // Paints the stream of a live view. Gradio provides element, props and watch.
-const canvas = element.querySelector('canvas');
-const context = canvas.getContext('2d');
+const canvas = element.querySelector('.lv-view');
+const eye = element.querySelector('.lv-eye');
 const part = (name) => element.querySelector(`.lv-${name}`);
 let turn = -1;
 let painted = 0;
 let busy = false;
 let next = null;
 
-async function paint(source) {
+function decode(source) {
   const bytes = Uint8Array.from(atob(source), (letter) => letter.charCodeAt(0));
-  const picture = await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
-  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  return createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
+}
+
+function draw(picture, target) {
+  target.getContext('2d').drawImage(picture, 0, 0, target.width, target.height);
   picture.close();
+}
+
+// Both pictures are of one step, so they change together.
+async function paint(now) {
+  const [view, seen] = await Promise.all([decode(now.src), now.eye ? decode(now.eye) : null]);
+  draw(view, canvas);
+  if (seen) draw(seen, eye);
+  part('model').hidden = !seen;
   painted += 1;
   element.dataset.painted = String(painted);
 }
@@ -43,7 +54,7 @@ function tell(value) {
   reveal(value.phase);
   element.dataset.phase = value.phase;
   element.dataset.step = String(value.step);
-  element.dataset.events = value.happenings.map(([, event]) => event).join(' ');
+  element.dataset.events = value.events.map(([, event]) => event).join(' ');
   part('phase').textContent = value.badge;
   part('note').textContent = value.note;
   part('step').textContent = value.limit ? `step ${value.step} of at most ${value.limit}` : '';
@@ -56,8 +67,8 @@ function tell(value) {
     part('video').setAttribute('aria-label', value.label);
   }
   const list = part('events');
-  while (list.children.length > value.happenings.length) list.lastChild.remove();
-  value.happenings.forEach(([step, event], index) => {
+  while (list.children.length > value.events.length) list.lastChild.remove();
+  value.events.forEach(([step, event], index) => {
     let item = list.children[index];
     if (!item) item = list.appendChild(document.createElement('li'));
     item.dataset.event = event;
@@ -73,13 +84,13 @@ async function show() {
   if (!value || value.turn < turn) return;
   turn = value.turn;
   const skipped = next?.turn === turn ? next : null;
-  next = { ...value, src: value.src || skipped?.src || '' };
+  next = { ...value, src: value.src || skipped?.src || '', eye: value.eye || skipped?.eye || '' };
   if (busy) return;
   busy = true;
   while (next) {
     const now = next;
     next = null;
-    if (now.src) await paint(now.src).catch(() => {});
+    if (now.src) await paint(now).catch(() => {});
     if (now.turn < turn) continue;
     tell(now);
     if (now.video || now.src) film(now.video);

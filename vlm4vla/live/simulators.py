@@ -6,17 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.suite import Suite
 from vlm4vla.errors import UserError
-from vlm4vla.eval.line import Line
-from vlm4vla.suites.tabletop.scene import sample_episode
-from vlm4vla.suites.tabletop.types import Pictures
+from vlm4vla.live.queue import Queue
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.system import doctor
-from vlm4vla.workers.simulator import START_TIMEOUT, SimulatorPool, SimulatorProcess
+from vlm4vla.workers.child import START_TIMEOUT
+from vlm4vla.workers.environment import EnvironmentPool, EnvironmentProcess
 
 PLACES: Final = 2
 """Simulators alive at once: more would slow each other down on two cores."""
 
-LONGEST_LINE: Final = 24
+LONGEST_QUEUE: Final = 24
 """Visitors who may wait. Each occupies one of Gradio's 40 threads, and pages need some, too."""
 
 
@@ -35,17 +37,21 @@ class Readiness:
     fix: str = ""
 
 
-class Stage:
-    """Where episodes are played.
+class Simulators:
+    """The simulators of the app and the queue before them.
 
     Args:
+        suite: whose environments.
         places: episodes that can run at once.
-        longest_line: visitors who can wait for one.
+        longest_queue: visitors who can wait for one.
     """
 
-    def __init__(self, places: int = PLACES, longest_line: int = LONGEST_LINE) -> None:
-        self.line = Line(places, longest_line)
-        self._pool = SimulatorPool(limit=places, idle_seconds=float("inf"))
+    def __init__(
+        self, suite: Suite = TABLETOP, places: int = PLACES, longest_queue: int = LONGEST_QUEUE
+    ) -> None:
+        self.suite = suite
+        self.queue = Queue(places, longest_queue)
+        self._pool = EnvironmentPool(suite, limit=places, idle_seconds=float("inf"))
         self._readiness = Readiness("starting")
         self._settled = threading.Event()
         self._lent: list[int] = []
@@ -82,7 +88,7 @@ class Stage:
         return self._readiness
 
     @contextlib.contextmanager
-    def simulator(self) -> Iterator[SimulatorProcess]:
+    def lend(self) -> Iterator[EnvironmentProcess]:
         """A simulator for one episode.
 
         Raises:
@@ -90,12 +96,12 @@ class Stage:
         """
         lease = self._pool.acquire(START_TIMEOUT)
         try:
-            with lease as simulator:
-                self._lent.append(simulator.pid)
-                yield simulator
+            with lease as environment:
+                self._lent.append(environment.pid)
+                yield environment
         finally:
-            self._lent.remove(lease.simulator.pid)
-            if not lease.simulator.alive:
+            self._lent.remove(lease.environment.pid)
+            if not lease.environment.alive:
                 threading.Thread(target=self._first_picture, name="refill", daemon=True).start()
 
     def _warm_up(self) -> None:
@@ -117,9 +123,9 @@ class Stage:
     def _first_picture(self) -> UserError | None:
         """Leaves a simulator in the pool that answers at once, or returns what went wrong."""
         try:
-            with self._pool.acquire(START_TIMEOUT) as simulator:
-                episode = sample_episode("pick", 0)
-                simulator.reset(episode.scene, episode.goal, Pictures(image=True, view=True))
+            with self._pool.acquire(START_TIMEOUT) as environment:
+                spec = self.suite.spec(self.suite.tasks[0], 0, Condition())
+                environment.reset(spec, self.suite.cameras)
         except UserError as error:
             return error
         return None

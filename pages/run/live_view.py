@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 import gradio as gr
 from PIL import Image
 
-from vlm4vla.suites.tabletop.types import Image as Picture
+from vlm4vla.core.episode import Event
+from vlm4vla.core.observation import Image as Picture
 
 Phase = Literal[
     "recording", "starting", "waiting", "still", "live", "success", "failure", "stopped", "error"
@@ -31,12 +32,18 @@ _BADGES: Final[dict[Phase, str]] = {
 _JPEG_QUALITY: Final = 85
 
 _TEMPLATE: Final = """
-<div class="lv-picture">
-  <canvas width="384" height="384" role="img" aria-label="The robot's table"></canvas>
-  <video class="lv-video" muted loop playsinline hidden></video>
-  <span class="lv-phase"></span>
-  <span class="lv-instruction"></span>
-  <div class="lv-track"><div class="lv-bar"></div></div>
+<div class="lv-pictures">
+  <div class="lv-picture">
+    <canvas class="lv-view" width="384" height="384" role="img" aria-label="The robot's table"></canvas>
+    <video class="lv-video" muted loop playsinline hidden></video>
+    <span class="lv-phase"></span>
+    <span class="lv-instruction"></span>
+    <div class="lv-track"><div class="lv-bar"></div></div>
+  </div>
+  <figure class="lv-model" hidden>
+    <canvas class="lv-eye" width="128" height="128" role="img" aria-label="What the model sees"></canvas>
+    <figcaption>What the model sees</figcaption>
+  </figure>
 </div>
 <p class="lv-note" role="status"></p>
 <ol class="lv-events" aria-label="Events, each with its step"></ol>
@@ -56,9 +63,10 @@ class Shown:
         driver: who acts.
         instruction: what the driver was told.
         src: the new picture, a JPEG in base64; "" keeps the one that is there.
+        eye: the policy camera's picture of the same step, likewise.
         step: control steps so far.
         limit: steps until the episode times out; 0 hides the count.
-        happenings: pairs of a step and an event.
+        events: what has happened so far.
         timing: what the time went into.
         label: what the picture shows, for those who cannot see it; "" keeps the one before.
         video: an MP4 as a data URL that plays over `src` until the next picture comes.
@@ -70,9 +78,10 @@ class Shown:
     driver: str = ""
     instruction: str = ""
     src: str = ""
+    eye: str = ""
     step: int = 0
     limit: int = 0
-    happenings: tuple[tuple[int, str], ...] = ()
+    events: tuple[Event, ...] = ()
     timing: str = ""
     label: str = ""
     video: str = ""
