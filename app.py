@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import io
 import os
 import sys
 
@@ -11,6 +12,9 @@ from vlm4vla.eval.stage import Stage
 
 def main() -> None:
     """Serves until interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # To a pipe, as under systemd or in a container, the address would come when the app ends.
+        sys.stdout.reconfigure(line_buffering=True)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--mcp",
