@@ -2,15 +2,21 @@
 
 import argparse
 import importlib.util
+import io
 import os
 import sys
 
+from vlm4vla.errors import UserError
 from vlm4vla.eval.cast import Cast
 from vlm4vla.eval.stage import Stage
+from vlm4vla.system import address
 
 
 def main() -> None:
     """Serves until interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # To a pipe, as under systemd or in a container, the address would come when the app ends.
+        sys.stdout.reconfigure(line_buffering=True)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--mcp",
@@ -26,6 +32,11 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    try:
+        host, port = address.chosen(os.environ)
+    except UserError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        sys.exit(2)
     # Gradio reads it when it is imported. Nothing here calls home.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     stage, cast = Stage(), Cast()
@@ -36,8 +47,8 @@ def main() -> None:
     blocks = site.build(stage, cast)
     cast.warm()
     blocks.launch(
-        server_name=os.environ.get("HOST", "127.0.0.1"),
-        server_port=int(os.environ.get("PORT", "7860")),
+        server_name=host,
+        server_port=port,
         mcp_server=mcp,
         **site.launch_settings(),
     )

@@ -66,7 +66,7 @@ def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
         "with replacing(Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_text('half'); os.kill(os.getpid(), 9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(target)], check=False)
+    done = subprocess.run([sys.executable, "-c", program, str(target)], check=False, timeout=60)
     assert done.returncode == -9
     assert target.read_text() == "old"
 

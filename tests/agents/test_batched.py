@@ -1,10 +1,10 @@
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from tests.waiting import until
 from vlm4vla import action
 from vlm4vla.errors import UserError
 from vlm4vla.eval.batched import FILLER, BatchedDriver, Batcher
@@ -45,15 +45,8 @@ def asked(policy):
     return [sorted(text for text in batch if text != FILLER) for batch in policy.batches]
 
 
-def wait_until(condition):
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.001)
-
-
 def all_waiting(batcher, count):
-    wait_until(lambda: batcher._requests.qsize() == count)
+    until(lambda: batcher._requests.qsize() == count, 10, batcher._requests.qsize)
 
 
 def test_requests_that_wait_are_answered_in_one_call_each_with_its_own():
@@ -62,7 +55,7 @@ def test_requests_that_wait_are_answered_in_one_call_each_with_its_own():
     policy.hold.clear()
     with ThreadPoolExecutor(5) as threads:
         first = threads.submit(batcher.act, picture(9), "go")
-        wait_until(lambda: policy.batches)
+        until(lambda: policy.batches, 10)
         others = [threads.submit(batcher.act, picture(10 * i), "a" * i) for i in range(1, 5)]
         all_waiting(batcher, 4)
         policy.hold.set()
@@ -90,7 +83,7 @@ def test_an_error_of_the_policy_reaches_everybody_who_waits_and_nobody_else():
     batcher = Batcher(policy.act, rows=6)
     with ThreadPoolExecutor(4) as threads:
         first = threads.submit(batcher.act, picture(0), "go")
-        wait_until(lambda: policy.batches)
+        until(lambda: policy.batches, 10)
         waiting = [threads.submit(batcher.act, picture(0), "go") for _ in range(3)]
         all_waiting(batcher, 3)
         policy.hold.set()
@@ -115,7 +108,7 @@ def test_closing_answers_what_was_asked_and_refuses_the_rest():
     batcher = Batcher(policy.act, rows=2)
     with ThreadPoolExecutor(4) as threads:
         asking = [threads.submit(batcher.act, picture(0), "go") for _ in range(3)]
-        wait_until(lambda: policy.batches)
+        until(lambda: policy.batches, 10)
         all_waiting(batcher, 2)
         closing = threads.submit(batcher.close)
         policy.hold.set()

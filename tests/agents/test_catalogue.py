@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import waiting
 from vlm4vla.errors import UserError
 from vlm4vla.eval import policy_driver
 from vlm4vla.eval.cast import Cast, label_of
@@ -137,8 +138,7 @@ def test_loads_and_predictions_of_many_threads_come_one_at_a_time(
     threads = [threading.Thread(target=visit, args=(sentence,)) for sentence in sentences]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    waiting.join(threads, 120)
     assert len(answers) == 8
     assert max(most) == 1
     for sentence in set(sentences):

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 
+from tests.waiting import until
 from vlm4vla.cli import main
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.language import make_backbone
@@ -40,13 +40,11 @@ def test_kill_9_loses_no_row_leaves_no_process_and_changes_no_result(tmp_path, c
     killed = tmp_path / "killed"
     two = [*command, "--workers", "2", "--out", str(killed)]
     running = subprocess.Popen([sys.executable, "-m", "vlm4vla.cli", *two])
-    until = time.monotonic() + 180
-    while not rows(killed):
-        assert time.monotonic() < until and running.poll() is None
-        time.sleep(0.02)
+    until(lambda: rows(killed) or running.poll() is not None, 180)
+    assert running.poll() is None
     children = psutil.Process(running.pid).children(recursive=True)
     os.kill(running.pid, signal.SIGKILL)
-    running.wait()
+    running.wait(30)
     before = rows(killed)
     assert 1 <= len(before) < 4
     assert main(two) == 0

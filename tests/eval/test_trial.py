@@ -96,7 +96,7 @@ class Killer(ExpertDriver):
                 if "vlm4vla.workers.simulator" in child.cmdline()
             ]
             simulator.kill()
-            simulator.wait()
+            simulator.wait(30)
         return super().act(observation)
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from pages import site
+from tests import waiting
 from tests.eval.fake_stage import FakeCast, FakeStage
 from tests.pages.conftest import serve
 
@@ -34,7 +35,7 @@ def visit(
         with client.stream(
             "GET", "gradio_api/queue/data", params={"session_hash": who}
         ) as messages:
-            for line in messages.iter_lines():
+            for line in waiting.within(120, messages.iter_lines()):
                 if not line.startswith("data:"):
                     continue
                 message = json.loads(line[5:])
@@ -60,8 +61,7 @@ def test_twenty_visitors_are_served_or_told_their_place() -> None:
         ]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        waiting.join(threads, 180)
     waited = 0
     for messages in told.values():
         said = json.dumps([message.get("output") for message in messages])

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.waiting import Output
 from vlm4vla.driver import ExpertDriver, rollout
 from vlm4vla.errors import UserError
 from vlm4vla.suites.maniskill.stock import INSTRUCTIONS, stock_goal, stock_scene
@@ -112,10 +113,11 @@ def test_a_simulator_dies_with_its_parent():
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
     )
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
+    try:
+        pid = int(Output(parent).line("", 120))
+    finally:
+        parent.kill()
+        parent.wait(30)
     assert gone(pid)
 
 
