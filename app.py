@@ -6,9 +6,9 @@ import io
 import os
 import sys
 
+from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.errors import UserError
-from vlm4vla.eval.cast import Cast
-from vlm4vla.eval.stage import Stage
+from vlm4vla.live.simulators import Simulators
 from vlm4vla.system import address
 
 
@@ -39,13 +39,16 @@ def main() -> None:
         sys.exit(2)
     # Gradio reads it when it is imported. Nothing here calls home.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    stage, cast = Stage(), Cast()
+    # The simulators need the other cores, and `vlm4vla eval` computes with one thread, too: the
+    # same sums in the same order, so the same episode.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    simulators, catalogue = Simulators(), AgentCatalogue()
     # The first simulator starts while Gradio is imported.
-    stage.open()
+    simulators.open()
     from pages import site
 
-    blocks = site.build(stage, cast)
-    cast.warm()
+    blocks = site.build(simulators, catalogue)
+    catalogue.warm()
     blocks.launch(
         server_name=host,
         server_port=port,
