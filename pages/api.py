@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 from gradio.events import api as gradio_api
+from vlm4vla.episodes.table import EpisodeTable
 
 from pages.run.handlers import visitor
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.core.episode import Episode
-from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.request import choose, take_request
@@ -70,18 +70,14 @@ def build(simulators: Simulators, catalogue: AgentCatalogue, table: EpisodeTable
             The stored episode: its run id, the outcome, the steps and the events.
         """
         with _told():
-            asked = take_request(
-                catalogue, task, scene, instruction, driver, most_steps, execute
-            )
+            asked = take_request(catalogue, task, scene, instruction, driver, most_steps, execute)
             if not asked.understood:
                 raise UserError(
                     "The instruction is not understood in this scene.",
                     f"The nearest that is: {asked.reading.nearest}",
                 )
             agent = asked.entry.new_agent()
-            for moment in play(
-                simulators, visitor(request), agent, asked.spec, table, asked.told
-            ):
+            for moment in play(simulators, visitor(request), agent, asked.spec, table, asked.told):
                 if isinstance(moment, Finished):
                     return _told_of(moment.episode)
             raise UserError("The episode was ended.", "The same visitor has started another one.")

@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import gradio as gr
 from gradio.components import Navbar
+from vlm4vla.episodes.table import EpisodeTable
 
 from pages import about, api
 from pages.run import page as run
 from vlm4vla.agents.catalogue import AgentCatalogue
-from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.live.recordings import open_recordings
 from vlm4vla.live.simulators import Simulators
 

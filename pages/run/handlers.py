@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import gradio as gr
+from vlm4vla.episodes.rates import standing
+from vlm4vla.episodes.table import EpisodeTable
 
 from pages.run import moments
 from pages.run.layout import Layout, agents, samples
@@ -17,8 +19,6 @@ from vlm4vla import seeds
 from vlm4vla.agents.catalogue import AgentCatalogue, label_of
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Outcome
-from vlm4vla.episodes.rates import standing
-from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.live.instruction import read, suggestions
 from vlm4vla.live.request import MOST_STEPS, Choice, Request, choose, take_request
@@ -141,9 +141,7 @@ class Handlers:
     ) -> Iterator[Updates]:
         live = self.parts.live
         agent = asked.entry.new_agent()
-        playing = play(
-            self.simulators, visitor(request), agent, asked.spec, self.table, asked.told
-        )
+        playing = play(self.simulators, visitor(request), agent, asked.spec, self.table, asked.told)
         over: Updates = {}
         with contextlib.closing(playing) as seen:
             for moment in seen:

@@ -34,14 +34,16 @@ _JPEG_QUALITY: Final = 85
 _TEMPLATE: Final = """
 <div class="lv-pictures">
   <div class="lv-picture">
-    <canvas class="lv-view" width="384" height="384" role="img" aria-label="The robot's table"></canvas>
+    <canvas class="lv-view" width="384" height="384" role="img" aria-label="The robot's table">
+    </canvas>
     <video class="lv-video" muted loop playsinline hidden></video>
     <span class="lv-phase"></span>
     <span class="lv-instruction"></span>
     <div class="lv-track"><div class="lv-bar"></div></div>
   </div>
   <figure class="lv-model" hidden>
-    <canvas class="lv-eye" width="128" height="128" role="img" aria-label="What the model sees"></canvas>
+    <canvas class="lv-eye" width="128" height="128" role="img" aria-label="What the model sees">
+    </canvas>
     <figcaption>What the model sees</figcaption>
   </figure>
 </div>

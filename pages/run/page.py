@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
+from vlm4vla.episodes.table import EpisodeTable
 
 from pages.run import moments
 from pages.run.handlers import GETTING_READY, Handlers
 from pages.run.layout import lay_out
 from vlm4vla.agents.catalogue import AgentCatalogue
-from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.live.request import choose
 from vlm4vla.live.simulators import Simulators
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
+from vlm4vla.episodes.rates import Standing
 
 from vlm4vla.agents.expert import EXPERT
 from vlm4vla.core.episode import Episode
-from vlm4vla.episodes.rates import Standing
 from vlm4vla.suites.registry import SUITES
 
 _TEMPLATE: Final = """
@@ -109,7 +109,7 @@ def _programs(episode: Episode, name: str) -> dict[str, str]:
     values = (spec.task, spec.seed, spec.instruction, name)
     arguments = [json.dumps(value, ensure_ascii=False) for value in values]
     words = ["vlm4vla", "rollout"]
-    words += ["--expert"] if name == EXPERT.name else ["--checkpoint", f"checkpoints/{name}"]
+    words += ["--expert"] if name == EXPERT.name else ["--checkpoint", name]
     words += ["--task", spec.task, "--seed", str(spec.seed)]
     words += [f"--instruction={spec.instruction}"]
     python, client = list(arguments), list(arguments)

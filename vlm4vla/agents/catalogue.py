@@ -91,6 +91,22 @@ class AgentCatalogue:
                 self._entries.pop(next(iter(self._entries)))
             return entry
 
+    def folder(self, name: str) -> Path:
+        """The checkpoint folder that a name or a path stands for.
+
+        Raises:
+            UserError: there is neither a folder of that path nor a checkpoint of that name.
+        """
+        if Path(name).is_dir():
+            return Path(name)
+        found = self._folders()
+        if name not in found:
+            raise UserError(
+                f"There is no checkpoint {name}.",
+                f"Name a folder, or one of {', '.join(found) or 'the shipped ones'}.",
+            )
+        return found[name]
+
     def loaded(self, name: object) -> bool:
         """Whether `entry` answers at once."""
         folder = self._folders().get(str(name or self.names()[0]))

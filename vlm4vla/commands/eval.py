@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlm4vla import seeds
+from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentId, AgentSpan, Episode, EpisodeSpec, episode_id
@@ -24,7 +25,7 @@ from vlm4vla.suites.tabletop.suite import HELD_OUT, TRAINED
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint folder, or its name")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS, metavar="TASK")
     parser.add_argument("--episodes", type=int, default=100, help="episodes of each task")
     parser.add_argument(
@@ -68,18 +69,19 @@ def run(args: argparse.Namespace) -> int:
     from vlm4vla.agents.workers import policy_workers
     from vlm4vla.model.checkpoint import checkpoint_hash
 
+    checkpoint = AgentCatalogue().folder(args.checkpoint)
     tasks = list(dict.fromkeys(args.tasks))
     condition = Condition(TRAINED if args.trained_sentences else HELD_OUT, args.goal)
     numbers = range(args.first_seed, args.first_seed + args.episodes)
     specs = [TABLETOP.spec(task, seed, condition) for task in tasks for seed in numbers]
-    identity = AgentId("policy", checkpoint_hash(args.checkpoint), args.checkpoint.name)
+    identity = AgentId("policy", checkpoint_hash(checkpoint), checkpoint.name)
     rows = EpisodeTable(args.out)
-    with policy_workers(args.checkpoint) as make_agent:
+    with policy_workers(checkpoint) as make_agent:
         done = run_missing(rows, specs, identity, make_agent, args.workers)
     found = {task: summarise([one for one in done if one.spec.task == task]) for task in tasks}
     answer = {"checkpoint": identity.digest, "first_seed": args.first_seed, "tasks": found}
     if args.record:
-        _record(args.checkpoint, answer, condition)
+        _record(checkpoint, answer, condition)
     if args.json:
         print(json.dumps({**answer, "episodes": str(rows.path)}))
     else:

@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     done = run_missing(EpisodeTable(), specs, EXPERT, lambda: ExpertAgent(), args.workers)
     found = {task: summarise([one for one in done if one.spec.task == task]) for task in tasks}
     for task, row in found.items():
-        failed = [one.spec.seed for one in done if one.spec.task == task and not one.outcome.success]
+        failed = [
+            one.spec.seed for one in done if one.spec.task == task and not one.outcome.success
+        ]
         if not args.json:
             print(describe(task, row) + (f", failed seeds {failed}" if failed else ""))
     if args.json:

@@ -7,6 +7,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 
+from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import ExpertAgent
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import GIVEN, Condition
@@ -28,7 +29,7 @@ from vlm4vla.workers.environment import EnvironmentProcess
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--checkpoint", type=Path, help="let this policy act")
+    who.add_argument("--checkpoint", help="let this policy act: its folder, or its name")
     who.add_argument("--expert", action="store_true", help="let the scripted expert act")
     parser.add_argument("--task", choices=TASKS, default="pick", help="which kind of scene")
     parser.add_argument("--env", metavar="ID", help="a stock ManiSkill environment instead")
@@ -112,4 +113,4 @@ def _agent(args: argparse.Namespace) -> Agent:
         return ExpertAgent()
     from vlm4vla.agents.policy import load_agent  # takes seconds: torch
 
-    return load_agent(args.checkpoint)
+    return load_agent(AgentCatalogue().folder(args.checkpoint))

@@ -98,9 +98,7 @@ def take_request(
     assert goal is not None, "the nearest sentence is a known one"
     entry = catalogue.entry(agent)
     steps = _whole(max_steps, "The most steps", FEWEST_STEPS, MOST_STEPS)
-    actions = _whole(
-        replan_every, "The actions carried out before the next look", 1, entry.chunk
-    )
+    actions = _whole(replan_every, "The actions carried out before the next look", 1, entry.chunk)
     condition = Condition(
         words=GIVEN,
         max_steps=steps if steps < TIME_LIMIT[goal.task] else 0,

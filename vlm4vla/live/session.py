@@ -170,9 +170,7 @@ def play(
             yield _kept(episode, views, suite.control_hz, table)
 
 
-def _kept(
-    episode: Episode, views: list[Image], control_hz: float, table: EpisodeTable
-) -> Finished:
+def _kept(episode: Episode, views: list[Image], control_hz: float, table: EpisodeTable) -> Finished:
     held = views[-1:] * round(_HOLD_SECONDS * control_hz)
     film = encode_preview(np.stack(views + held), round(control_hz))
     try:

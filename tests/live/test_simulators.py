@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from vlm4vla.errors import UserError
-from vlm4vla.eval.stage import Stage
+from vlm4vla.live.simulators import Simulators
 from vlm4vla.system import doctor
 from vlm4vla.system.doctor import Check
 
@@ -11,7 +11,7 @@ from vlm4vla.system.doctor import Check
 class BrokenPool:
     """No simulator ever starts."""
 
-    def __init__(self, **_: Any) -> None:
+    def __init__(self, suite: Any, **_: Any) -> None:
         self.tried = 0
 
     def acquire(self, timeout: float) -> Any:
@@ -23,13 +23,13 @@ class BrokenPool:
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> Stage:
-    monkeypatch.setattr("vlm4vla.eval.stage.SimulatorPool", BrokenPool)
-    return Stage(places=1)
+def broken(monkeypatch: pytest.MonkeyPatch) -> Simulators:
+    monkeypatch.setattr("vlm4vla.live.simulators.EnvironmentPool", BrokenPool)
+    return Simulators(places=1)
 
 
 def test_without_a_renderer_the_doctor_says_why(
-    broken: Stage, monkeypatch: pytest.MonkeyPatch
+    broken: Simulators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = [Check("Vulkan", "fail", "no driver answers", "vlm4vla doctor --fix")]
     monkeypatch.setattr(doctor, "check_renderer", lambda: found)
@@ -42,7 +42,7 @@ def test_without_a_renderer_the_doctor_says_why(
 
 
 def test_what_the_doctor_does_not_know_is_told_as_it_is(
-    broken: Stage, monkeypatch: pytest.MonkeyPatch
+    broken: Simulators, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "check_renderer", lambda: [Check("Vulkan", "ok", "")])
     broken.open()

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 
 from vlm4vla.data.pictures import encode_preview
-from vlm4vla.eval.film import last_picture
+from vlm4vla.live.film import last_picture
 
 
 def test_the_last_picture_is_the_last_frame(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from vlm4vla.errors import UserError
-from vlm4vla.eval.instruction import accept, read, suggestions
+from vlm4vla.live.instruction import accept, read, suggestions
 from vlm4vla.suites.tabletop.instructions import Goal, parse
 from vlm4vla.suites.tabletop.scene import (
     LAYOUT_OF_TASK,

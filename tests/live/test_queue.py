@@ -3,11 +3,11 @@ import threading
 import pytest
 
 from vlm4vla.errors import UserError
-from vlm4vla.eval.line import Line
+from vlm4vla.live.queue import Queue
 
 
 def test_visitors_are_let_in_in_order() -> None:
-    line = Line(places=2, longest=5)
+    line = Queue(places=2, longest=5)
     first, second, third, fourth = (line.join(name) for name in "abcd")
     assert [turn.wait(0) for turn in (first, second, third, fourth)] == [0, 0, 1, 2]
     second.leave()
@@ -19,7 +19,7 @@ def test_visitors_are_let_in_in_order() -> None:
 
 
 def test_a_visitor_never_has_two_places() -> None:
-    line = Line(places=2, longest=5)
+    line = Queue(places=2, longest=5)
     old = line.join("a")
     new = line.join("a")
     assert old.end == "replaced"
@@ -31,7 +31,7 @@ def test_a_visitor_never_has_two_places() -> None:
 
 
 def test_joining_again_means_waiting_again() -> None:
-    line = Line(places=1, longest=5)
+    line = Queue(places=1, longest=5)
     inside = line.join("a")
     old, other = line.join("b"), line.join("c")
     new = line.join("b")
@@ -43,7 +43,7 @@ def test_joining_again_means_waiting_again() -> None:
 
 
 def test_a_full_line_refuses_the_next_and_forgets_those_who_left() -> None:
-    line = Line(places=1, longest=1)
+    line = Queue(places=1, longest=1)
     line.join("a")
     waiting = line.join("b")
     with pytest.raises(UserError, match="waiting already"):
@@ -53,7 +53,7 @@ def test_a_full_line_refuses_the_next_and_forgets_those_who_left() -> None:
 
 
 def test_stop_ends_the_turn_and_wakes_who_waits() -> None:
-    line = Line(places=1, longest=5)
+    line = Queue(places=1, longest=5)
     inside, waiting = line.join("a"), line.join("b")
     places: list[int] = []
     thread = threading.Thread(target=lambda: places.append(waiting.wait(60)))
@@ -66,7 +66,7 @@ def test_stop_ends_the_turn_and_wakes_who_waits() -> None:
 
 
 def test_stopping_somebody_else_or_nobody_changes_nothing() -> None:
-    line = Line(places=1, longest=5)
+    line = Queue(places=1, longest=5)
     inside = line.join("a")
     line.stop("z")
     assert not inside.over()

@@ -12,7 +12,7 @@ from tests.pages.conftest import LIVE, PATIENCE, RECORDING_SHOWS, Served, wait_f
 
 WATCH = """() => {
     const live = document.querySelector('.live-view[data-ready]');
-    const canvas = live.querySelector('canvas');
+    const canvas = live.querySelector('.lv-view');
     window.frames_seen = new Set();
     new MutationObserver(() => {
         if (live.dataset.phase === 'live') window.frames_seen.add(canvas.toDataURL());
@@ -32,7 +32,7 @@ def carry_out(page: Any, instruction: str) -> dict[str, Any]:
         "events": page.get_attribute(LIVE, "data-events").split(),
         "note": page.inner_text(".lv-note"),
         "driver": page.inner_text(".lv-driver"),
-        "last": page.evaluate("document.querySelector('#live canvas').toDataURL()"),
+        "last": page.evaluate("document.querySelector('#live .lv-view').toDataURL()"),
     }
 
 
@@ -67,7 +67,7 @@ def test_stop_frees_the_simulator_and_says_how_far_it_came(run_page: Any, served
     run_page.click("#stop", timeout=10_000)
     wait_for_phase(run_page, "stopped")
     assert "Stopped after" in run_page.inner_text(".lv-note")
-    assert served.stage.busy == 0
+    assert served.simulators.busy == 0
 
 
 def test_leaving_the_page_frees_the_simulator(run_page: Any, served: Served) -> None:
@@ -76,10 +76,10 @@ def test_leaving_the_page_frees_the_simulator(run_page: Any, served: Served) -> 
     wait_for_phase(run_page, "live")
     run_page.goto("about:blank")
     for _ in range(100):
-        if served.stage.busy == 0:
+        if served.simulators.busy == 0:
             break
         run_page.wait_for_timeout(100)
-    assert served.stage.busy == 0
+    assert served.simulators.busy == 0
 
 
 def test_a_sentence_that_is_not_understood_is_answered_with_the_nearest(run_page: Any) -> None:
@@ -119,7 +119,7 @@ def test_a_killed_simulator_is_reported_and_the_next_click_works(
     run_page.fill("#instruction textarea", "put the purple ball in the green bowl")
     run_page.click("#run")
     wait_for_phase(run_page, "live")
-    for pid in served.stage.processes:
+    for pid in served.simulators.processes:
         os.kill(pid, signal.SIGKILL)
     wait_for_phase(run_page, "error")
     assert "SIGKILL" in run_page.inner_text(".lv-note")
@@ -159,7 +159,7 @@ def test_a_recording_plays_until_something_is_run(run_page: Any) -> None:
     run_page.evaluate(
         """live => {
             const element = document.querySelector(live);
-            const picture = () => element.querySelector('canvas').toDataURL();
+            const picture = () => element.querySelector('.lv-view').toDataURL();
             window.recorded = picture();
             new MutationObserver((_, observer) => {
                 if (element.dataset.phase !== 'live') return;
@@ -201,7 +201,7 @@ def test_visitors_are_told_their_places_in_the_line_and_are_served(
     other.set_default_timeout(PATIENCE)
     other.goto(served.url)
     other.wait_for_selector(LIVE)
-    somebody = served.stage.line.join("somebody who holds the only simulator")
+    somebody = served.simulators.queue.join("somebody who holds the only simulator")
     try:
         run_page.locator("#chips button").nth(0).click()
         wait_for_phase(run_page, "waiting")
