@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 from gradio.events import api as gradio_api
-from vlm4vla.episodes.table import EpisodeTable
 
 from pages.run.handlers import visitor
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.core.episode import Episode
+from vlm4vla.episodes.archive import Archive
 from vlm4vla.errors import UserError
 from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.request import choose, take_request
@@ -18,13 +18,13 @@ from vlm4vla.live.session import Finished, play
 from vlm4vla.live.simulators import Simulators
 
 
-def build(simulators: Simulators, catalogue: AgentCatalogue, table: EpisodeTable) -> None:
+def build(simulators: Simulators, catalogue: AgentCatalogue, archive: Archive) -> None:
     """Adds the endpoints; call it inside a `gr.Blocks`.
 
     Args:
         simulators: where episodes are played.
         catalogue: who can act.
-        table: where finished episodes are kept.
+        archive: where finished episodes are kept.
     """
 
     def drivers() -> list[str]:
@@ -77,7 +77,9 @@ def build(simulators: Simulators, catalogue: AgentCatalogue, table: EpisodeTable
                     f"The nearest that is: {asked.reading.nearest}",
                 )
             agent = asked.entry.new_agent()
-            for moment in play(simulators, visitor(request), agent, asked.spec, table, asked.told):
+            for moment in play(
+                simulators, visitor(request), agent, asked.spec, archive, asked.told
+            ):
                 if isinstance(moment, Finished):
                     return _told_of(moment.episode)
             raise UserError("The episode was ended.", "The same visitor has started another one.")
@@ -92,7 +94,7 @@ def build(simulators: Simulators, catalogue: AgentCatalogue, table: EpisodeTable
             The same as `run_episode`.
         """
         with _told():
-            return _told_of(table.get(run_id))
+            return _told_of(archive.table.get(run_id))
 
     shared: dict[str, Any] = {"concurrency_limit": None}
     for endpoint in (drivers, instructions, run_episode, stored_episode):

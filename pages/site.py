@@ -5,12 +5,11 @@ from typing import Any, Final
 
 import gradio as gr
 from gradio.components import Navbar
-from vlm4vla.episodes.table import EpisodeTable
 
 from pages import about, api
 from pages.run import page as run
 from vlm4vla.agents.catalogue import AgentCatalogue
-from vlm4vla.live.recordings import open_recordings
+from vlm4vla.episodes.archive import Archive
 from vlm4vla.live.simulators import Simulators
 
 RECORDINGS: Final = Path(__file__).resolve().parents[1] / "assets" / "recordings"
@@ -23,10 +22,10 @@ def build(simulators: Simulators, catalogue: AgentCatalogue) -> gr.Blocks:
         simulators: where episodes are played.
         catalogue: who can act in them.
     """
-    table = EpisodeTable()
+    archive = Archive.open()
     with gr.Blocks(title="VLM4VLA") as site:
-        run.build(site, simulators, catalogue, table, open_recordings(RECORDINGS))
-        api.build(simulators, catalogue, table)
+        run.build(site, simulators, catalogue, archive, Archive.bundled(RECORDINGS))
+        api.build(simulators, catalogue, archive)
         Navbar(main_page_name="Run")
     with site.route("About", "/about") as page:
         Navbar(main_page_name="Run")

@@ -1,4 +1,4 @@
-"""Where VLM4VLA keeps what it writes: `VLM4VLA_HOME` for everything, `VLM4VLA_LOCAL` for databases."""
+"""Where VLM4VLA keeps what it writes: below `VLM4VLA_HOME`, databases below `VLM4VLA_LOCAL`."""
 
 import os
 from pathlib import Path

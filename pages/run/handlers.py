@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import gradio as gr
-from vlm4vla.episodes.rates import standing
-from vlm4vla.episodes.table import EpisodeTable
 
 from pages.run import moments
 from pages.run.layout import Layout, agents, samples
@@ -19,6 +17,8 @@ from vlm4vla import seeds
 from vlm4vla.agents.catalogue import AgentCatalogue, label_of
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Outcome
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.episodes.rates import Standing, standing
 from vlm4vla.errors import UserError
 from vlm4vla.live.instruction import read, suggestions
 from vlm4vla.live.request import MOST_STEPS, Choice, Request, choose, take_request
@@ -38,7 +38,7 @@ class Handlers:
         parts: the page's components.
         simulators: where episodes are played.
         catalogue: who can act.
-        table: where finished episodes are kept.
+        archive: where finished episodes are kept.
         recordings: what comes with the app.
         opening: the id of the recording that opens the page.
     """
@@ -46,8 +46,8 @@ class Handlers:
     parts: Layout
     simulators: Simulators
     catalogue: AgentCatalogue
-    table: EpisodeTable
-    recordings: EpisodeTable
+    archive: Archive
+    recordings: Archive
     opening: str
 
     # --- events ------------------------------------------------------------------------------
@@ -128,7 +128,9 @@ class Handlers:
 
     def show_recorded(self, index: int, request: gr.Request) -> Iterator[Updates]:
         """A recording was pressed."""
-        yield from self._show_stored(self.recordings, self.recordings.ids()[index], request)
+        yield from self._show_stored(
+            self.recordings, self.recordings.oldest_first()[index], request
+        )
 
     def stop(self, request: gr.Request) -> None:
         """Stop was pressed."""
@@ -141,7 +143,9 @@ class Handlers:
     ) -> Iterator[Updates]:
         live = self.parts.live
         agent = asked.entry.new_agent()
-        playing = play(self.simulators, visitor(request), agent, asked.spec, self.table, asked.told)
+        playing = play(
+            self.simulators, visitor(request), agent, asked.spec, self.archive, asked.told
+        )
         over: Updates = {}
         with contextlib.closing(playing) as seen:
             for moment in seen:
@@ -172,9 +176,9 @@ class Handlers:
             yield self._broken(shown, error)
 
     def _asked_for_by(self, asked: dict[str, str], request: gr.Request) -> Iterator[Updates]:
-        first = self.recordings.get(self.opening).spec
+        first = self.recordings.table.get(self.opening).spec
         if "run" in asked:
-            yield from self._show_stored(self.table, asked["run"], request)
+            yield from self._show_stored(self.archive, asked["run"], request)
         elif asked.keys() & {"task", "seed", "instruction"}:
             yield from self.show_scene(
                 asked.get("task", first.task),
@@ -185,11 +189,9 @@ class Handlers:
         else:
             yield from self._announce(self._recording(self.recordings, self.opening))
 
-    def _show_stored(
-        self, shelf: EpisodeTable, run_id: str, request: gr.Request
-    ) -> Iterator[Updates]:
+    def _show_stored(self, shelf: Archive, run_id: str, request: gr.Request) -> Iterator[Updates]:
         try:
-            episode = shelf.get(run_id)
+            episode = shelf.table.get(run_id)
             chosen = choose(episode.spec.task, episode.spec.seed)
         except UserError as error:
             opening = self._recording(self.recordings, self.opening)
@@ -199,7 +201,10 @@ class Handlers:
         name = self.catalogue.name_of(episode.agent.digest)
         changed = episode.spec.condition
         known = standing(
-            self.table, episode.agent.digest, episode.goal_task, self.catalogue.evaluation(name)
+            self.archive.table,
+            episode.agent.digest,
+            episode.goal_task,
+            self.catalogue.evaluation(name),
         )
         told = self._offer(chosen, episode.spec.instruction) | {
             self.parts.result: card(episode, known, as_data_url(film) if film else "", name),
@@ -277,17 +282,15 @@ class Handlers:
 
     def _card_of(self, asked: Request, finished: Finished) -> dict[str, Any]:
         name = asked.entry.name
-        known = standing(
-            self.table,
-            asked.entry.identity.digest,
-            asked.goal.task,
-            self.catalogue.evaluation(name),
-        )
+        known = self._standing(asked.entry.identity.digest, asked.goal.task, name)
         film = as_data_url(finished.film)
         return card(finished.episode, known, film, name, finished.problem)
 
-    def _recording(self, shelf: EpisodeTable, run_id: str) -> Shown:
-        episode = shelf.get(run_id)
+    def _standing(self, digest: str, task: str, name: str) -> Standing:
+        return standing(self.archive.table, digest, task, self.catalogue.evaluation(name))
+
+    def _recording(self, shelf: Archive, run_id: str) -> Shown:
+        episode = shelf.table.get(run_id)
         film = shelf.films.path(episode.id)
         assert film is not None, "every recording has a film"
         return moments.recording(episode, film)

@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
-from vlm4vla.episodes.table import EpisodeTable
 
 from pages.run import moments
 from pages.run.handlers import GETTING_READY, Handlers
 from pages.run.layout import lay_out
 from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.episodes.archive import Archive
 from vlm4vla.live.request import choose
 from vlm4vla.live.simulators import Simulators
 
@@ -18,8 +18,8 @@ def build(
     page: gr.Blocks,
     simulators: Simulators,
     catalogue: AgentCatalogue,
-    table: EpisodeTable,
-    recordings: EpisodeTable,
+    archive: Archive,
+    recordings: Archive,
 ) -> None:
     """Lays the page out and says what happens at which event.
 
@@ -27,10 +27,10 @@ def build(
         page: the `gr.Blocks` that it is built in.
         simulators: where episodes are played.
         catalogue: who can act.
-        table: where finished episodes are kept.
-        recordings: what comes with the app; its pinned episode opens the page.
+        archive: where finished episodes are kept.
+        recordings: what comes with the app; its oldest episode opens the page.
     """
-    opening = recordings.get(recordings.films.pinned()[0])
+    opening = recordings.table.get(recordings.oldest_first()[0])
     film = recordings.films.path(opening.id)
     assert film is not None, "every recording has a film"
     shown = replace(moments.recording(opening, film), note=GETTING_READY)
@@ -38,9 +38,9 @@ def build(
         shown,
         choose(opening.spec.task, opening.spec.seed),
         catalogue,
-        [recordings.get(run_id).spec.instruction for run_id in recordings.ids()],
+        [recordings.table.get(run_id).spec.instruction for run_id in recordings.oldest_first()],
     )
-    on = Handlers(parts, simulators, catalogue, table, recordings, opening.id)
+    on = Handlers(parts, simulators, catalogue, archive, recordings, opening.id)
     # A newer click replaces the episode before it, so clicks must not wait for each other.
     streaming: dict[str, Any] = {
         "outputs": parts.written(),

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vlm4vla.episodes.table import EpisodeTable
 
 from tests.live.fake_simulators import FakeSimulators, Still
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Outcome
+from vlm4vla.episodes.archive import Archive
 from vlm4vla.errors import UserError
 from vlm4vla.live import session
 from vlm4vla.live.session import STEPS_PER_SECOND, Finished, Frame, Waiting, look, play
@@ -19,13 +19,13 @@ SPEC = TABLETOP.spec("pick", 0, Condition())
 
 
 @pytest.fixture(autouse=True)
-def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EpisodeTable:
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
     monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
-    return EpisodeTable()
+    return Archive.open()
 
 
 def moments(simulators: Any, visitor: str = "a", spec: Any = SPEC, kind: Any = "expert") -> Any:
-    return play(simulators, visitor, Still(kind), spec, EpisodeTable(), {"kind": "known"})
+    return play(simulators, visitor, Still(kind), spec, Archive.open(), {"kind": "known"})
 
 
 def test_every_step_is_shown_and_the_outcome_comes_last() -> None:
@@ -47,13 +47,13 @@ def test_every_step_is_shown_and_the_outcome_comes_last() -> None:
 
 
 def test_a_finished_episode_is_kept_with_its_film_and_how_its_sentence_was_read(
-    table: EpisodeTable,
+    archive: Archive,
 ) -> None:
     *_, finished = moments(FakeSimulators())
-    kept = table.get(finished.episode.id)
+    kept = archive.table.get(finished.episode.id)
     assert (kept.source, kept.reading, kept.steps) == ("live", {"kind": "known"}, 5)
     assert kept.actions.shape == (5, 7)
-    film = table.films.path(kept.id)
+    film = archive.films.path(kept.id)
     assert film is not None
     assert film.read_bytes() == finished.film
     assert finished.problem == ""
@@ -129,7 +129,7 @@ def test_an_episode_that_is_forgotten_gives_its_place_back(
 
 
 def test_a_stopped_episode_says_so_is_not_kept_and_frees_the_simulator(
-    table: EpisodeTable,
+    archive: Archive,
 ) -> None:
     simulators = FakeSimulators()
     seen = []
@@ -139,7 +139,7 @@ def test_a_stopped_episode_says_so_is_not_kept_and_frees_the_simulator(
             simulators.queue.stop("a")
     assert isinstance(seen[-1], Outcome)
     assert (seen[-1].kind, seen[-2].step) == ("stopped", 3)
-    assert table.count() == 0
+    assert archive.table.count() == 0
     assert simulators.busy == 0
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pages import site
 from tests.pages.conftest import LIVE, Served
 from vlm4vla.agents.catalogue import AgentCatalogue
-from vlm4vla.live.recordings import open_recordings
+from vlm4vla.episodes.archive import Archive
 from vlm4vla.live.simulators import Simulators
 
 MOST_BYTES = 15 * 2**20
@@ -38,11 +38,10 @@ def test_about_tells_what_the_machine_can_do_and_no_folder_of_it(
 
 
 def test_the_recordings_that_come_with_the_app_are_whole() -> None:
-    recordings = open_recordings(site.RECORDINGS)
-    assert len(recordings.films.pinned()) == 1
-    assert len(recordings.ids()) >= 5
-    for run_id in recordings.ids():
-        episode = recordings.get(run_id)
+    recordings = Archive.bundled(site.RECORDINGS)
+    assert len(recordings.oldest_first()) >= 5
+    for run_id in recordings.oldest_first():
+        episode = recordings.table.get(run_id)
         assert episode.outcome.success
         film = recordings.films.path(episode.id)
         assert film is not None

@@ -14,7 +14,8 @@ from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentId, AgentSpan, Episode, EpisodeSpec, episode_id
 from vlm4vla.core.rollout import versions_of
-from vlm4vla.episodes.table import EpisodeTable, Membership
+from vlm4vla.episodes.filters import Kind, Membership
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.eval.evaluate import evaluate
 from vlm4vla.eval.metrics import summarise, table
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.record:
         _record(checkpoint, answer, condition)
     if args.json:
-        print(json.dumps({**answer, "episodes": str(rows.path)}))
+        print(json.dumps({**answer, "episodes": str(rows.database.path)}))
     else:
         for line in table(found):
             print(line)
@@ -109,17 +110,14 @@ def run_missing(
     Raises:
         UserError: see `evaluate`, or the table cannot be written; what is in it stays.
     """
-    span = [AgentSpan(agent)]
+    span = (AgentSpan(agent),)
     versions = versions_of(TABLETOP, span)
-    wanted = {episode_id(spec, span, versions): spec for spec in specs}
-    there = rows.have(wanted)
-    missing = [spec for name, spec in wanted.items() if name not in there]
+    missing = rows.missing(specs, span, versions)
     wins: Counter[str] = Counter()
     tried: Counter[str] = Counter()
 
     def keep(episode: Episode) -> None:
-        kind = "evaluation" if episode.spec.seed in seeds.TEST else "selection"
-        rows.put(episode, [Membership(kind, "")])
+        rows.put(episode, [membership(episode)])
         task = episode.spec.task
         tried[task] += 1
         wins[task] += episode.outcome.success
@@ -128,7 +126,13 @@ def run_missing(
     if missing:
         evaluate(TABLETOP, missing, make_agent, workers, keep)
         print(file=sys.stderr)
-    return [rows.get(name) for name in wanted]
+    return [rows.get(episode_id(spec, span, versions)) for spec in specs]
+
+
+def membership(episode: Episode) -> Membership:
+    """Where an evaluated episode belongs, by the split of its seed."""
+    kind: Kind = "evaluation" if episode.spec.seed in seeds.TEST else "selection"
+    return Membership(kind)
 
 
 def _record(checkpoint: Path, answer: dict[str, Any], condition: Condition) -> None:

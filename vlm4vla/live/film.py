@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from vlm4vla.suites.tabletop.types import Image
+from vlm4vla.core.observation import Image
 
 
 def last_picture(video: Path) -> Image:

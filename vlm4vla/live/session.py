@@ -15,7 +15,8 @@ from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, Event, Outcome
 from vlm4vla.core.observation import Image
 from vlm4vla.core.rollout import Recorder, Step, rollout
 from vlm4vla.data.pictures import encode_preview
-from vlm4vla.episodes.table import EpisodeTable, Membership
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.episodes.filters import Membership
 from vlm4vla.errors import UserError
 from vlm4vla.live.queue import Turn
 from vlm4vla.live.simulators import Simulators
@@ -119,7 +120,7 @@ def play(
     visitor: str,
     agent: Agent,
     spec: EpisodeSpec,
-    table: EpisodeTable,
+    archive: Archive,
     reading: Mapping[str, Any],
 ) -> Generator[Moment, None, None]:
     """Plays and keeps an episode, once it is the visitor's turn.
@@ -134,7 +135,7 @@ def play(
         visitor: for whom; nobody has two simulators.
         agent: who acts.
         spec: what is asked for.
-        table: where the episode is kept.
+        archive: where the episode is kept.
         reading: how the instruction was understood, plain values.
 
     Raises:
@@ -167,15 +168,15 @@ def play(
         episode = recorder.episode("live", stopped=turn.end == "stopped", reading=reading)
         yield episode.outcome
         if episode.outcome.kind != "stopped":
-            yield _kept(episode, views, suite.control_hz, table)
+            yield _kept(episode, views, suite.control_hz, archive)
 
 
-def _kept(episode: Episode, views: list[Image], control_hz: float, table: EpisodeTable) -> Finished:
+def _kept(episode: Episode, views: list[Image], control_hz: float, archive: Archive) -> Finished:
     held = views[-1:] * round(_HOLD_SECONDS * control_hz)
     film = encode_preview(np.stack(views + held), round(control_hz))
     try:
-        table.put(episode, [Membership("live", "")])
-        table.films.put(episode.id, film)
+        archive.table.put(episode, [Membership("live")])
+        archive.films.put(episode.id, film)
     except UserError as error:
         return Finished(episode, film, str(error))
     return Finished(episode, film)
