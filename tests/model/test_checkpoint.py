@@ -69,7 +69,6 @@ def test_manifest_says_where_it_comes_from(small, tmp_path):
     story = Provenance(
         command="vlm4vla train --train head",
         data={"train": "abc123"},
-        evaluation={"pick": 0.87},
         notes="It has seen nothing.",
     )
     policy.save_pretrained(tmp_path / "c", story)
@@ -80,16 +79,17 @@ def test_manifest_says_where_it_comes_from(small, tmp_path):
     assert manifest["libraries"]["torch"] == torch.__version__
     assert manifest["data"] == {"train": "abc123"}
     card = (tmp_path / "c" / "README.md").read_text()
-    for words in ("paligemma", "vlm4vla train --train head", "0.87", "It has seen nothing."):
+    for words in ("paligemma", "vlm4vla train --train head", "It has seen nothing."):
         assert words in card
 
 
 def test_recording_an_evaluation_keeps_the_hash(folder):
     before = checkpoint_hash(folder)
-    record_evaluation(folder, {"tasks": {"pick": {"n": 100, "successes": 87}}})
+    pick = {"n": 100, "successes": 87, "rate": 0.87, "wrong_object": 0.02}
+    record_evaluation(folder, {"tasks": {"pick": pick}})
     assert checkpoint_hash(folder) == before
     assert checkpoint.verify(folder)["evaluation"]["tasks"]["pick"]["successes"] == 87
-    assert '"successes": 87' in (folder / "README.md").read_text()
+    assert "87 of 100" in (folder / "README.md").read_text()
     Policy.from_pretrained(folder)
 
 
