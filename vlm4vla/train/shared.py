@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from vlm4vla.model.family import Rows
-from vlm4vla.model.policy import Features, Policy
+from vlm4vla.model.features import Features
+from vlm4vla.model.policy import Policy
 
 
 def shared_query_state(
@@ -63,11 +64,10 @@ def shared_states(
     )
     cache = DynamicCache(config=base.config.get_text_config())
     base(
-        input_ids=pictures.ids,
+        **features.arguments(base, pictures.ids, pictures.is_image),
         attention_mask=pictures.attention,
         past_key_values=cache,
         use_cache=True,
-        mm_encoder_outputs={"image": features.output},
         **policy.vlm.family.inputs(pictures, base.config),
     )
     cache.batch_select_indices(image_index)
