@@ -5,11 +5,12 @@ from typing import Any, Final
 
 import gradio as gr
 from gradio.components import Navbar
-from vlm4vla.episodes.table import EpisodeTable
+from starlette.middleware import Middleware
 
-from pages import about, api
+from pages import about, api, limits
 from pages.run import page as run
 from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.live.recordings import open_recordings
 from vlm4vla.live.simulators import Simulators
 
@@ -36,6 +37,7 @@ def build(simulators: Simulators, catalogue: AgentCatalogue) -> gr.Blocks:
 
 def launch_settings() -> dict[str, Any]:
     """What `gr.Blocks.launch` needs to be told, wherever the app is served."""
+    limits.believe_proxies()
     theme = gr.themes.Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],
@@ -53,4 +55,5 @@ def launch_settings() -> dict[str, Any]:
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,
+        "app_kwargs": {"middleware": [Middleware(limits.Limits)]},
     }
