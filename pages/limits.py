@@ -64,8 +64,8 @@ def address_of(host: str | None) -> str:
 def believe_proxies() -> None:
     """Lets `FORWARDED_ALLOW_IPS` alone say whose forwarded addresses are true.
 
-    Call it before serving. It is the setting of uvicorn, which serves the app and puts a forwarded address in the place
-    of a proxy's: addresses and networks, separated by commas. Without it uvicorn believes every
+    Call it before serving. It is the setting of uvicorn, which serves the app and puts a
+    forwarded address in the place of a proxy's: addresses and networks, separated by commas. Without it uvicorn believes every
     program on this machine; here nobody is believed. A Space can be reached through its proxy
     only, which has an address in 10.0.0.0/8.
     """
