@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import gradio as gr
 from gradio.components import Navbar
+from starlette.middleware import Middleware
 
-from pages import about, api
+from pages import about, api, limits
 from pages.run import page as run
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.episodes.archive import Archive
@@ -35,6 +36,7 @@ def build(simulators: Simulators, catalogue: AgentCatalogue) -> gr.Blocks:
 
 def launch_settings() -> dict[str, Any]:
     """What `gr.Blocks.launch` needs to be told, wherever the app is served."""
+    limits.believe_proxies()
     theme = gr.themes.Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],
@@ -52,4 +54,5 @@ def launch_settings() -> dict[str, Any]:
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,
+        "app_kwargs": {"middleware": [Middleware(limits.Limits)]},
     }
