@@ -23,6 +23,10 @@ _BUSY: Final = {"SQLITE_BUSY", "SQLITE_LOCKED"}
 _DAMAGED: Final = {"SQLITE_CORRUPT", "SQLITE_NOTADB"}
 
 
+class NewerVersionError(UserError):
+    """The file was written by a newer version: nothing here may touch it."""
+
+
 class _Open(NamedTuple):
     """A connection of one thread, and the process and file that it belongs to."""
 
@@ -151,7 +155,7 @@ class Database:
                 f"{self.path} is a database of another program.", "Move it away and try again."
             )
         if (version := _version(connection)) > VERSION:
-            raise UserError(
+            raise NewerVersionError(
                 f"{self.path} was written by a newer version of VLM4VLA ({version}, here "
                 f"{VERSION}).",
                 "Update VLM4VLA, or move the file away.",

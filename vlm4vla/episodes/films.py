@@ -1,8 +1,11 @@
 """Films of episodes: files beside the table, the oldest of which make room for new ones."""
 
+import os
 import re
+import shutil
 import sqlite3
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -83,25 +86,54 @@ class Films:
         with self._table.database.writing() as db:
             self._remove(db, key)
 
-    def adopt(self) -> int:
-        """Takes files into the account that are not in it, as after a rebuild; how many."""
+    def link(self, key: str, film: Path, *, pinned: bool = False) -> None:
+        """Keeps a film that lies elsewhere on the disk, without copying it where that is possible.
+
+        Args:
+            key: the episode's id.
+            film: the file, which stays where it is; its age is kept.
+            pinned: keep it for ever.
+
+        Raises:
+            UserError: see `put`.
+        """
+        with files.replacing(self._path(key)) as temporary:
+            temporary.unlink()
+            try:
+                os.link(film, temporary)
+            except OSError:  # another disk, or one without hard links
+                shutil.copy2(film, temporary)
+        status = film.stat()
+        self._account(key, status.st_size, status.st_mtime, pinned=pinned)
+
+    def reconcile(self, pinned: Collection[str] = ()) -> None:
+        """Brings the account in line with the folder, as after a rebuild of the table.
+
+        Args:
+            pinned: films that are kept for ever, besides those that the account knows of.
+
+        Raises:
+            UserError: see `put`.
+        """
         with self._table.database.reading() as db:
-            known = {one["id"] for one in db.execute("SELECT id FROM films")}
-        found = [
-            film
+            known = {one["id"]: one["bytes"] for one in db.execute("SELECT id, bytes FROM films")}
+        there = {
+            film.stem: film.stat()
             for film in self.folder.glob(f"*{_SUFFIX}")
-            if _ID.fullmatch(film.stem) and film.stem not in known
-        ]
-        for film in found:
-            status = film.stat()
-            self._account(film.stem, status.st_size, status.st_mtime, pinned=False)
-        return len(found)
+            if _ID.fullmatch(film.stem)
+        }
+        for key in known.keys() - there.keys():
+            self.drop(key)
+        for key, status in there.items():
+            if known.get(key) != status.st_size or key in pinned:
+                self._account(key, status.st_size, status.st_mtime, pinned=key in pinned)
 
     def _account(self, key: str, size: int, created: float, *, pinned: bool) -> None:
         with self._table.database.writing() as db:
             db.execute(
                 "INSERT INTO films VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-                "bytes = excluded.bytes, created = excluded.created",
+                "bytes = excluded.bytes, created = excluded.created, "
+                "pinned = max(pinned, excluded.pinned)",
                 (key, size, created, int(pinned)),
             )
             while db.execute("SELECT bytes FROM film_total").fetchone()[0] > self._limit:

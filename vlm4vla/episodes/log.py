@@ -11,9 +11,39 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from vlm4vla.episodes.filters import Membership
+from vlm4vla.episodes.plain import episode_from_json, episode_to_json
+from vlm4vla.episodes.rows import Entry, Label
 from vlm4vla.errors import UserError
 
 _FORMAT: Final = 1
+
+
+def entry_to_json(entry: Entry) -> dict[str, Any]:
+    """An episode with all that is known about it, as plain values."""
+    return {
+        "episode": episode_to_json(entry.episode),
+        "memberships": [list(one) for one in entry.memberships],
+        "legacy_id": entry.legacy_id,
+        "created": entry.created,
+        "labels": [one._asdict() for one in entry.labels],
+    }
+
+
+def entry_from_json(plain: Mapping[str, Any]) -> Entry:
+    """The entry of `entry_to_json`.
+
+    Raises:
+        UserError: its condition is not known here.
+        KeyError, TypeError, ValueError: it is damaged.
+    """
+    return Entry(
+        episode_from_json(plain["episode"]),
+        tuple(Membership(*one) for one in plain["memberships"]),
+        plain["legacy_id"],
+        plain["created"],
+        tuple(Label(**one) for one in plain["labels"]),
+    )
 
 
 class Log:

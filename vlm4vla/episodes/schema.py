@@ -65,11 +65,12 @@ _TABLES: Final = (
     "CREATE INDEX legacy ON episodes (legacy_id) WHERE legacy_id <> ''",
     "CREATE INDEX newest ON episodes (created, id)",
     "CREATE INDEX pages ON episodes (agent, goal_task, condition, outcome, created, id)",
-    # Holds every column that rates and facets are counted from: they never read a row.
+    # Holds every column that rates and facets are counted from, in the order that they group by:
+    # they never read a row, and never sort.
     """
     CREATE INDEX counted ON episodes (
       agent, agent_kind, suite, goal_task, condition, words, split, reading_kind, belongs,
-      current, single, outcome, source, task, success, wrong_object, old_goal_done
+      outcome, source, task, current, single, success, wrong_object, old_goal_done
     )
     """,
     """
@@ -98,7 +99,7 @@ _TABLES: Final = (
     """,
     """
     CREATE TABLE imports (
-      digest TEXT PRIMARY KEY,
+      mark TEXT PRIMARY KEY,
       name TEXT NOT NULL,
       created REAL NOT NULL
     ) STRICT
@@ -116,7 +117,7 @@ _LABELS: Final = (
       created REAL NOT NULL
     ) STRICT
     """,
-    "CREATE INDEX labelled ON labels (row, who)",
+    "CREATE UNIQUE INDEX labelled ON labels (row, who, created)",
 )
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_TABLES, _LABELS)

@@ -1,134 +1,32 @@
 """The table of episodes: one row an episode, whoever acted and whichever door it came through."""
 
-import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from vlm4vla import paths, seeds
-from vlm4vla.core.condition import Condition
-from vlm4vla.core.episode import (
-    AgentId,
-    AgentSpan,
-    Episode,
-    EpisodeSpec,
-    Event,
-    Outcome,
-    Times,
-    Trace,
-)
-from vlm4vla.episodes.arrays import NO_ARRAYS, pack, unpack
+from vlm4vla import paths
+from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, Outcome, Times, Trace
+from vlm4vla.episodes.arrays import NO_ARRAYS, pack
 from vlm4vla.episodes.database import Database
 from vlm4vla.episodes.filters import (
     EVERYTHING,
     ORDERS,
     Cursor,
     Filter,
-    Kind,
     Membership,
     Order,
-    condition_key,
-    kinds_of,
     mask_of,
-    to_text,
 )
-from vlm4vla.episodes.log import Log
-from vlm4vla.episodes.plain import (
-    agents_from_json,
-    agents_to_json,
-    episode_to_json,
-    times_to_json,
-)
+from vlm4vla.episodes.log import Log, entry_to_json
+from vlm4vla.episodes.rows import COLUMNS, STOPPED, Entry, Label, Row, episode_of, row_of, values_of
 from vlm4vla.errors import UserError
 
 FILE: Final = "episodes.sqlite"
 
-_STOPPED: Final = "stopped"
-"""`Outcome.kind` of an episode that a person ended: it says nothing about the agent."""
-
 _MOST_VALUES: Final = 500
 """Values in one statement."""
-
-
-class Entry(NamedTuple):
-    """An episode with what the table knows about it besides.
-
-    Attributes:
-        episode: what happened.
-        memberships: where it belongs.
-        legacy_id: the id that an earlier version knew it by, for links that were passed on.
-        created: seconds since the epoch; 0 for the episode's own beginning, else now.
-    """
-
-    episode: Episode
-    memberships: tuple[Membership, ...] = ()
-    legacy_id: str = ""
-    created: float = 0.0
-
-
-class Label(NamedTuple):
-    """A person's label of an episode, beside the automatic outcome."""
-
-    label: str
-    who: str
-    note: str = ""
-    created: float = 0.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """An episode without its arrays; see `vlm4vla.core.episode.Episode`.
-
-    Attributes:
-        id: see `Episode.id`.
-        legacy_id: see `Entry`.
-        request_id: see `Episode.request_id`.
-        spec: what was asked for.
-        agents: who acted.
-        outcome: how it ended.
-        steps: control steps that were carried out.
-        events: what happened.
-        times: where the time went.
-        source: the door that it came through.
-        versions: of everything that changes results.
-        reading: how the instruction was understood.
-        created: seconds since the epoch.
-        kinds: what it belongs to.
-        current: whether it is the newest episode of its request that came to its end.
-    """
-
-    id: str
-    legacy_id: str
-    request_id: str
-    spec: EpisodeSpec
-    agents: tuple[AgentSpan, ...]
-    outcome: Outcome
-    steps: int
-    events: tuple[Event, ...]
-    times: Times
-    source: str
-    versions: Mapping[str, str]
-    reading: Mapping[str, Any]
-    created: float
-    kinds: tuple[Kind, ...]
-    current: bool
-
-    @property
-    def agent(self) -> AgentId:
-        """Who acted first."""
-        return self.agents[0].agent
-
-    @property
-    def goal_task(self) -> str:
-        """The task that was carried out."""
-        return str(self.spec.goal.get("task", self.spec.task))
-
-    def cursor(self, order: Order = "newest") -> Cursor:
-        """Where the next page of `EpisodeTable.query` begins if this row ends one."""
-        return Cursor(self.steps if ORDERS[order][0] == "steps" else self.created, self.id)
 
 
 class EpisodeTable:
@@ -180,14 +78,28 @@ class EpisodeTable:
         with self.database.writing() as db:
             for entry in entries:
                 created = entry.created or entry.episode.times.began or time.time()
-                if _put(db, entry._replace(created=created)) and entry.episode.source == "live":
-                    self._append(
-                        "episode",
-                        episode=episode_to_json(entry.episode),
-                        memberships=[list(one) for one in entry.memberships],
-                        legacy_id=entry.legacy_id,
-                        created=created,
-                    )
+                dated = entry._replace(created=created)
+                if _put(db, dated) and entry.episode.source == "live":
+                    self._append("episode", **entry_to_json(dated))
+
+    def put_new(self, entries: Sequence[Entry]) -> int:
+        """Keeps the episodes that the table does not hold; how many those were.
+
+        One that it holds stays as it is, with the entry's memberships and labels added.
+
+        Raises:
+            UserError: see `put_all`.
+        """
+        known = self.known(one.episode.id for one in entries)
+        new = {one.episode.id: one for one in entries if one.episode.id not in known}
+        self.put_all(new.values())
+        with self.database.writing() as db:
+            for one in entries:
+                if one.episode.id in known:
+                    row = self._found(db, one.episode.id)["row"]
+                    _join(db, row, one.memberships)
+                    _label(db, row, one.labels)
+        return len(new)
 
     def get(self, key: str) -> Episode:
         """The whole episode of an id or of a legacy id.
@@ -196,30 +108,7 @@ class EpisodeTable:
             UserError: there is none, or its arrays are damaged.
         """
         with self.database.reading() as db:
-            found = self._found(db, key)
-            blob = db.execute("SELECT content FROM arrays WHERE row = ?", (found["row"],))
-            content = blob.fetchone()
-        try:
-            arrays = unpack(content[0]) if content else NO_ARRAYS
-        except ValueError as error:
-            raise UserError(
-                f"The arrays of episode {found['id']} are damaged: {error}.", "Run it again."
-            ) from error
-        row = _row(found)
-        return Episode(
-            spec=row.spec,
-            agents=row.agents,
-            outcome=row.outcome,
-            steps=row.steps,
-            events=row.events,
-            actions=arrays.actions,
-            predictions=arrays.predictions,
-            trace=arrays.trace,
-            times=row.times,
-            source=row.source,
-            versions=row.versions,
-            reading=row.reading,
-        )
+            return _episode(db, self._found(db, key))
 
     def row(self, key: str) -> Row:
         """The row of an id or of a legacy id.
@@ -228,7 +117,7 @@ class EpisodeTable:
             UserError: there is none.
         """
         with self.database.reading() as db:
-            return _row(self._found(db, key))
+            return row_of(self._found(db, key))
 
     def query(
         self,
@@ -257,7 +146,7 @@ class EpisodeTable:
                 f"ORDER BY {column} {direction}, id {direction} LIMIT ?",
                 [*values, limit],
             ).fetchall()
-        return [_row(one) for one in found]
+        return [row_of(one) for one in found]
 
     def count(self, wanted: Filter = EVERYTHING) -> int:
         """How many episodes there are."""
@@ -281,17 +170,48 @@ class EpisodeTable:
             versions: of everything that would change the result.
         """
         wanted = {episode_id(spec, agents, versions): spec for spec in specs}
-        ids = list(wanted)
+        known = self.known(wanted)
+        return [spec for key, spec in wanted.items() if key not in known]
+
+    def __contains__(self, key: str) -> bool:
         with self.database.reading() as db:
-            for start in range(0, len(ids), _MOST_VALUES):
-                some = ids[start : start + _MOST_VALUES]
+            return bool(db.execute("SELECT 1 FROM episodes WHERE id = ?", (key,)).fetchone())
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Those of some ids whose episodes are stored and came to their end."""
+        found, asked = set[str](), list(ids)
+        with self.database.reading() as db:
+            for start in range(0, len(asked), _MOST_VALUES):
+                some = asked[start : start + _MOST_VALUES]
                 marks = ", ".join("?" * len(some))
-                for (known,) in db.execute(
-                    f"SELECT id FROM episodes WHERE id IN ({marks}) AND outcome <> ?",
-                    [*some, _STOPPED],
-                ):
-                    del wanted[known]
-        return list(wanted.values())
+                found.update(
+                    one["id"]
+                    for one in db.execute(
+                        f"SELECT id FROM episodes WHERE id IN ({marks}) AND outcome <> ?",
+                        [*some, STOPPED],
+                    )
+                )
+        return found
+
+    def entries(self, wanted: Filter = EVERYTHING) -> Iterator[Entry]:
+        """Whole episodes with all that is known about them, in the order they were first put.
+
+        Raises:
+            UserError: the arrays of one are damaged.
+        """
+        where, values = wanted.sql()
+        last = 0
+        while True:
+            with self.database.reading() as db:
+                found = db.execute(
+                    f"SELECT * FROM episodes WHERE {where} AND row > ? ORDER BY row LIMIT ?",
+                    [*values, last, _MOST_VALUES],
+                ).fetchall()
+                some = [entry_of(db, one) for one in found]
+            yield from some
+            if not found:
+                return
+            last = found[-1]["row"]
 
     def memberships(self, key: str) -> list[Membership]:
         """Where an episode belongs.
@@ -300,11 +220,7 @@ class EpisodeTable:
             UserError: there is no such episode.
         """
         with self.database.reading() as db:
-            row = self._found(db, key)["row"]
-            found = db.execute(
-                "SELECT kind, name FROM memberships WHERE row = ? ORDER BY kind, name", (row,)
-            ).fetchall()
-        return [Membership(*one) for one in found]
+            return list(_memberships(db, self._found(db, key)["row"]))
 
     def join(self, key: str, *memberships: Membership) -> None:
         """Adds memberships to a stored episode.
@@ -315,7 +231,10 @@ class EpisodeTable:
         with self.database.writing() as db:
             found = self._found(db, key)
             _join(db, found["row"], memberships)
-            self._append("joined", id=found["id"], memberships=[list(one) for one in memberships])
+            if found["source"] == "live":
+                self._append(
+                    "joined", id=found["id"], memberships=[list(one) for one in memberships]
+                )
 
     def drop(self, key: str) -> None:
         """Deletes an episode with its memberships and labels.
@@ -327,7 +246,7 @@ class EpisodeTable:
             found = self._found(db, key)
             db.execute("DELETE FROM episodes WHERE row = ?", (found["row"],))
             _settle(db, found["request_id"])
-            self._append("dropped", id=found["id"])
+            self._append("dropped", id=found["id"], created=time.time())
 
     def label(
         self, key: str, label: str, who: str, note: str = "", *, created: float = 0.0
@@ -337,14 +256,14 @@ class EpisodeTable:
         Raises:
             UserError: there is no such episode, or see `put_all`.
         """
-        created = created or time.time()
+        said = Label(label, who, note, created or time.time())
         with self.database.writing() as db:
             found = self._found(db, key)
-            db.execute(
-                "INSERT INTO labels (row, label, who, note, created) VALUES (?, ?, ?, ?, ?)",
-                (found["row"], label, who, note, created),
-            )
-            self._append("label", id=found["id"], label=label, who=who, note=note, created=created)
+            if found["source"] != "live" and not _labels(db, found["row"]):
+                # The log would else hold a label of an episode that it does not hold.
+                self._append("episode", **entry_to_json(entry_of(db, found)))
+            _label(db, found["row"], [said])
+            self._append("label", id=found["id"], **said._asdict())
 
     def labels(self, key: str, *, all_of_them: bool = False) -> list[Label]:
         """The labels of an episode, oldest first: the last of every person, or all of them.
@@ -353,15 +272,39 @@ class EpisodeTable:
             UserError: there is no such episode.
         """
         with self.database.reading() as db:
-            row = self._found(db, key)["row"]
-            found = db.execute(
-                "SELECT label, who, note, created FROM labels WHERE row = ? ORDER BY number", (row,)
-            ).fetchall()
-        labels = [Label(*one) for one in found]
+            labels = _labels(db, self._found(db, key)["row"])
         if all_of_them:
-            return labels
+            return list(labels)
         last = {one.who: place for place, one in enumerate(labels)}
         return [labels[place] for place in sorted(last.values())]
+
+    def keys_of_legacy(self, legacy_id: str) -> list[str]:
+        """Ids of the episodes that an earlier version knew by one id, newest first."""
+        with self.database.reading() as db:
+            found = db.execute(
+                "SELECT id FROM episodes WHERE legacy_id = ? AND legacy_id <> '' "
+                "ORDER BY created DESC",
+                (legacy_id,),
+            ).fetchall()
+        return [one["id"] for one in found]
+
+    def imported(self, mark: str) -> bool:
+        """Whether something was brought in and marked; see `mark_imported`."""
+        with self.database.reading() as db:
+            return bool(db.execute("SELECT 1 FROM imports WHERE mark = ?", (mark,)).fetchone())
+
+    def mark_imported(self, mark: str, name: str) -> None:
+        """Remembers that something was brought in, so that it is not brought in again.
+
+        Args:
+            mark: what it is known by, such as a hash of its content.
+            name: what it was called, for people.
+
+        Raises:
+            UserError: see `put_all`.
+        """
+        with self.database.writing() as db:
+            db.execute("INSERT OR REPLACE INTO imports VALUES (?, ?, ?)", (mark, name, time.time()))
 
     def close(self) -> None:
         """Closes the connections; a later use opens new ones."""
@@ -395,43 +338,6 @@ def episode_id(
     return Episode(spec, agents, nothing, 0, (), empty, (), Trace.empty(), Times(), "", versions).id
 
 
-_COLUMNS: Final = (
-    "id",
-    "legacy_id",
-    "request_id",
-    "suite",
-    "task",
-    "goal_task",
-    "seed",
-    "split",
-    "instruction",
-    "goal",
-    "condition",
-    "words",
-    "agent",
-    "agent_kind",
-    "agents",
-    "outcome",
-    "success",
-    "sentence",
-    "steps",
-    "events",
-    "measures",
-    "wrong_object",
-    "old_goal_done",
-    "reading",
-    "reading_kind",
-    "source",
-    "parent",
-    "branch_step",
-    "created",
-    "times",
-    "versions",
-    "belongs",
-    "current",
-    "single",
-)
-
 _KEPT: Final = {
     "id": "excluded.id",
     "legacy_id": "coalesce(nullif(excluded.legacy_id, ''), legacy_id)",
@@ -441,22 +347,23 @@ _KEPT: Final = {
 """What becomes of a column when its episode is put again; the others are replaced."""
 
 _UPSERT: Final = (
-    f"INSERT INTO episodes ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+    f"INSERT INTO episodes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     "ON CONFLICT (id) DO UPDATE SET "
-    + ", ".join(f"{name} = {_KEPT.get(name, f'excluded.{name}')}" for name in _COLUMNS)
-    + f" WHERE excluded.outcome <> '{_STOPPED}' OR outcome = '{_STOPPED}' RETURNING row"
+    + ", ".join(f"{name} = {_KEPT.get(name, f'excluded.{name}')}" for name in COLUMNS)
+    + f" WHERE excluded.outcome <> '{STOPPED}' OR outcome = '{STOPPED}' RETURNING row"
 )
 
 
 def _put(db: sqlite3.Connection, entry: Entry) -> bool:
     """Whether the episode was kept."""
-    values = _values(entry)
-    written = db.execute(_UPSERT, [values[name] for name in _COLUMNS]).fetchall()
+    values = values_of(entry)
+    written = db.execute(_UPSERT, [values[name] for name in COLUMNS]).fetchall()
     if not written:
         return False
     row = written[0][0]
     db.execute("INSERT OR REPLACE INTO arrays VALUES (?, ?)", (row, pack(entry.episode)))
     _join(db, row, entry.memberships, known=True)
+    _label(db, row, entry.labels)
     _settle(db, values["request_id"])
     return True
 
@@ -474,6 +381,48 @@ def _join(
         )
 
 
+def _label(db: sqlite3.Connection, row: int, labels: Sequence[Label]) -> None:
+    # The same label of the same moment is the same one, come in by another way.
+    db.executemany(
+        "INSERT OR IGNORE INTO labels (row, label, who, note, created) VALUES (?, ?, ?, ?, ?)",
+        [(row, *one) for one in labels],
+    )
+
+
+def _memberships(db: sqlite3.Connection, row: int) -> tuple[Membership, ...]:
+    found = db.execute(
+        "SELECT kind, name FROM memberships WHERE row = ? ORDER BY kind, name", (row,)
+    )
+    return tuple(Membership(*one) for one in found)
+
+
+def _labels(db: sqlite3.Connection, row: int) -> tuple[Label, ...]:
+    found = db.execute(
+        "SELECT label, who, note, created FROM labels WHERE row = ? ORDER BY number", (row,)
+    )
+    return tuple(Label(*one) for one in found)
+
+
+def _episode(db: sqlite3.Connection, found: sqlite3.Row) -> Episode:
+    content = db.execute("SELECT content FROM arrays WHERE row = ?", (found["row"],)).fetchone()
+    return episode_of(row_of(found), content[0] if content else None)
+
+
+def entry_of(db: sqlite3.Connection, found: sqlite3.Row) -> Entry:
+    """Everything that a table knows about an episode, from its columns.
+
+    Raises:
+        UserError: its arrays are damaged.
+    """
+    return Entry(
+        _episode(db, found),
+        _memberships(db, found["row"]),
+        found["legacy_id"],
+        found["created"],
+        _labels(db, found["row"]),
+    )
+
+
 def _settle(db: sqlite3.Connection, request_id: str) -> None:
     """Marks the newest finished episode of a request as the one that counts."""
     found = db.execute(
@@ -481,82 +430,10 @@ def _settle(db: sqlite3.Connection, request_id: str) -> None:
         "ORDER BY created DESC, row DESC",
         (request_id,),
     ).fetchall()
-    newest = next((one["row"] for one in found if one["outcome"] != _STOPPED), None)
+    newest = next((one["row"] for one in found if one["outcome"] != STOPPED), None)
     for one in found:
         if one["current"] != (one["row"] == newest):
             db.execute(
                 "UPDATE episodes SET current = ? WHERE row = ?",
                 (int(one["row"] == newest), one["row"]),
             )
-
-
-def _values(entry: Entry) -> dict[str, Any]:
-    """The columns of a row by name."""
-    episode = entry.episode
-    spec, outcome = episode.spec, episode.outcome
-    return {
-        "id": episode.id,
-        "legacy_id": entry.legacy_id,
-        "request_id": episode.request_id,
-        "suite": spec.suite,
-        "task": spec.task,
-        "goal_task": episode.goal_task,
-        "seed": spec.seed,
-        "split": seeds.split_of(spec.seed),
-        "instruction": spec.instruction,
-        "goal": to_text(dict(spec.goal)),
-        "condition": condition_key(spec.condition),
-        "words": spec.condition.words,
-        "agent": episode.agent.digest,
-        "agent_kind": episode.agent.kind,
-        "agents": to_text(agents_to_json(episode.agents)),
-        "outcome": outcome.kind,
-        "success": int(outcome.success),
-        "sentence": outcome.sentence,
-        "steps": episode.steps,
-        "events": to_text([list(event) for event in episode.events]),
-        "measures": to_text(dict(outcome.measures)),
-        "wrong_object": int(bool(outcome.measures.get("wrong_object"))),
-        "old_goal_done": int(bool(outcome.measures.get("old_goal_done"))),
-        "reading": to_text(dict(episode.reading)),
-        "reading_kind": str(episode.reading.get("kind", "")),
-        "source": episode.source,
-        "parent": spec.parent,
-        "branch_step": spec.branch_step,
-        "created": entry.created,
-        "times": to_text(times_to_json(episode.times)),
-        "versions": to_text(dict(episode.versions)),
-        "belongs": mask_of(entry.memberships),
-        "current": int(outcome.kind != _STOPPED),
-        "single": int(len(episode.agents) == 1 and not spec.parent),
-    }
-
-
-def _row(found: sqlite3.Row) -> Row:
-    spec = EpisodeSpec(
-        suite=found["suite"],
-        task=found["task"],
-        seed=found["seed"],
-        instruction=found["instruction"],
-        goal=json.loads(found["goal"]),
-        condition=Condition.from_json(json.loads(found["condition"])),
-        parent=found["parent"],
-        branch_step=found["branch_step"],
-    )
-    return Row(
-        id=found["id"],
-        legacy_id=found["legacy_id"],
-        request_id=found["request_id"],
-        spec=spec,
-        agents=agents_from_json(json.loads(found["agents"])),
-        outcome=Outcome(found["outcome"], found["sentence"], json.loads(found["measures"])),
-        steps=found["steps"],
-        events=tuple(Event(step, name) for step, name in json.loads(found["events"])),
-        times=Times(**json.loads(found["times"])),
-        source=found["source"],
-        versions=json.loads(found["versions"]),
-        reading=json.loads(found["reading"]),
-        created=found["created"],
-        kinds=kinds_of(found["belongs"]),
-        current=bool(found["current"]),
-    )
