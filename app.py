@@ -5,11 +5,19 @@ import importlib.util
 import io
 import os
 import sys
+import threading
+from pathlib import Path
+from typing import Final
 
+from vlm4vla import paths
 from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.episodes.start import prepare
 from vlm4vla.errors import UserError
 from vlm4vla.live.simulators import Simulators
 from vlm4vla.system import address
+
+SHIPPED_RESULTS: Final = Path(__file__).resolve().parent / "assets" / "results"
 
 
 def main() -> None:
@@ -49,12 +57,22 @@ def main() -> None:
 
     blocks = site.build(simulators, catalogue)
     catalogue.warm()
+    threading.Thread(target=_prepare, name="prepare-table", daemon=True).start()
     blocks.launch(
         server_name=host,
         server_port=port,
         mcp_server=mcp,
         **site.launch_settings(),
     )
+
+
+def _prepare() -> None:
+    """Brings earlier and shipped episodes into the table, while the app is served already."""
+    archive = Archive.open()
+    try:
+        prepare(archive.table, archive.films, legacy=paths.home(), shipped=SHIPPED_RESULTS)
+    except UserError as error:
+        print(f"app.py: {error}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

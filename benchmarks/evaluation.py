@@ -85,9 +85,7 @@ def tried(make: Callable[[], Agent], episodes: int) -> float:
         ended.append((threading.get_ident(), time.perf_counter()))
 
     first = seeds.SELECT.start
-    specs = [
-        TABLETOP.spec("pick", seed, Condition()) for seed in range(first, first + episodes)
-    ]
+    specs = [TABLETOP.spec("pick", seed, Condition()) for seed in range(first, first + episodes)]
     evaluate(TABLETOP, specs, make, WORKERS, report)
     threads = [thread for thread, _ in ended]
     begun = max(threads.index(thread) for thread in set(threads))

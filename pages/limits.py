@@ -65,9 +65,9 @@ def believe_proxies() -> None:
     """Lets `FORWARDED_ALLOW_IPS` alone say whose forwarded addresses are true.
 
     Call it before serving. It is the setting of uvicorn, which serves the app and puts a
-    forwarded address in the place of a proxy's: addresses and networks, separated by commas. Without it uvicorn believes every
-    program on this machine; here nobody is believed. A Space can be reached through its proxy
-    only, which has an address in 10.0.0.0/8.
+    forwarded address in the place of a proxy's: addresses and networks, separated by commas.
+    Without it uvicorn believes every program on this machine; here nobody is believed. A Space can
+    be reached through its proxy only, which has an address in 10.0.0.0/8.
     """
     default = "10.0.0.0/8" if "SPACE_ID" in os.environ else ""
     os.environ.setdefault("FORWARDED_ALLOW_IPS", default)

@@ -114,7 +114,11 @@ class Database:
             return known.connection
         connection = _connect_to_read(self.path)
         self._check(connection)
-        if (found := _version(connection)) < VERSION:
+        if (found := _version(connection)) == 0:
+            # Its first writer has made the file and not yet its tables.
+            connection.close()
+            return _in_memory()
+        if found < VERSION:
             raise UserError(
                 f"{self.path} is of an older version ({found}, here {VERSION}).",
                 "Whatever writes into it brings it up to date: `vlm4vla episodes rebuild` does.",
