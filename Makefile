@@ -1,4 +1,5 @@
-# Two commands: `make app` and `make test`. Everything else is in vlm4vla/system/bootstrap.py.
+# Two commands: `make app` and `make test`; `make test-long` runs the tests that take minutes by
+# their nature. Everything else is in vlm4vla/system/bootstrap.py.
 export HOST ?= 127.0.0.1
 export PORT ?= 7860
 
@@ -11,7 +12,7 @@ endif
 bin := .venv/bin
 typed := vlm4vla $(wildcard app.py pages/*.py benchmarks/*.py assets/*.py)
 
-.PHONY: app test setup check-312
+.PHONY: app test test-long setup check-312
 
 app:
 	@$(PYTHON) -m vlm4vla.system.bootstrap app
@@ -23,6 +24,10 @@ test:
 	$(bin)/ruff format --check .
 	$(bin)/mypy $(typed)
 	$(bin)/pytest
+
+test-long:
+	@$(PYTHON) -m vlm4vla.system.bootstrap test
+	$(bin)/pytest -m long
 
 setup:
 	@$(PYTHON) -m vlm4vla.system.bootstrap app

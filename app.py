@@ -2,15 +2,29 @@
 
 import argparse
 import importlib.util
+import io
 import os
 import sys
+import threading
+from pathlib import Path
+from typing import Final
 
-from vlm4vla.eval.cast import Cast
-from vlm4vla.eval.stage import Stage
+from vlm4vla import paths
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.episodes.start import prepare
+from vlm4vla.errors import UserError
+from vlm4vla.live.simulators import Simulators
+from vlm4vla.system import address
+
+SHIPPED_RESULTS: Final = Path(__file__).resolve().parent / "assets" / "results"
 
 
 def main() -> None:
     """Serves until interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # To a pipe, as under systemd or in a container, the address would come when the app ends.
+        sys.stdout.reconfigure(line_buffering=True)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--mcp",
@@ -26,21 +40,39 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    try:
+        host, port = address.chosen(os.environ)
+    except UserError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        sys.exit(2)
     # Gradio reads it when it is imported. Nothing here calls home.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    stage, cast = Stage(), Cast()
+    # The simulators need the other cores, and `vlm4vla eval` computes with one thread, too: the
+    # same sums in the same order, so the same episode.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    simulators, catalogue = Simulators(), AgentCatalogue()
     # The first simulator starts while Gradio is imported.
-    stage.open()
+    simulators.open()
     from pages import site
 
-    blocks = site.build(stage, cast)
-    cast.warm()
+    blocks = site.build(simulators, catalogue)
+    catalogue.warm()
+    threading.Thread(target=_prepare, name="prepare-table", daemon=True).start()
     blocks.launch(
-        server_name=os.environ.get("HOST", "127.0.0.1"),
-        server_port=int(os.environ.get("PORT", "7860")),
+        server_name=host,
+        server_port=port,
         mcp_server=mcp,
         **site.launch_settings(),
     )
+
+
+def _prepare() -> None:
+    """Brings earlier and shipped episodes into the table, while the app is served already."""
+    archive = Archive.open()
+    try:
+        prepare(archive.table, archive.films, legacy=paths.home(), shipped=SHIPPED_RESULTS)
+    except UserError as error:
+        print(f"app.py: {error}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from vlm4vla import action
+from vlm4vla.core.observation import Image
 from vlm4vla.model.images import to_pixels
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.tokenizer import CORPUS
 from vlm4vla.model.vlm import Vlm, make_tiny
-from vlm4vla.suites.tabletop.types import Image
 
 SENTENCE = "pick up the red cube"
 LAYERS = 12

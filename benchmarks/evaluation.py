@@ -3,7 +3,7 @@
     python benchmarks/evaluation.py [--rounds 5] [--episodes 40] [--plain-episodes 6]
 
 The plain loop is one process with stock PickCube, a picture at every step, and torch as it comes.
-The others are `try_cases` with two workers on "pick": policies in processes of their own (what
+The others are `evaluate` with two workers on "pick": policies in processes of their own (what
 `vlm4vla eval` does on a CPU), and for comparison in threads of one process. All use the same tiny
 policy with random weights, which never succeeds, so that every episode has the same number of
 steps, and ask it at every fourth. Each loop runs in a process of its own, alternating; the medians
@@ -22,8 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from vlm4vla import seeds
-from vlm4vla.driver import Driver
-from vlm4vla.eval.trial import Case, Condition, Trial, try_cases
+from vlm4vla.core.agent import Agent
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.episode import Episode
+from vlm4vla.eval.evaluate import evaluate
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.tasks import TIME_LIMIT
 from vlm4vla.system.vulkan import ensure_driver
 
@@ -73,17 +76,17 @@ def plain(checkpoint: Path, episodes: int) -> float:
     return 60 * episodes / (time.perf_counter() - began)
 
 
-def tried(make: Callable[[], Driver], episodes: int) -> float:
-    """Episodes a minute of `try_cases`, from the moment on when every worker has done one."""
+def tried(make: Callable[[], Agent], episodes: int) -> float:
+    """Episodes a minute of `evaluate`, from the moment on when every worker has done one."""
     ended: list[tuple[int, float]] = []
 
-    def report(trial: Trial) -> None:
-        assert trial.steps == STEPS, f"an episode ended after {trial.steps} steps"
+    def report(episode: Episode) -> None:
+        assert episode.steps == STEPS, f"an episode ended after {episode.steps} steps"
         ended.append((threading.get_ident(), time.perf_counter()))
 
     first = seeds.SELECT.start
-    cases = [Case("pick", seed) for seed in range(first, first + episodes)]
-    try_cases(make, cases, WORKERS, report, Condition(held_out=True))
+    specs = [TABLETOP.spec("pick", seed, Condition()) for seed in range(first, first + episodes)]
+    evaluate(TABLETOP, specs, make, WORKERS, report)
     threads = [thread for thread, _ in ended]
     begun = max(threads.index(thread) for thread in set(threads))
     assert len(set(threads)) == WORKERS, "one worker did everything: run more episodes"
@@ -92,17 +95,17 @@ def tried(make: Callable[[], Driver], episodes: int) -> float:
 
 def processes(checkpoint: Path, episodes: int) -> float:
     """Episodes a minute with what `vlm4vla eval` uses on this machine."""
-    from vlm4vla.eval.drivers import policy_drivers
+    from vlm4vla.agents.workers import policy_workers
 
-    with policy_drivers(checkpoint) as make:
+    with policy_workers(checkpoint) as make:
         return tried(make, episodes)
 
 
 def threads(checkpoint: Path, episodes: int) -> float:
     """Episodes a minute with both policies in threads of this process."""
-    from vlm4vla.eval.drivers import single_threaded_driver
+    from vlm4vla.agents.policy import single_threaded_agent
 
-    return tried(lambda: single_threaded_driver(checkpoint), episodes)
+    return tried(lambda: single_threaded_agent(checkpoint), episodes)
 
 
 LOOPS: dict[str, Callable[[Path, int], float]] = {

@@ -8,7 +8,7 @@ from typing import Final
 
 import gradio as gr
 
-from vlm4vla.eval.cast import Cast
+from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.statistics import wilson
 from vlm4vla.suites.tabletop.tasks import CONDITIONS, TIME_LIMIT
 from vlm4vla.system import doctor
@@ -71,12 +71,12 @@ _lock = threading.Lock()
 _found: list[Check] = []
 
 
-def build(page: gr.Blocks, cast: Cast) -> None:
+def build(page: gr.Blocks, catalogue: AgentCatalogue) -> None:
     """Lays the page out.
 
     Args:
         page: the `gr.Blocks` of this page.
-        cast: who can act.
+        catalogue: who can act.
     """
     gr.Markdown(_METHOD)
     picture = (Path(__file__).parent / "method.svg").read_text()
@@ -86,7 +86,7 @@ def build(page: gr.Blocks, cast: Cast) -> None:
     )
     gr.Markdown(_AFTER + _tasks())
     gr.Markdown("## What was measured")
-    measured = gr.HTML(_measured(cast), elem_classes="figure", elem_id="measured")
+    measured = gr.HTML(_measured(catalogue), elem_classes="figure", elem_id="measured")
     gr.Markdown("## This machine")
     machine = gr.HTML("<p>Looking …</p>", elem_id="machine")
     gr.Markdown(_LIMITS)
@@ -95,7 +95,7 @@ def build(page: gr.Blocks, cast: Cast) -> None:
         yield _table(_checks())
 
     def measure() -> str:
-        return _measured(cast)
+        return _measured(catalogue)
 
     page.load(measure, outputs=measured, show_progress="hidden", api_visibility="private")
     page.load(look_around, outputs=machine, show_progress="hidden", api_visibility="private")
@@ -118,10 +118,10 @@ def _tasks() -> str:
     return "\n| task | succeeds when | steps |\n|---|---|---|\n" + "\n".join(rows)
 
 
-def _measured(cast: Cast) -> str:
+def _measured(catalogue: AgentCatalogue) -> str:
     rows = []
-    for name in cast.names():
-        for task, row in cast.evaluation(name).get("tasks", {}).items():
+    for name in catalogue.names():
+        for task, row in catalogue.evaluation(name).get("tasks", {}).items():
             rate = wilson(row["successes"], row["n"])
             cells = (
                 name,

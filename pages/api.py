@@ -2,30 +2,29 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 from gradio.events import api as gradio_api
 
-from pages.run import visitor
+from pages.run.handlers import visitor
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.core.episode import Episode
+from vlm4vla.episodes.archive import Archive
 from vlm4vla.errors import UserError
-from vlm4vla.eval.cast import Cast
-from vlm4vla.eval.choice import choose
-from vlm4vla.eval.instruction import suggestions
-from vlm4vla.eval.keep import Kept
-from vlm4vla.eval.order import take_order
-from vlm4vla.eval.stage import Stage
-from vlm4vla.eval.store import Record, Store
+from vlm4vla.live.instruction import suggestions
+from vlm4vla.live.request import choose, take_request
+from vlm4vla.live.session import Finished, play
+from vlm4vla.live.simulators import Simulators
 
 
-def build(stage: Stage, cast: Cast, store: Store) -> None:
+def build(simulators: Simulators, catalogue: AgentCatalogue, archive: Archive) -> None:
     """Adds the endpoints; call it inside a `gr.Blocks`.
 
     Args:
-        stage: where episodes are played.
-        cast: who can act.
-        store: where finished episodes are kept.
+        simulators: where episodes are played.
+        catalogue: who can act.
+        archive: where finished episodes are kept.
     """
 
     def drivers() -> list[str]:
@@ -34,7 +33,7 @@ def build(stage: Stage, cast: Cast, store: Store) -> None:
         Returns:
             Names for `run_episode`.
         """
-        return cast.names()
+        return catalogue.names()
 
     def instructions(task: str, scene: int) -> list[str]:
         """Lists one valid instruction for everything that can be done in a scene.
@@ -71,15 +70,18 @@ def build(stage: Stage, cast: Cast, store: Store) -> None:
             The stored episode: its run id, the outcome, the steps and the events.
         """
         with _told():
-            order = take_order(cast, task, scene, instruction, driver, most_steps, execute)
-            if not order.understood:
+            asked = take_request(catalogue, task, scene, instruction, driver, most_steps, execute)
+            if not asked.understood:
                 raise UserError(
                     "The instruction is not understood in this scene.",
-                    f"The nearest that is: {order.reading.nearest}",
+                    f"The nearest that is: {asked.reading.nearest}",
                 )
-            for moment in order.play(stage, visitor(request), store):
-                if isinstance(moment, Kept):
-                    return _told_of(moment.record)
+            agent = asked.entry.new_agent()
+            for moment in play(
+                simulators, visitor(request), agent, asked.spec, archive, asked.told
+            ):
+                if isinstance(moment, Finished):
+                    return _told_of(moment.episode)
             raise UserError("The episode was ended.", "The same visitor has started another one.")
 
     def stored_episode(run_id: str) -> dict[str, Any]:
@@ -92,15 +94,30 @@ def build(stage: Stage, cast: Cast, store: Store) -> None:
             The same as `run_episode`.
         """
         with _told():
-            return _told_of(store.get(run_id))
+            return _told_of(archive.table.get(run_id))
 
     shared: dict[str, Any] = {"concurrency_limit": None}
     for endpoint in (drivers, instructions, run_episode, stored_episode):
         gradio_api(endpoint, api_name=endpoint.__name__, **shared)
 
 
-def _told_of(record: Record) -> dict[str, Any]:
-    return {"run_id": record.run_id, **asdict(record)}
+def _told_of(episode: Episode) -> dict[str, Any]:
+    spec = episode.spec
+    target = f" -> {spec.goal['target']}" if spec.goal.get("target") else ""
+    return {
+        "run_id": episode.id,
+        "driver": episode.agent.digest,
+        "task": spec.task,
+        "seed": spec.seed,
+        "instruction": spec.instruction,
+        "condition": spec.condition.label,
+        "goal": f"{episode.goal_task}: {spec.goal.get('object', '')}{target}",
+        "outcome": episode.outcome.kind,
+        "sentence": episode.outcome.sentence,
+        "steps": episode.steps,
+        "happenings": [[event.step, event.name] for event in episode.events],
+        "reading": dict(episode.reading),
+    }
 
 
 @contextlib.contextmanager

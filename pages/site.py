@@ -5,35 +5,38 @@ from typing import Any, Final
 
 import gradio as gr
 from gradio.components import Navbar
+from starlette.middleware import Middleware
 
-from pages import about, api, run
-from vlm4vla.eval.cast import Cast
-from vlm4vla.eval.stage import Stage
-from vlm4vla.eval.store import Store
+from pages import about, api, limits
+from pages.run import page as run
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.live.simulators import Simulators
 
 RECORDINGS: Final = Path(__file__).resolve().parents[1] / "assets" / "recordings"
 
 
-def build(stage: Stage, cast: Cast) -> gr.Blocks:
+def build(simulators: Simulators, catalogue: AgentCatalogue) -> gr.Blocks:
     """The app.
 
     Args:
-        stage: where episodes are played.
-        cast: who can act in them.
+        simulators: where episodes are played.
+        catalogue: who can act in them.
     """
-    store = Store()
+    archive = Archive.open()
     with gr.Blocks(title="VLM4VLA") as site:
-        run.build(site, stage, cast, store, Store(RECORDINGS))
-        api.build(stage, cast, store)
+        run.build(site, simulators, catalogue, archive, Archive.bundled(RECORDINGS))
+        api.build(simulators, catalogue, archive)
         Navbar(main_page_name="Run")
     with site.route("About", "/about") as page:
         Navbar(main_page_name="Run")
-        about.build(page, cast)
+        about.build(page, catalogue)
     return site
 
 
 def launch_settings() -> dict[str, Any]:
     """What `gr.Blocks.launch` needs to be told, wherever the app is served."""
+    limits.believe_proxies()
     theme = gr.themes.Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],
@@ -51,4 +54,5 @@ def launch_settings() -> dict[str, Any]:
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,
+        "app_kwargs": {"middleware": [Middleware(limits.Limits)]},
     }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.pages.conftest import LIVE, PATIENCE, RECORDING_SHOWS, free_port
+from tests.waiting import Output
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,8 +21,9 @@ def address(tmp_path: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=ROOT,
+        # Python holds output to a pipe back unless it is told otherwise, as on most machines.
         env={
-            **os.environ,
+            **{k: value for k, value in os.environ.items() if k != "PYTHONUNBUFFERED"},
             "HOST": "127.0.0.1",
             "PORT": str(port),
             "VLM4VLA_HOME": str(tmp_path),
@@ -31,10 +33,7 @@ def address(tmp_path: Path) -> Iterator[str]:
         text=True,
     )
     try:
-        assert process.stdout is not None
-        # Gradio prints the address when it serves.
-        line = next(line for line in process.stdout if "http://" in line)
-        assert f"http://127.0.0.1:{port}" in line
+        Output(process).line(f"http://127.0.0.1:{port}", 180)
         yield f"http://127.0.0.1:{port}/"
     finally:
         process.terminate()

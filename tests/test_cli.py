@@ -76,7 +76,8 @@ def test_help_needs_no_heavy_import() -> None:
         "    heavy = {'torch', 'sapien', 'gradio', 'numpy'} & set(sys.modules)\n"
         "    sys.exit(str(heavy) if heavy or end.code else 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     for name in cli.COMMANDS:
         assert name in done.stdout

@@ -1,14 +1,18 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from tests import waiting
+from vlm4vla import files
 from vlm4vla.errors import UserError
-from vlm4vla.files import replacing, write_json
+from vlm4vla.files import exchange, recover, replacing, replacing_folder, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -66,7 +70,7 @@ def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
         "with replacing(Path(sys.argv[1])) as temporary:\n"
         "    temporary.write_text('half'); os.kill(os.getpid(), 9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(target)], check=False)
+    done = subprocess.run([sys.executable, "-c", program, str(target)], check=False, timeout=60)
     assert done.returncode == -9
     assert target.read_text() == "old"
 
@@ -78,3 +82,204 @@ def test_json_is_readable_by_people(tmp_path: Path) -> None:
     assert json.loads(text) == {"name": "Würfel", "n": [1, 2]}
     assert '  "name": "Würfel"' in text
     assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_what_a_link_points_to_is_replaced_and_the_link_stays(
+    tmp_path: Path, dangling: bool
+) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    if not dangling:
+        (store / "table.json").write_text("old")
+        (store / "folder").mkdir()
+    (tmp_path / "file").symlink_to(store / "table.json")
+    (tmp_path / "link").symlink_to(Path("store", "folder"))
+    write_json(tmp_path / "file", 3)
+    with replacing_folder(tmp_path / "link") as new:
+        (new / "a").write_text("new")
+    assert (tmp_path / "file").is_symlink()
+    assert (store / "table.json").read_text() == "3\n"
+    assert (tmp_path / "link").is_symlink()
+    assert (store / "folder" / "a").read_text() == "new"
+    assert names(store) == ["folder", "table.json"]
+    assert names(tmp_path) == ["file", "link", "store"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from vlm4vla import files
+
+real, calls = os.replace, []
+
+def killed(*names):
+    calls.append(names)
+    # The first one is tried on the folder that is there, and refused.
+    if len(calls) > 2:
+        os._exit(9)
+    real(*names)
+
+files.exchange = lambda one, other: False
+with files.replacing_folder(Path(sys.argv[1])) as new:
+    (new / "policy.json").write_text("new")
+    if sys.argv[2] == "writing":
+        os._exit(9)
+    os.replace = killed
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "inside" / "checkpoint"
+    folder.mkdir(parents=True)
+    (folder / "policy.json").write_text("old")
+    return folder
+
+
+@pytest.fixture(params=["exchange", "renames"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that can exchange two names, and one that cannot."""
+    if request.param == "renames":
+        monkeypatch.setattr(files, "exchange", lambda one, other: False)
+
+
+def replace(folder: Path, content: str) -> None:
+    with replacing_folder(folder) as new:
+        (new / "policy.json").write_text(content)
+
+
+def kill(folder: Path, when: str) -> None:
+    command = [sys.executable, "-c", KILLED, str(folder), when]
+    assert subprocess.run(command, check=False, timeout=60).returncode == 9
+
+
+@pytest.mark.usefixtures("way")
+def test_a_folder_is_made_and_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "checkpoint"
+    for content in ("first", "second"):
+        replace(folder, content)
+        assert (folder / "policy.json").read_text() == content
+        assert names(folder.parent) == ["checkpoint"]
+        assert folder.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        # What safetensors says: its exception is none of Python's.
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_a_sentence_and_leaves_the_old_folder_and_nothing_else(
+    folder: Path, error: Exception
+) -> None:
+    with (
+        pytest.raises(UserError, match=r"checkpoint: No space left on device\. Free some"),
+        replacing_folder(folder) as new,
+    ):
+        (new / "policy.json").write_text("half")
+        raise error
+    assert (folder / "policy.json").read_text() == "old"
+    assert names(folder.parent) == ["checkpoint"]
+
+
+def test_errors_that_are_not_of_the_disk_stay_what_they_are(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="odd"), replacing_folder(folder):
+        raise RuntimeError("odd")
+    assert names(folder.parent) == ["checkpoint"]
+
+
+def test_a_file_in_the_place_of_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with (
+        pytest.raises(UserError, match="mine: Not a directory"),
+        replacing_folder(tmp_path / "mine"),
+    ):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert names(tmp_path) == ["mine"]
+
+
+def test_everything_is_on_disk_before_the_name_changes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, rename = files._sync, files.exchange
+    monkeypatch.setattr(files, "_sync", lambda path: (done.append(path.name), sync(path)))
+    monkeypatch.setattr(files, "exchange", lambda a, b: (done.append("exchange"), rename(a, b))[1])
+    with replacing_folder(folder) as new:
+        (new / "deep").mkdir()
+        (new / "a").write_text("1")
+        (new / "deep" / "b").write_text("2")
+    assert sorted(done[:-1]) == ["a", "b", "deep", "new"]
+    assert done[-1] == "exchange"
+
+
+def test_killed_between_two_renames_the_old_folder_comes_back(folder: Path) -> None:
+    kill(folder, "renaming")
+    assert not folder.exists()
+    recover(folder)
+    assert (folder / "policy.json").read_text() == "old"
+    replace(folder, "newer")
+    assert (folder / "policy.json").read_text() == "newer"
+    assert names(folder.parent) == ["checkpoint"]
+
+
+def test_killed_while_writing_the_remains_go_with_the_next_folder(folder: Path) -> None:
+    kill(folder, "writing")
+    assert len(names(folder.parent)) == 2
+    (folder.parent / ".checkpoint.notes").write_text("mine")
+    replace(folder, "new")
+    assert names(folder.parent) == [".checkpoint.notes", "checkpoint"]
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("there", [False, True])
+def test_two_at_once_both_end_well_and_the_later_one_stays(folder: Path, there: bool) -> None:
+    if not there:
+        shutil.rmtree(folder)
+    held, entered = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with replacing_folder(folder) as new:
+            (new / "policy.json").write_text("first")
+            entered.set()
+            assert held.wait(30)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert entered.wait(30)
+    replace(folder, "second")
+    assert (folder / "policy.json").read_text() == "second"
+    held.set()
+    waiting.join([thread], 30)
+    assert (folder / "policy.json").read_text() == "first"
+    assert names(folder.parent) == ["checkpoint"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges names")
+def test_an_exchange_is_one_step(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    assert exchange(folder, other)
+    assert (other / "policy.json").read_text() == "old"
+    assert not list(folder.iterdir())
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        exchange(folder, tmp_path / "nowhere")
+
+
+def test_a_system_that_cannot_exchange_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            pass
+
+    monkeypatch.setattr(files.ctypes, "CDLL", Old)
+    assert not exchange(folder, tmp_path)
+    Old.renameat2 = lambda *args: -1  # type: ignore[attr-defined]
+    monkeypatch.setattr(files.ctypes, "get_errno", lambda: errno.EINVAL)
+    assert not exchange(folder, tmp_path)

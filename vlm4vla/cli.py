@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "write a trained VLM or policy as it is handed on: half precision, with its card",
     "eval": "success rates of a checkpoint in closed loop",
     "rollout": "one episode, with a video and everything that happened in it",
+    "episodes": "list, rate, export and import the stored episodes of every door",
     "describe": "make the data page: counts, histograms, a sheet of pictures",
 }
 

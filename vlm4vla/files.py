@@ -1,14 +1,24 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files and folders so that a reader never sees half of one."""
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vlm4vla.errors import UserError
+
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+_UNABLE: Final = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
+"""What kernels and file systems say that cannot exchange."""
 
 
 @contextlib.contextmanager
@@ -16,35 +26,171 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` and moves it there when the block ends well.
 
     Nothing is left behind when the block raises. The new content is on disk before the name
-    changes, so a crash leaves either the old file or the new one.
+    changes, so a crash leaves either the old file or the new one. A link stays a link: what it
+    points to is replaced.
 
     Raises:
         UserError: the disk is full or not writable.
     """
     temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
-        )
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"Could not write {path}: {error.strerror or error}.",
-            "Free some disk space or choose another folder; files written before are intact.",
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    with _telling(path):
+        try:
+            real = Path(os.path.realpath(path))
+            real.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(
+                dir=real.parent, prefix=f".{real.name}.", suffix=real.suffix
+            )
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            _sync(temporary)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, real)
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path` that takes its place when the block ends well.
+
+    Nothing is left behind when the block raises; what a killed process left is removed the next
+    time. Everything in the new folder is on disk before the name changes, which is one step where
+    the system can exchange two names, as Linux can. A link stays a link. When two processes do
+    this for one path, both end well and the later one's folder stays.
+
+    Args:
+        path: of the folder; its parent is made if needed. What it may replace is the caller's to
+            check.
+
+    Raises:
+        UserError: the disk is full or not writable.
+    """
+    with _telling(path):
+        folder = Path(os.path.realpath(path))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        recover(folder)
+        for left in _left_behind(folder):
+            with _alone(left) as alone:
+                # One that another process has only just made is empty, and not held yet.
+                if alone and any(left.iterdir()):
+                    shutil.rmtree(left)
+        with (
+            tempfile.TemporaryDirectory(dir=folder.parent, prefix=_prefix(folder)) as aside,
+            _alone(Path(aside)),
+        ):
+            new = Path(aside) / "new"
+            new.mkdir(mode=0o755)
+            yield new
+            for parent, _, names in os.walk(new):
+                for name in names:
+                    _sync(Path(parent, name))
+                _sync(Path(parent))
+            if folder.exists() and not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            try:
+                os.replace(new, folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+                if not exchange(new, folder):
+                    os.replace(folder, Path(aside) / "old")
+                    os.replace(new, folder)
+
+
+def recover(folder: Path) -> None:
+    """Puts the old folder back if a replacement was killed between its two renames."""
+    if not folder.exists():
+        for left in _left_behind(folder):
+            if (left / "old").is_dir():
+                os.replace(left / "old", folder)
+                return
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swaps two names in one step; False where the system cannot (only Linux can).
+
+    Raises:
+        OSError: it can, but not these two.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    names = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    if rename(*names, ctypes.c_uint(_RENAME_EXCHANGE)) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNABLE:
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Turns what a system says of a disk into a sentence."""
+    try:
+        yield
+    except Exception as error:
+        reason = _reason(error)
+        if not reason:
+            raise
+        raise UserError(
+            f"Could not write {path}: {reason}.",
+            "Free some disk space or choose another folder; files written before are intact.",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What an error says of the disk, empty if it is about something else."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    # Libraries written in Rust, as safetensors is, have exceptions of their own.
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return os.strerror(int(number[1])) if number else ""
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}.saving-"
+
+
+def _left_behind(folder: Path) -> list[Path]:
+    if not folder.parent.is_dir():
+        return []
+    return sorted(p for p in folder.parent.iterdir() if p.name.startswith(_prefix(folder)))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Holds a folder until the block ends; False if another process holds it or it is gone.
+
+    The system lets go of what a killed process held.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Where VLM4VLA keeps what it writes: one setting for everything, `VLM4VLA_HOME`."""
+"""Where VLM4VLA keeps what it writes: below `VLM4VLA_HOME`, databases below `VLM4VLA_LOCAL`."""
 
 import os
 from pathlib import Path
@@ -13,6 +13,17 @@ def home() -> Path:
         return Path(setting).expanduser().resolve()
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "vlm4vla"
+
+
+def local() -> Path:
+    """The folder for what needs a disk of this machine's own, such as a database.
+
+    `VLM4VLA_LOCAL` if set, else `home()`. Set it where the data folder is a mounted bucket or a
+    network share, on which SQLite cannot lock its files.
+    """
+    if setting := os.environ.get("VLM4VLA_LOCAL"):
+        return Path(setting).expanduser().resolve()
+    return home()
 
 
 def cache() -> Path:

@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import fake_simulator
@@ -11,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.waiting import until
 from vlm4vla.commands import collect as command
 from vlm4vla.data import parts
 from vlm4vla.data.collect import Settings, collect
@@ -81,13 +81,15 @@ def test_kill_9_loses_at_most_the_episodes_in_progress(complete, tmp_path):
         env=os.environ | {"FAKE_PAUSE": "0.05"},
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 30
-    while len(parts.indices(out)) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    until(
+        lambda: len(parts.indices(out)) >= 2 or process.poll() is not None,
+        60,
+        lambda: parts.indices(out),
+    )
+    assert process.poll() is None
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.wait(30)
     # Orphans notice at the end of their episode.
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []

@@ -1,33 +1,39 @@
-"""An episode as the store and the rows keep it, for tests that change what they are about."""
+"""An episode for tests that change what it is about."""
 
-from vlm4vla.eval.store import Record
-from vlm4vla.eval.trial import Trial
+import numpy as np
 
-RECORD = Record(
-    driver="expert",
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.episode import (
+    AgentId,
+    AgentSpan,
+    Episode,
+    EpisodeSpec,
+    Event,
+    Outcome,
+    Prediction,
+    Times,
+    Trace,
+)
+
+SPEC = EpisodeSpec(
+    suite="tabletop",
     task="pick",
     seed=7,
     instruction="lift the red cube",
-    condition="",
-    goal="pick: red cube",
-    outcome="success",
-    sentence="It lifted it.",
-    steps=14,
-    happenings=((9, "reached"),),
+    goal={"task": "pick", "object": "red cube", "target": None},
+    condition=Condition(),
 )
 
-TRIAL = Trial(
-    task="pick",
-    seed=1,
-    scene="objects: red cube",
-    instruction="pick up the red cube",
-    held_out=True,
-    alternate=False,
-    goal="pick: red cube",
-    success=True,
-    old_goal_done=False,
-    steps=12,
-    events=(),
-    driver_ms=1.0,
-    physics_ms=2.0,
+EPISODE = Episode(
+    spec=SPEC,
+    agents=(AgentSpan(AgentId("expert", "expert", "expert")),),
+    outcome=Outcome("success", "It lifted it.", {"wrong_object": False}),
+    steps=2,
+    events=(Event(1, "reached"), Event(2, "success")),
+    actions=np.zeros((2, 7), np.float32),
+    predictions=(Prediction(0, np.zeros((4, 7), np.float32)),),
+    trace=Trace(np.zeros((3, 9), np.float32), np.zeros((3, 4, 7), np.float32)),
+    times=Times(),
+    source="evaluation",
+    versions={"vlm4vla": "0"},
 )

@@ -5,7 +5,8 @@ import av
 import pytest
 
 from vlm4vla.cli import main
-from vlm4vla.eval.store import Store
+from vlm4vla.episodes.filters import Filter
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
 from vlm4vla.suites.tabletop.scene import sample_episode
@@ -37,29 +38,33 @@ def test_eval_prints_the_contract_and_goes_on_where_it_stopped(checkpoint, tmp_p
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert answer["checkpoint"] == checkpoint_hash(checkpoint)
     assert answer["tasks"]["reach"]["n"] == 2
-    rows = (tmp_path / "episodes.jsonl").read_text().splitlines()
-    assert answer["episodes"] == str(tmp_path / "episodes.jsonl")
-    assert sorted(json.loads(row)["seed"] for row in rows) == [100000, 100001]
-    # The app's store holds the same episodes.
-    store = Store()
-    records = [store.get(run_id) for run_id in store.evaluated()]
-    mine = [record for record in records if record.driver == answer["checkpoint"]]
-    assert sorted(record.seed for record in mine) == [100000, 100001]
-    assert {record.instruction for record in mine} == {json.loads(r)["instruction"] for r in rows}
+    mine = Filter(agent=answer["checkpoint"])
+    rows = EpisodeTable(tmp_path)
+    assert answer["episodes"] == str(rows.database.path)
+    first = sorted(rows.query(mine), key=lambda row: row.spec.seed)
+    assert [row.spec.seed for row in first] == [100000, 100001]
+    assert {row.kinds for row in first} == {("selection",)}
     # A killed run leaves fewer rows; the same command makes the missing one and no other.
-    (tmp_path / "episodes.jsonl").write_text(rows[0] + "\n")
+    rows.drop(first[1].id)
     assert main(command) == 0
-    again = [json.loads(row) for row in (tmp_path / "episodes.jsonl").read_text().splitlines()]
-    assert again[0] == json.loads(rows[0]) and len(again) == 2
-    for name in ("seed", "success", "steps", "events", "instruction"):
-        assert again[1][name] == json.loads(rows[1])[name]
+    again = sorted(rows.query(mine), key=lambda row: row.spec.seed)
+    assert again[0] == first[0]
+    for name in ("id", "spec", "outcome", "steps", "events"):
+        assert getattr(again[1], name) == getattr(first[1], name)
+    # The same task twice, and the same command once more, count nothing twice.
+    twice = [*command[:4], "reach", "reach", *command[5:]]
+    assert main(twice) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tasks"]["reach"]["n"] == 2
+    assert rows.count(mine) == 2
     copy = shutil.copytree(checkpoint, tmp_path / "copy")
     assert main(["eval", "--checkpoint", str(copy), *command[3:], "--record"]) == 0
     kept = json.loads((copy / "policy.json").read_text())["evaluation"]
     assert kept["tasks"] == answer["tasks"] and kept["checkpoint"] == checkpoint_hash(copy)
     assert '"successes"' in (copy / "README.md").read_text()
-    assert main([*command[:-2], str(tmp_path), "--json", "--goal", "alternate"]) == 2
-    assert "Choose another folder" in capsys.readouterr().err
+    # Another condition is told apart in the same table.
+    assert main([*command, "--goal", "alternate"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tasks"]["reach"]["n"] == 2
+    assert rows.count(mine) == 4
 
 
 def test_eval_refuses_seeds_that_training_may_use(checkpoint, capsys):

@@ -5,11 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from dataclasses import replace
 
 import psutil
 
+from tests.waiting import until
 from vlm4vla.cli import main
+from vlm4vla.core.episode import Times
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.objectives.language import make_backbone
 
@@ -17,18 +20,13 @@ SIZES = {"vision_layers": 3, "vision_width": 40, "language_layers": 3, "language
 
 
 def rows(folder):
-    file = folder / "episodes.jsonl"
-    return file.read_text().splitlines() if file.exists() else []
+    """The rows so far, in the order of their seeds."""
+    return sorted(EpisodeTable(folder).query(), key=lambda row: row.spec.seed)
 
 
 def outcome(folder):
-    """The rows without what depends on the clock, in the order of their seeds."""
-    found = [json.loads(row) for row in rows(folder)]
-    timed = ("driver_ms", "physics_ms")
-    return sorted(
-        ({name: value for name, value in row.items() if name not in timed} for row in found),
-        key=lambda row: row["seed"],
-    )
+    """The rows without what depends on the clock."""
+    return [replace(row, times=Times(), created=0.0) for row in rows(folder)]
 
 
 def test_kill_9_loses_no_row_leaves_no_process_and_changes_no_result(tmp_path, capsys):
@@ -40,22 +38,20 @@ def test_kill_9_loses_no_row_leaves_no_process_and_changes_no_result(tmp_path, c
     killed = tmp_path / "killed"
     two = [*command, "--workers", "2", "--out", str(killed)]
     running = subprocess.Popen([sys.executable, "-m", "vlm4vla.cli", *two])
-    until = time.monotonic() + 180
-    while not rows(killed):
-        assert time.monotonic() < until and running.poll() is None
-        time.sleep(0.02)
+    until(lambda: rows(killed) or running.poll() is not None, 180)
+    assert running.poll() is None
     children = psutil.Process(running.pid).children(recursive=True)
     os.kill(running.pid, signal.SIGKILL)
-    running.wait()
+    running.wait(30)
     before = rows(killed)
     assert 1 <= len(before) < 4
     assert main(two) == 0
     resumed = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert rows(killed)[: len(before)] == before
+    assert [row for row in rows(killed) if row.id in {one.id for one in before}] == before
     whole = tmp_path / "whole"
     assert main([*command, "--workers", "1", "--out", str(whole)]) == 0
     untouched = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert outcome(killed) == outcome(whole)
-    assert [row["seed"] for row in outcome(killed)] == [100000, 100001, 100002, 100003]
+    assert [row.spec.seed for row in outcome(killed)] == [100000, 100001, 100002, 100003]
     assert resumed["tasks"] == untouched["tasks"]
     assert children and not psutil.wait_procs(children, timeout=20)[1]

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from vlm4vla import action
 from vlm4vla.errors import UserError
 from vlm4vla.model import checkpoint
-from vlm4vla.model.checkpoint import Provenance, checkpoint_hash, load, record_evaluation, save
+from vlm4vla.model.checkpoint import Provenance, checkpoint_hash, record_evaluation
 from vlm4vla.model.groups import set_trainable
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import save_vlm
@@ -18,7 +18,7 @@ from vlm4vla.model.vlm import save_vlm
 def whole(policy, tmp_path_factory):
     """A checkpoint that tests must not change."""
     folder = tmp_path_factory.mktemp("whole") / "checkpoint"
-    save(policy, folder)
+    policy.save_pretrained(folder)
     return folder
 
 
@@ -54,8 +54,8 @@ def test_round_trip_is_bit_equal(policy, whole, pictures):
 
 
 def test_half_precision_files_compute_in_full_precision(policy, tmp_path, pictures):
-    save(policy, tmp_path / "half", dtype=torch.bfloat16)
-    again = load(tmp_path / "half")
+    policy.save_pretrained(tmp_path / "half", dtype=torch.bfloat16)
+    again = Policy.from_pretrained(tmp_path / "half")
     assert again.base.dtype == again.query.dtype == torch.float32
     stored = load_file(tmp_path / "half" / "model.safetensors")
     assert {t.dtype for t in stored.values()} == {torch.bfloat16}
@@ -69,10 +69,9 @@ def test_manifest_says_where_it_comes_from(small, tmp_path):
     story = Provenance(
         command="vlm4vla train --train head",
         data={"train": "abc123"},
-        evaluation={"pick": 0.87},
         notes="It has seen nothing.",
     )
-    save(policy, tmp_path / "c", story)
+    policy.save_pretrained(tmp_path / "c", story)
     manifest = checkpoint.verify(tmp_path / "c")
     assert manifest["trainable"][0] == "query"
     assert all(name == "query" or name.startswith("head.") for name in manifest["trainable"])
@@ -80,23 +79,24 @@ def test_manifest_says_where_it_comes_from(small, tmp_path):
     assert manifest["libraries"]["torch"] == torch.__version__
     assert manifest["data"] == {"train": "abc123"}
     card = (tmp_path / "c" / "README.md").read_text()
-    for words in ("paligemma", "vlm4vla train --train head", "0.87", "It has seen nothing."):
+    for words in ("paligemma", "vlm4vla train --train head", "It has seen nothing."):
         assert words in card
 
 
 def test_recording_an_evaluation_keeps_the_hash(folder):
     before = checkpoint_hash(folder)
-    record_evaluation(folder, {"tasks": {"pick": {"n": 100, "successes": 87}}})
+    pick = {"n": 100, "successes": 87, "rate": 0.87, "wrong_object": 0.02}
+    record_evaluation(folder, {"tasks": {"pick": pick}})
     assert checkpoint_hash(folder) == before
     assert checkpoint.verify(folder)["evaluation"]["tasks"]["pick"]["successes"] == 87
-    assert '"successes": 87' in (folder / "README.md").read_text()
-    load(folder)
+    assert "87 of 100" in (folder / "README.md").read_text()
+    Policy.from_pretrained(folder)
 
 
 def test_hash_changes_with_a_weight(policy, folder, tmp_path):
     with torch.no_grad():
         policy.query[0] += 1
-    save(policy, tmp_path / "other")
+    policy.save_pretrained(tmp_path / "other")
     with torch.no_grad():
         policy.query[0] -= 1
     assert checkpoint_hash(folder) != checkpoint_hash(tmp_path / "other")
@@ -107,10 +107,10 @@ def test_truncated_and_over_long_files_are_refused(folder, file):
     content = (folder / file).read_bytes()
     (folder / file).write_bytes(content[:-8])
     with pytest.raises(UserError, match=f"{file} is shorter"):
-        load(folder)
+        Policy.from_pretrained(folder)
     (folder / file).write_bytes(content + b"\0" * 8)
     with pytest.raises(UserError, match=f"{file} is longer"):
-        load(folder)
+        Policy.from_pretrained(folder)
 
 
 def test_a_swapped_file_is_refused(folder):
@@ -119,27 +119,27 @@ def test_a_swapped_file_is_refused(folder):
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(UserError, match="not the file that was saved"):
-        load(folder)
+        Policy.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "state.pkl"])
 def test_pickles_are_refused(folder, name):
     (folder / name).write_bytes(b"\x80\x04.")
     with pytest.raises(UserError, match="pickle"):
-        load(folder)
+        Policy.from_pretrained(folder)
 
 
 def test_foreign_files_are_refused(folder):
     (folder / "model-00002.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="does not belong"):
-        load(folder)
+        Policy.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "action.safetensors", "tokenizer.json"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(UserError, match=f"lacks {name}"):
-        load(folder)
+        Policy.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -159,22 +159,22 @@ def test_every_tensor_is_accounted_for(folder, file, damage, words):
     save_file(tensors, folder / file, metadata={"format": "pt"})
     _rehash(folder)
     with pytest.raises(UserError, match=words):
-        load(folder)
+        Policy.from_pretrained(folder)
 
 
 def test_another_family_is_refused(folder):
     with pytest.raises(UserError, match="of the family 'qwen3-vl', not of 'paligemma'"):
-        load(folder, family="paligemma")
+        Policy.from_pretrained(folder, family="paligemma")
     _edit(folder, family="paligemma")
     with pytest.raises(UserError, match="says family 'paligemma' but holds 'qwen3-vl'"):
-        load(folder)
+        Policy.from_pretrained(folder)
 
 
 def test_changed_action_statistics_are_refused(folder):
     spec = action.tiny(caps=(0.9,) * 3 + (0,) * 3).to_json()
     _edit(folder, action=spec)
     with pytest.raises(UserError, match=r"action specification .* was changed"):
-        load(folder)
+        Policy.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -183,30 +183,30 @@ def test_changed_action_statistics_are_refused(folder):
 def test_a_broken_manifest_is_refused(folder, content, words):
     (folder / "policy.json").write_text(content)
     with pytest.raises(UserError, match=words):
-        load(folder)
+        Policy.from_pretrained(folder)
 
 
 def test_a_newer_format_is_refused(folder):
     _edit(folder, format=2)
     with pytest.raises(UserError, match="format 2"):
-        load(folder)
+        Policy.from_pretrained(folder)
 
 
 def test_a_bare_vlm_is_no_policy(policy, tmp_path):
     save_vlm(policy.vlm, tmp_path)
     with pytest.raises(UserError, match=r"bare VLM: use Policy.from_vlm"):
-        load(tmp_path)
+        Policy.from_pretrained(tmp_path)
     with pytest.raises(UserError, match="no checkpoint folder"):
-        load(tmp_path / "nowhere")
+        Policy.from_pretrained(tmp_path / "nowhere")
 
 
 def test_saving_replaces_a_checkpoint_and_nothing_else(policy, folder, tmp_path):
-    save(policy, folder)
+    policy.save_pretrained(folder)
     assert sorted(f.name for f in tmp_path.iterdir()) == ["checkpoint"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     with pytest.raises(UserError, match="no checkpoint"):
-        save(policy, tmp_path / "thesis")
+        policy.save_pretrained(tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter.tex").exists()
 
 
@@ -217,16 +217,27 @@ def test_a_failed_save_leaves_the_old_checkpoint(policy, folder, tmp_path, monke
     before = checkpoint_hash(folder)
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(UserError, match="No space left"):
-        save(policy, folder)
+        policy.save_pretrained(folder)
     assert checkpoint_hash(folder) == before
     assert sorted(f.name for f in tmp_path.iterdir()) == ["checkpoint"]
 
 
-def test_loading_brings_back_what_a_killed_save_put_aside(folder, tmp_path):
+def test_readers_read_what_a_killed_save_put_aside_and_move_nothing(policy, folder, tmp_path):
     before = checkpoint_hash(folder)
     aside = tmp_path / ".checkpoint.saving-x1"
     aside.mkdir()
     folder.rename(aside / "old")
-    assert not folder.exists()
-    load(folder)
+    Policy.from_pretrained(folder)
     assert checkpoint_hash(folder) == before
+    assert not folder.exists()
+    assert sorted(f.name for f in aside.iterdir()) == ["old"]
+    record_evaluation(folder, {"tasks": {}})
+    assert folder.is_dir()
+    assert checkpoint_hash(folder) == before
+
+
+def test_reading_works_where_nothing_may_be_written(folder, tmp_path):
+    files = {file: (file.stat().st_mtime_ns, file.stat().st_ino) for file in folder.iterdir()}
+    Policy.from_pretrained(folder)
+    assert files == {f: (f.stat().st_mtime_ns, f.stat().st_ino) for f in folder.iterdir()}
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["checkpoint"]

@@ -6,6 +6,7 @@ import torch
 
 from vlm4vla.model import conformance
 from vlm4vla.model.conformance import probe
+from vlm4vla.model.policy import Policy
 
 
 def failed(vlm):
@@ -85,9 +86,9 @@ def test_a_prompt_that_tokenises_differently(small, monkeypatch):
 
 
 def test_a_lossy_checkpoint(small, monkeypatch):
-    real = conformance.save
+    real = Policy.save_pretrained
     monkeypatch.setattr(
-        conformance, "save", lambda policy, folder: real(policy, folder, dtype=torch.bfloat16)
+        Policy, "save_pretrained", lambda policy, folder: real(policy, folder, dtype=torch.bfloat16)
     )
     assert failed(small("smolvlm")) == {"save and load"}
 

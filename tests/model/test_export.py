@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from vlm4vla.cli import main
-from vlm4vla.model.checkpoint import load, save
 from vlm4vla.model.load import load_vlm
+from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import save_vlm
 from vlm4vla.train.provenance import lineage, remember
 
@@ -16,12 +16,12 @@ def test_a_policy_is_handed_on_in_half_precision_and_acts_alike(
 ):
     remember(policy.vlm, "language", {}, {}, {})
     monkeypatch.setattr(policy.vlm, "source", str(tmp_path))
-    save(policy, tmp_path / "run")
+    policy.save_pretrained(tmp_path / "run")
     arguments = ["export", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--execute", "2"]
     assert main([*arguments, "--notes", "It was never trained."]) == 0
     stored = load_file(tmp_path / "out" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    again = load(tmp_path / "out", "cpu")
+    again = Policy.from_pretrained(tmp_path / "out", "cpu")
     assert again.spec.execute == 2
     assert again.vlm.source == "qwen3-vl:tiny"
     words = ["go", "push the red cube", "stop", "reach it"]

@@ -72,7 +72,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
             return self.answer(200, content=b"[]")
         name, _, file = self.path.removeprefix("/").partition("/resolve/main/")
         if name == "made/silent":
-            self.server.ended.wait()
+            self.server.ended.wait(300)
         if name == "made/broken":
             return self.answer(503)
         if name == "made/gated":

@@ -53,7 +53,7 @@ def replace(folder, content):
 
 def kill(folder, after, when):
     command = [sys.executable, "-c", KILLED, str(folder), str(after), when]
-    assert subprocess.run(command, check=False).returncode == 9
+    assert subprocess.run(command, check=False, timeout=120).returncode == 9
 
 
 def names(folder):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pages import site
-from vlm4vla.eval.cast import Cast
-from vlm4vla.eval.stage import Stage
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.live.simulators import Simulators
 
 PATIENCE = 180_000
 """Milliseconds that a test waits before it fails; tests share their processor with others."""
@@ -31,7 +31,7 @@ RECORDING_SHOWS = """() => {
 @dataclass(frozen=True)
 class Served:
     url: str
-    stage: Stage
+    simulators: Simulators
 
 
 def free_port() -> int:
@@ -41,9 +41,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serve(stage: Any, cast: Cast) -> Iterator[str]:
+def serve(simulators: Any, catalogue: AgentCatalogue) -> Iterator[str]:
     """The app on a port of its own; gives the address."""
-    app = site.build(stage, cast)
+    app = site.build(simulators, catalogue)
     port = free_port()
     app.launch(
         server_name="127.0.0.1",
@@ -60,11 +60,11 @@ def serve(stage: Any, cast: Cast) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def served() -> Iterator[Served]:
-    stage = Stage(places=1)
-    stage.open()
-    with serve(stage, Cast(roots=())) as url:
-        yield Served(url, stage)
-    stage.close()
+    simulators = Simulators(places=1)
+    simulators.open()
+    with serve(simulators, AgentCatalogue(roots=())) as url:
+        yield Served(url, simulators)
+    simulators.close()
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_no_serious_finding_and_nothing_too_wide_in_any_state(looked: Any) -> No
     looked.click("#run")
     looked.wait_for_selector("#proposal")
     looked.click("#settings button")
-    looked.wait_for_selector("#camera")
+    looked.wait_for_selector("#execute")
     check()
     looked.locator("#chips button").first.click()
     looked.wait_for_selector(".result-card[data-run]")
@@ -74,7 +74,7 @@ def test_the_picture_comes_first_on_a_narrow_screen(browser: Any, served: Served
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     ready(page, served.url)
-    picture = page.locator("#live canvas").bounding_box()
+    picture = page.locator("#live .lv-view").bounding_box()
     field = page.locator("#instruction").bounding_box()
     assert picture["y"] + picture["height"] <= field["y"]
     assert picture["y"] < 844 / 2
@@ -82,7 +82,7 @@ def test_the_picture_comes_first_on_a_narrow_screen(browser: Any, served: Served
     page.locator("#chips button").last.click()
     wait_for_phase(page, "success")
     page.wait_for_function(
-        "document.querySelector('#live canvas').getBoundingClientRect().top >= -1"
+        "document.querySelector('#live .lv-view').getBoundingClientRect().top >= -1"
     )
     context.close()
 
@@ -135,9 +135,9 @@ def test_everything_can_be_done_by_keyboard_alone(run_page: Any) -> None:
     )
     tab_to(run_page, "#settings button")
     run_page.keyboard.press("Enter")
-    tab_to(run_page, "#camera input")
+    tab_to(run_page, "#execute input")
     run_page.keyboard.press("ArrowRight")
-    wait_for_phase(run_page, "still")
+    assert run_page.is_checked("#execute input >> nth=1")
     # The focus can be seen wherever it is.
     tab_to(run_page, "#run", back=True)
     outline = run_page.evaluate(

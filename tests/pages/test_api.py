@@ -27,7 +27,7 @@ def test_an_instruction_of_the_list_is_carried_out_and_stored(client: Client) ->
     changed = client.predict(
         "pick", 3, sentences[0], driver, most_steps=6, execute=1, api_name="/run_episode"
     )
-    assert (changed["steps"], changed["condition"]) == (6, "at most 6 steps, 1 action a look")
+    assert (changed["steps"], changed["condition"]) == (6, "at most 6 steps, 1 action an inference")
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ import httpx
 import pytest
 
 from pages import site
-from tests.eval.fake_stage import FakeCast, FakeStage
+from tests import waiting
+from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import serve
-from vlm4vla.eval import live
-from vlm4vla.eval.choice import choose
-from vlm4vla.eval.instruction import suggestions
+from vlm4vla.live import session
+from vlm4vla.live.instruction import suggestions
+from vlm4vla.live.request import choose
 from vlm4vla.suites.tabletop.instructions import words
 from vlm4vla.suites.tabletop.scene import TASKS
 
@@ -32,13 +33,15 @@ NASTY: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 7, 99_999, 100_000, 2**31, 2**63, 10**400, 0.5, -0.0, 1e300,
     float("nan"), float("inf"), [], {}, [[]], [None], {"a": 1}, ["pick"], b"pick",
 )  # fmt: skip
-SAFE_TREE = re.compile(r"episodes(/[0-9a-f]{16}(/(episode\.json|view\.mp4))?)?")
+SAFE_TREE = re.compile(
+    r"episodes\.jsonl|table(/episodes\.sqlite(-wal|-shm)?|/films(/[0-9a-f]{16}\.mp4)?)?"
+)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """No pause between frames, and a data folder to look into afterwards."""
-    monkeypatch.setattr(live, "STEPS_PER_SECOND", 1e9)
+    monkeypatch.setattr(session, "STEPS_PER_SECOND", 1e9)
     monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
     return tmp_path
 
@@ -94,8 +97,8 @@ def outcome_of(call: Callable[[], Any]) -> str:
 
 def test_ten_thousand_calls_are_answered_or_refused(quick: Path) -> None:
     rng = random.Random(4)
-    stage: Any = FakeStage(places=2)
-    apps = [site.build(stage, FakeCast(kind)) for kind in ("expert", "policy")]
+    simulators: Any = FakeSimulators(places=2)
+    apps = [site.build(simulators, FakeCatalogue(kind)) for kind in ("expert", "policy")]
     who: Any = SimpleNamespace(session_hash="fuzz", client=None, query_params={})
     told = {"answer": 0, "error": 0}
     for index in range(CALLS):
@@ -128,10 +131,10 @@ def test_ten_thousand_calls_are_answered_or_refused(quick: Path) -> None:
         else:
             given_task, seed, said, driver, steps, actions = arguments(rng)
             page = handler(app, "carry_out")
-            assert list(page(driver, given_task, seed, said, steps, actions, "", who))
+            assert list(page(driver, given_task, seed, said, steps, actions, who))
     assert min(told.values()) > 500
-    assert stage.busy == 0
-    assert stage.most_busy == 1
+    assert simulators.busy == 0
+    assert simulators.most_busy == 1
     written = [str(path.relative_to(quick)) for path in quick.rglob("*")]
     assert [path for path in written if not SAFE_TREE.fullmatch(path)] == []
     sentence = suggestions(choose("pick", 0).scene, "pick")[0]
@@ -140,9 +143,9 @@ def test_ten_thousand_calls_are_answered_or_refused(quick: Path) -> None:
 
 
 @contextlib.contextmanager
-def over_http(stage: Any) -> Iterator[httpx.Client]:
+def over_http(simulators: Any) -> Iterator[httpx.Client]:
     with (
-        serve(stage, FakeCast()) as url,
+        serve(simulators, FakeCatalogue()) as url,
         httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
     ):
         yield client
@@ -157,13 +160,15 @@ def post(client: httpx.Client, endpoint: str, body: str) -> str:
     if asked.status_code != 200:
         return f"status {asked.status_code}"
     event = asked.json()["event_id"]
-    return client.get(f"gradio_api/call/{endpoint}/{event}").text
+    # The server sends heartbeats for as long as it works, so the client's own limit ends nothing.
+    with client.stream("GET", f"gradio_api/call/{endpoint}/{event}") as answer:
+        return "\n".join(waiting.within(60, answer.iter_lines()))
 
 
 def test_nonsense_over_http_leaves_a_server_that_works(quick: Path) -> None:
     rng = random.Random(5)
-    stage: Any = FakeStage(places=2)
-    with over_http(stage) as client:
+    simulators: Any = FakeSimulators(places=2)
+    with over_http(simulators) as client:
         for _ in range(OVER_HTTP):
             given = [value for value in arguments(rng) if not isinstance(value, bytes)]
             body = json.dumps({"data": given[: rng.choice([6, 6, 6, 3, 2, 0])]})
@@ -181,4 +186,4 @@ def test_nonsense_over_http_leaves_a_server_that_works(quick: Path) -> None:
         said = post(client, "run_episode", json.dumps({"data": ["pick", 0, sentence, "", 0, 0]}))
         assert "event: complete" in said
         assert '"outcome": "success"' in said
-    assert stage.busy == 0
+    assert simulators.busy == 0

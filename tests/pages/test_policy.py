@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.pages.conftest import LIVE, PATIENCE, Served, serve, wait_for_phase
-from vlm4vla.eval.cast import Cast
+from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.model.checkpoint import checkpoint_hash, record_evaluation
 
 EVALUATION = {"first_seed": 0, "tasks": {"pick": {"n": 100, "successes": 7}}}
@@ -16,7 +16,7 @@ EVALUATION = {"first_seed": 0, "tasks": {"pick": {"n": 100, "successes": 7}}}
 @pytest.fixture(scope="module")
 def address(served: Served, checkpoints: Path) -> Iterator[str]:
     record_evaluation(checkpoints / "untrained", EVALUATION)
-    with serve(served.stage, Cast(roots=[checkpoints])) as url:
+    with serve(served.simulators, AgentCatalogue(roots=[checkpoints])) as url:
         yield url
 
 
@@ -47,7 +47,6 @@ def test_an_unknown_sentence_is_marked_and_runs_and_failure_is_explained(
     # The evaluation in the checkpoint's manifest counts, not what visitors happen to run.
     assert "7 of 100" in facts
     assert "evaluation that comes with the checkpoint" in facts
-    assert "unknown sentence" in facts
     assert page.is_visible("[data-copy=command]")
 
 
@@ -64,13 +63,11 @@ def test_settings_shorten_an_episode_and_come_back_with_its_link(page: Any, addr
     page.click("#settings button")
     page.fill("#most-steps input[type=number]", "9")
     page.click("#execute label >> text='2'")
-    page.click("#camera label >> text='what the policy sees'")
-    wait_for_phase(page, "still")
     page.locator("#chips button").first.click()
     wait_for_phase(page, "failure")
     assert page.get_attribute(LIVE, "data-step") == "9"
     page.wait_for_selector(".result-card[data-run]")
-    assert "at most 9 steps, 2 actions a look" in page.inner_text(".rc-facts")
+    assert "at most 9 steps, 2 actions an inference" in page.inner_text(".rc-facts")
     sentence = page.inner_text(".rc-sentence")
     assert "run=" in page.url
     page.reload()

@@ -5,16 +5,16 @@ from typing import Any
 
 from pages import site
 from tests.pages.conftest import LIVE, Served
-from vlm4vla.eval.cast import Cast
-from vlm4vla.eval.stage import Stage
-from vlm4vla.eval.store import Store
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.live.simulators import Simulators
 
 MOST_BYTES = 15 * 2**20
 
 
 def test_no_event_reaches_from_one_page_to_another(served: Served) -> None:
     """Gradio builds such an event without error, and it does nothing."""
-    config = site.build(Stage(places=1), Cast(roots=())).get_config_file()
+    config = site.build(Simulators(places=1), AgentCatalogue(roots=())).get_config_file()
     homes = {part: name for name, page in config["page"].items() for part in page["components"]}
     assert len(config["page"]) >= 2
     for event in config["dependencies"]:
@@ -38,14 +38,13 @@ def test_about_tells_what_the_machine_can_do_and_no_folder_of_it(
 
 
 def test_the_recordings_that_come_with_the_app_are_whole() -> None:
-    recordings = Store(site.RECORDINGS)
-    assert len(recordings.pinned()) == 1
-    for run_id in recordings.ids():
-        record = recordings.get(run_id)
-        assert record.run_id == run_id
-        assert record.outcome == "success"
-        video = recordings.video(run_id)
-        assert video is not None
-        assert video.stat().st_size < 1_000_000
+    recordings = Archive.bundled(site.RECORDINGS)
+    assert len(recordings.oldest_first()) >= 5
+    for run_id in recordings.oldest_first():
+        episode = recordings.table.get(run_id)
+        assert episode.outcome.success
+        film = recordings.films.path(episode.id)
+        assert film is not None
+        assert film.stat().st_size < 1_000_000
     assets = [file for file in site.RECORDINGS.parent.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in assets) < MOST_BYTES

@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -133,3 +134,23 @@ def test_a_cpu_build_is_asked_for_at_the_configured_index_first(
     assert first.endswith("--no-deps torch==2.13.0+cpu")
     assert "--index-url" not in first
     assert second.endswith("--index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu")
+
+
+def test_a_try_for_a_cpu_build_that_fails_says_one_thing_and_shows_no_report_of_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # No such version is installed, so pip has to look for it.
+    (tmp_path / "constraints.txt").write_text("torch==0.0.1\n")
+    monkeypatch.setattr(bootstrap, "CONSTRAINTS", tmp_path / "constraints.txt")
+    # A person's own constraints, which make pip explain at length what conflicts with what.
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    bootstrap._prefer_cpu_torch([sys.executable, "-m", "pip", "--no-input"])
+    said = capfd.readouterr()
+    assert said.err == ""
+    assert said.out.splitlines() == [
+        "      torch==0.0.1+cpu, about 200 MB, if it can be had",
+        "      it cannot be had here: the usual build is taken",
+    ]

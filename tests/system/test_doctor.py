@@ -20,6 +20,7 @@ def run_doctor(*arguments: str, **settings: str) -> subprocess.CompletedProcess[
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
 
 

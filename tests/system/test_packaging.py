@@ -47,7 +47,7 @@ def test_no_mesh_is_committed() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     paths = listed.stdout.splitlines()
     assert "README.md" in paths

@@ -152,7 +152,9 @@ def test_a_driver_unpacked_into_a_private_folder_renders(tmp_path: Path) -> None
     preload = json.loads(record.read_text())["preload"]
     assert [Path(library).name for library in preload] == ["libdrm.so.2", "libvulkan_lvp.so"]
     private = {name: value for name, value in os.environ.items() if name != "VK_DRIVER_FILES"}
-    done = subprocess.run(PROBE, env=private, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        PROBE, env=private, capture_output=True, text=True, check=True, timeout=300
+    )
     devices, render = map(json.loads, done.stdout.splitlines())
     assert "llvmpipe" in devices["devices"][0]["name"]
     # Half a pixel of error at each edge of a box 47 pixels wide.
@@ -162,7 +164,12 @@ def test_a_driver_unpacked_into_a_private_folder_renders(tmp_path: Path) -> None
         "print(open('/proc/self/maps').read())"
     )
     loaded = subprocess.run(
-        [sys.executable, "-c", maps], env=private, capture_output=True, text=True, check=True
+        [sys.executable, "-c", maps],
+        env=private,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     assert str(libraries / "libdrm.so.2") in loaded.stdout
     assert str(driver) not in loaded.stdout

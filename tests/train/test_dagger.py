@@ -11,7 +11,7 @@ from synthetic import make_cache
 from vlm4vla import action
 from vlm4vla.data.collect import Settings, collect
 from vlm4vla.errors import UserError
-from vlm4vla.model.checkpoint import checkpoint_hash, save
+from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.dagger import DaggerRecipe, Recorder, budget, failure_rates, run_dagger
 from vlm4vla.train.loop.recipe import Recipe
@@ -53,7 +53,7 @@ def fake_rig(checkpoint):
 
 def test_two_rounds_end_in_a_checkpoint_and_are_not_repeated(tmp_path, capsys):
     policy = Policy.from_vlm(make_backbone(**SMALL, heads=4), action.tiny(), device="cpu")
-    save(policy, tmp_path / "start")
+    policy.save_pretrained(tmp_path / "start")
     data = tmp_path / "data"
     collect(data, Settings(("reach",), 1_000_000, "expert"), 30, 1, fake_simulator.rig, print)
     recipe = DaggerRecipe(

@@ -6,15 +6,16 @@ import time
 
 import numpy as np
 import pytest
-
 from vlm4vla.driver import ExpertDriver, rollout
-from vlm4vla.errors import UserError
 from vlm4vla.suites.maniskill.stock import INSTRUCTIONS, stock_goal, stock_scene
+from vlm4vla.workers.simulator import SimulatorPool, SimulatorProcess
+
+from tests.waiting import Output
+from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import expert
 from vlm4vla.suites.tabletop.env import Tabletop
 from vlm4vla.suites.tabletop.scene import sample_episode
 from vlm4vla.suites.tabletop.types import Pictures
-from vlm4vla.workers.simulator import SimulatorPool, SimulatorProcess
 
 BLIND = Pictures(image=False)
 STILL = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
@@ -112,10 +113,11 @@ def test_a_simulator_dies_with_its_parent():
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
     )
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
+    try:
+        pid = int(Output(parent).line("", 120))
+    finally:
+        parent.kill()
+        parent.wait(30)
     assert gone(pid)
 
 

@@ -3,22 +3,30 @@
 import argparse
 import json
 import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlm4vla import seeds
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.core.agent import Agent
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.episode import AgentId, AgentSpan, Episode, EpisodeSpec, episode_id
+from vlm4vla.core.rollout import versions_of
+from vlm4vla.episodes.filters import Kind, Membership
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.eval.filing import file_trials, record_of
-from vlm4vla.eval.rows import Plan, Rows
-from vlm4vla.eval.store import Store
-from vlm4vla.eval.trial import Case, Condition, Trial, summarise, table, try_cases
-from vlm4vla.paths import home
+from vlm4vla.eval.evaluate import evaluate
+from vlm4vla.eval.metrics import summarise, table
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import TASKS
+from vlm4vla.suites.tabletop.suite import HELD_OUT, TRAINED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint folder, or its name")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS, metavar="TASK")
     parser.add_argument("--episodes", type=int, default=100, help="episodes of each task")
     parser.add_argument(
@@ -39,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="use the sentences of training instead of the held-out paraphrases",
     )
     parser.add_argument("--workers", type=int, default=2, help="simulators at a time")
-    parser.add_argument("--out", type=Path, help="folder for the rows; resumes what it holds")
+    parser.add_argument(
+        "--out", type=Path, help="folder of a table of its own; resumes what it holds"
+    )
     parser.add_argument(
         "--record", action="store_true", help="put the figures into the checkpoint's card"
     )
@@ -57,39 +67,72 @@ def run(args: argparse.Namespace) -> int:
             "Use 0 to 99999 to report, 100000 to 199999 to choose between checkpoints.",
         )
     # They take seconds: torch.
-    from vlm4vla.eval.drivers import policy_drivers
+    from vlm4vla.agents.workers import policy_workers
     from vlm4vla.model.checkpoint import checkpoint_hash
 
-    condition = Condition(not args.trained_sentences, args.goal == "alternate")
-    plan = Plan(checkpoint_hash(args.checkpoint), args.first_seed, args.episodes, condition)
-    rows = Rows(args.out or home() / "evaluations" / _name(plan), plan)
-    store = Store()
-    done = rows.read()
-    # What an earlier, killed run wrote down last may not have reached the store.
-    file_trials(store, plan.checkpoint, done)
-
-    def keep(trial: Trial) -> None:
-        rows.append(trial)
-        store.put(record_of(trial, plan.checkpoint), None, evaluated=True)
-        done.append(trial)
-        same = [one.success for one in done if one.task == trial.task]
-        print(f"\r{trial.task}: {sum(same)} of {len(same)}", end="", file=sys.stderr, flush=True)
-
-    missing = [Case(task, seed) for task in args.tasks for seed in rows.missing(task, done)]
-    if missing:
-        with policy_drivers(args.checkpoint) as make_driver:
-            try_cases(make_driver, missing, args.workers, keep, condition)
-        print(file=sys.stderr)
-    found = {task: summarise([one for one in done if one.task == task]) for task in args.tasks}
-    answer = {"checkpoint": plan.checkpoint, "first_seed": plan.first_seed, "tasks": found}
+    checkpoint = AgentCatalogue().folder(args.checkpoint)
+    tasks = list(dict.fromkeys(args.tasks))
+    condition = Condition(TRAINED if args.trained_sentences else HELD_OUT, args.goal)
+    numbers = range(args.first_seed, args.first_seed + args.episodes)
+    specs = [TABLETOP.spec(task, seed, condition) for task in tasks for seed in numbers]
+    identity = AgentId("policy", checkpoint_hash(checkpoint), checkpoint.name)
+    rows = EpisodeTable(args.out)
+    with policy_workers(checkpoint) as make_agent:
+        done = run_missing(rows, specs, identity, make_agent, args.workers)
+    found = {task: summarise([one for one in done if one.spec.task == task]) for task in tasks}
+    answer = {"checkpoint": identity.digest, "first_seed": args.first_seed, "tasks": found}
     if args.record:
-        _record(args.checkpoint, answer, condition)
+        _record(checkpoint, answer, condition)
     if args.json:
-        print(json.dumps({**answer, "episodes": str(rows.file)}))
+        print(json.dumps({**answer, "episodes": str(rows.database.path)}))
     else:
         for line in table(found):
             print(line)
     return 0
+
+
+def run_missing(
+    rows: EpisodeTable,
+    specs: Sequence[EpisodeSpec],
+    agent: AgentId,
+    make_agent: Callable[[], Agent],
+    workers: int,
+) -> list[Episode]:
+    """The episodes of some tabletop specifications; those that the table lacks are run and kept.
+
+    Args:
+        rows: the table.
+        specs: what is asked for.
+        agent: of whom.
+        make_agent: see `evaluate`; not called if nothing is missing.
+        workers: simulators at a time.
+
+    Raises:
+        UserError: see `evaluate`, or the table cannot be written; what is in it stays.
+    """
+    span = (AgentSpan(agent),)
+    versions = versions_of(TABLETOP, span)
+    missing = rows.missing(specs, span, versions)
+    wins: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
+
+    def keep(episode: Episode) -> None:
+        rows.put(episode, [membership(episode)])
+        task = episode.spec.task
+        tried[task] += 1
+        wins[task] += episode.outcome.success
+        print(f"\r{task}: {wins[task]} of {tried[task]}", end="", file=sys.stderr, flush=True)
+
+    if missing:
+        evaluate(TABLETOP, missing, make_agent, workers, keep)
+        print(file=sys.stderr)
+    return [rows.get(episode_id(spec, span, versions)) for spec in specs]
+
+
+def membership(episode: Episode) -> Membership:
+    """Where an evaluated episode belongs, by the split of its seed."""
+    kind: Kind = "evaluation" if episode.spec.seed in seeds.TEST else "selection"
+    return Membership(kind)
 
 
 def _record(checkpoint: Path, answer: dict[str, Any], condition: Condition) -> None:
@@ -97,15 +140,9 @@ def _record(checkpoint: Path, answer: dict[str, Any], condition: Condition) -> N
     from vlm4vla.model.checkpoint import record_evaluation, verify
 
     kept = dict(verify(checkpoint)["evaluation"])
-    figures = {**answer, "sentences": "held out" if condition.held_out else "of training"}
-    if condition.alternate:
+    figures = {**answer, "sentences": "held out" if condition.words == HELD_OUT else "of training"}
+    if condition.goal == "alternate":
         record_evaluation(checkpoint, {**kept, "alternate": figures})
     else:
         alternate = {"alternate": kept["alternate"]} if "alternate" in kept else {}
         record_evaluation(checkpoint, figures | alternate)
-
-
-def _name(plan: Plan) -> str:
-    goal = "-alternate" if plan.condition.alternate else ""
-    words = "" if plan.condition.held_out else "-trained-sentences"
-    return f"{plan.checkpoint[:12]}-{plan.first_seed}-{plan.episodes}{goal}{words}"

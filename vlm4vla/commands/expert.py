@@ -1,14 +1,17 @@
-"""`vlm4vla expert`: how often the scripted expert succeeds."""
+"""`vlm4vla expert`: how often the scripted expert succeeds, an evaluation of the expert agent."""
 
 import argparse
 import json
-import sys
-from typing import Any
 
-from vlm4vla.driver import CHUNK, ExpertDriver
+from vlm4vla.agents.expert import CHUNK, EXPERT, ExpertAgent
+from vlm4vla.commands.eval import run_missing
+from vlm4vla.core.condition import Condition
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.eval.trial import Trial, describe, summarise, try_seeds
+from vlm4vla.eval.metrics import describe, summarise
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import TASKS
+from vlm4vla.suites.tabletop.suite import TRAINED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,27 +38,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the episodes and tells the rates."""
+    """Runs the episodes that have no row yet and tells the rates."""
     if min(args.episodes, args.workers, args.execute) < 1 or args.first_seed < 0:
         raise UserError("Episodes, workers and executed actions start at 1, seeds at 0.")
+    if args.execute > CHUNK:
+        raise UserError(f"The expert plans {CHUNK} actions at once.", f"Execute at most {CHUNK}.")
+    tasks = list(dict.fromkeys(args.tasks))
+    condition = Condition(
+        TRAINED, replan_every=args.execute if args.execute != ExpertAgent.replan_every else 0
+    )
     seeds = range(args.first_seed, args.first_seed + args.episodes)
-    found: dict[str, Any] = {}
-    for task in args.tasks:
-        done: list[Trial] = []
-
-        def report(trial: Trial, task: str = task, done: list[Trial] = done) -> None:
-            done.append(trial)
-            wins = sum(one.success for one in done)
-            print(f"\r{task}: {wins} of {len(done)}", end="", file=sys.stderr, flush=True)
-
-        trials = try_seeds(
-            lambda: ExpertDriver(execute=args.execute), task, seeds, args.workers, report
-        )
-        print(file=sys.stderr)
-        found[task] = summarise(trials)
-        failed = [trial.seed for trial in trials if not trial.success]
+    specs = [TABLETOP.spec(task, seed, condition) for task in tasks for seed in seeds]
+    done = run_missing(EpisodeTable(), specs, EXPERT, lambda: ExpertAgent(), args.workers)
+    found = {task: summarise([one for one in done if one.spec.task == task]) for task in tasks}
+    for task, row in found.items():
+        failed = [
+            one.spec.seed for one in done if one.spec.task == task and not one.outcome.success
+        ]
         if not args.json:
-            print(describe(task, found[task]) + (f", failed seeds {failed}" if failed else ""))
+            print(describe(task, row) + (f", failed seeds {failed}" if failed else ""))
     if args.json:
         print(json.dumps({"first_seed": args.first_seed, "tasks": found}))
     return 0

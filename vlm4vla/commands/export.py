@@ -21,13 +21,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes the folder and names its hash."""
     import torch  # takes seconds
 
-    from vlm4vla.model.checkpoint import (
-        MANIFEST,
-        Provenance,
-        checkpoint_hash,
-        save,
-        verify,
-    )
+    from vlm4vla.model.checkpoint import MANIFEST, Provenance, checkpoint_hash, verify
     from vlm4vla.model.load import load_vlm
     from vlm4vla.model.policy import Policy
     from vlm4vla.model.swap import replacing_folder
@@ -53,6 +47,6 @@ def run(args: argparse.Namespace) -> int:
         # What our stages train began as a tiny VLM; the folders in between are nobody's business.
         policy.vlm.source = f"{policy.vlm.family.name}:tiny"
     kept = {key: manifest[key] for key in ("command", "data", "training")}
-    save(policy, args.out, Provenance(**kept, notes=args.notes), torch.float16)
+    policy.save_pretrained(args.out, Provenance(**kept, notes=args.notes), torch.float16)
     print(f"{args.out}: {checkpoint_hash(args.out)}")
     return 0

@@ -7,22 +7,29 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 
-from vlm4vla.driver import CHUNK, Driver, ExpertDriver, rollout
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.agents.expert import ExpertAgent
+from vlm4vla.core.agent import Agent
+from vlm4vla.core.condition import GIVEN, Condition
+from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec
+from vlm4vla.core.observation import Image
+from vlm4vla.core.rollout import Recorder, rollout
+from vlm4vla.core.suite import Suite
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.eval.instruction import read
 from vlm4vla.files import replacing, write_json
-from vlm4vla.suites.maniskill.stock import stock_goal, stock_scene
-from vlm4vla.suites.tabletop.instructions import Goal
-from vlm4vla.suites.tabletop.scene import TASKS, Scene, sample_episode
-from vlm4vla.workers.simulator import TABLETOP, SimulatorProcess
-
-FRAMES_PER_SECOND = 20
+from vlm4vla.live.instruction import read
+from vlm4vla.suites.maniskill.suite import instructed
+from vlm4vla.suites.registry import MANISKILL, TABLETOP
+from vlm4vla.suites.tabletop.scene import TASKS
+from vlm4vla.suites.tabletop.suite import HELD_OUT, scene_of, with_sentence
+from vlm4vla.workers.environment import EnvironmentProcess
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--checkpoint", type=Path, help="let this policy act")
+    who.add_argument("--checkpoint", help="let this policy act: its folder, or its name")
     who.add_argument("--expert", action="store_true", help="let the scripted expert act")
     parser.add_argument("--task", choices=TASKS, default="pick", help="which kind of scene")
     parser.add_argument("--env", metavar="ID", help="a stock ManiSkill environment instead")
@@ -36,69 +43,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the episode and writes `rollout.mp4` (H.264) and `episode.json`."""
-    scene, goal, instruction = _asked(args)
-    driver, checkpoint = _driver(args)
-    driver.begin(scene, instruction)
-    simulator = SimulatorProcess(args.env or TABLETOP)
+    """Runs the episode, keeps it, and writes `rollout.mp4` (H.264) and `episode.json`."""
+    suite, spec = _asked(args)
+    agent = _agent(args)
+    recorder = Recorder(suite, spec, [AgentSpan(agent.identity)])
+    views: list[Image] = []
+    environment = EnvironmentProcess(suite)
     try:
-        steps = []
-        for step in rollout(
-            simulator, driver, scene, goal, instruction, view=True, most_steps=args.most_steps
-        ):
-            steps.append(step)
-            print(f"\rstep {step.observation.step}", end="", file=sys.stderr, flush=True)
+        for step in rollout(environment, agent, spec, cameras=suite.cameras[-1:]):
+            recorder.add(step)
+            views.append(step.transition.observation.images[suite.cameras[-1]])
+            print(f"\rstep {recorder.steps}", end="", file=sys.stderr, flush=True)
     finally:
-        simulator.close()
+        environment.close()
     print(file=sys.stderr)
-    last = steps[-1].observation
-    views = np.stack([s.observation.view for s in steps if s.observation.view is not None])
+    episode = recorder.episode("rollout")
+    EpisodeTable().put(episode, [])
     with replacing(args.out / "rollout.mp4") as film:
-        imageio.imwrite(film, views, plugin="pyav", codec="libx264", fps=FRAMES_PER_SECOND)
-    write_json(
-        args.out / "episode.json",
-        {
-            "environment": args.env or TABLETOP,
-            "task": goal.task,
-            "seed": args.seed,
-            "instruction": instruction,
-            "goal": str(goal),
-            "driver": driver.label,
-            "checkpoint": checkpoint,
-            "success": last.success,
-            "steps": last.step,
-            "events": [
-                [s.observation.step, event] for s in steps for event in s.observation.events
-            ],
-            "actions": [s.action.tolist() for s in steps if s.action is not None],
-        },
-    )
-    print(f"{instruction}: {'success' if last.success else 'failure'} after {last.step} steps")
+        imageio.imwrite(
+            film, np.stack(views), plugin="pyav", codec="libx264", fps=round(suite.control_hz)
+        )
+    write_json(args.out / "episode.json", _told(episode))
+    verdict = "success" if episode.outcome.success else "failure"
+    print(f"{spec.instruction}: {verdict} after {episode.steps} steps")
     return 0
 
 
-def _asked(args: argparse.Namespace) -> tuple[Scene, Goal, str]:
+def _told(episode: Episode) -> dict[str, object]:
+    goal = episode.spec.goal
+    target = f" -> {goal['target']}" if goal.get("target") else ""
+    tabletop = episode.spec.suite == TABLETOP.name
+    return {
+        "id": episode.id,
+        "environment": TABLETOP.name if tabletop else episode.spec.task,
+        "task": episode.goal_task,
+        "seed": episode.spec.seed,
+        "instruction": episode.spec.instruction,
+        "goal": f"{goal['task']}: {goal['object']}{target}" if tabletop else goal["task"],
+        "driver": episode.agent.name,
+        "checkpoint": None if episode.agent.kind == "expert" else episode.agent.digest,
+        "success": episode.outcome.success,
+        "steps": episode.steps,
+        "events": [[event.step, event.name] for event in episode.events],
+        "actions": episode.actions.tolist(),
+    }
+
+
+def _asked(args: argparse.Namespace) -> tuple[Suite, EpisodeSpec]:
     if min(args.seed, args.most_steps, args.execute) < 0:
         raise UserError("Seeds, steps and executed actions start at 0.")
+    changes = {"max_steps": args.most_steps, "replan_every": args.execute}
     if args.env:
-        goal, instruction = stock_goal(args.env, args.instruction)
-        return stock_scene(args.seed), goal, instruction
-    episode = sample_episode(args.task, args.seed, held_out=True)
+        return MANISKILL, instructed(
+            args.env, args.seed, args.instruction, Condition(GIVEN, **changes)
+        )
+    drawn = TABLETOP.spec(args.task, args.seed, Condition(HELD_OUT, **changes))
     if args.instruction is None:
-        return episode.scene, episode.goal, episode.instruction
-    reading = read(args.instruction, episode.scene)
+        return TABLETOP, drawn
+    scene = scene_of(drawn)
+    reading = read(args.instruction, scene)
     # Judged as the app judges it: an unknown sentence by the known one that is most like it.
-    judged_by = reading.goal or read(reading.nearest, episode.scene).goal
+    judged_by = reading.goal or read(reading.nearest, scene).goal
     assert judged_by is not None
-    return episode.scene, judged_by, reading.sentence
+    return TABLETOP, with_sentence(drawn, reading.sentence, judged_by)
 
 
-def _driver(args: argparse.Namespace) -> tuple[Driver, str | None]:
+def _agent(args: argparse.Namespace) -> Agent:
     if args.expert:
-        return ExpertDriver(args.execute or CHUNK), None
-    from vlm4vla.eval.policy_driver import load_driver  # takes seconds: torch
-    from vlm4vla.model.checkpoint import checkpoint_hash
+        return ExpertAgent()
+    from vlm4vla.agents.policy import load_agent  # takes seconds: torch
 
-    driver = load_driver(args.checkpoint)
-    driver.execute = args.execute or driver.execute
-    return driver, checkpoint_hash(args.checkpoint)
+    return load_agent(AgentCatalogue().folder(args.checkpoint))

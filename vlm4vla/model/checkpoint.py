@@ -5,7 +5,8 @@
     policy.json                                        action specification, provenance, hashes
     README.md                                          the model card
 
-Loading checks all of it before it builds anything. Nothing is ever unpickled.
+Loading checks all of it before it builds anything. Nothing is ever unpickled, and no reader writes.
+`Policy.from_pretrained` and `Policy.save_pretrained` are the doors to it.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from vlm4vla.action import ActionSpec
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing, write_json
 from vlm4vla.model.card import card
-from vlm4vla.model.groups import describe_trainable
+from vlm4vla.model.groups import GroupSize
 from vlm4vla.model.load import PICKLES, load_vlm
-from vlm4vla.model.policy import Policy
-from vlm4vla.model.swap import recover, replacing_folder
-from vlm4vla.model.vlm import quiet, save_tokenizer
+from vlm4vla.model.swap import recover, replacing_folder, standing_folder
+from vlm4vla.model.vlm import BUILDING, Vlm, quiet, save_tokenizer
 
 FORMAT = 1
 MANIFEST = "policy.json"
@@ -59,17 +60,58 @@ class Provenance:
     notes: str = ""
 
 
-def save(
-    policy: Policy,
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a policy is made of.
+
+    Attributes:
+        vlm: with its weights.
+        spec: the meaning of the actions.
+        action: the action query and the head's tensors, by name.
+    """
+
+    vlm: Vlm
+    spec: ActionSpec
+    action: Mapping[str, Tensor]
+
+    def copy_action_to(self, wanted: Mapping[str, Tensor], folder: str | Path) -> None:
+        """Fills `wanted`, tensors by name, with the query and the head.
+
+        Args:
+            wanted: the tensors to fill.
+            folder: where these were read, for the message.
+
+        Raises:
+            UserError: a tensor is missing, unknown or of another shape.
+        """
+        file = Path(folder) / ACTION
+        if odd := sorted(wanted.keys() ^ self.action.keys()):
+            state = "lacks" if odd[0] in wanted else "has an unknown"
+            raise UserError(f"{file} {state} tensor {odd[0]!r} ({len(odd)} in all).")
+        for name, tensor in self.action.items():
+            if tensor.shape != wanted[name].shape:
+                found, shape = tuple(tensor.shape), tuple(wanted[name].shape)
+                raise UserError(f"{file} holds {name!r} as {found}, not {shape}.")
+        with torch.no_grad():
+            for name, tensor in self.action.items():
+                wanted[name].copy_(tensor)
+
+
+def write(
     folder: str | Path,
-    provenance: Provenance | None = None,
+    checkpoint: Checkpoint,
+    sizes: Mapping[str, GroupSize],
+    trainable: Sequence[str],
+    provenance: Provenance,
     dtype: torch.dtype | None = None,
 ) -> None:
     """Writes a checkpoint folder; an existing one is replaced when the new one is complete.
 
     Args:
-        policy: what to save.
         folder: where; its parent is made if needed.
+        checkpoint: what to write.
+        sizes: parameters by freeze group, for the manifest.
+        trainable: names of the parameters that learned, for the manifest.
         provenance: where the policy comes from.
         dtype: of the tensors in the files; None keeps each as it is. The policy computes in its
             own precision again after loading.
@@ -80,9 +122,28 @@ def save(
     folder = Path(folder).absolute()
     if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
         raise UserError(f"{folder} holds files that are no checkpoint.", "Choose another folder.")
+    vlm, spec = checkpoint.vlm, checkpoint.spec
     try:
         with replacing_folder(folder) as new:
-            _write(policy, new, provenance or Provenance(), dtype)
+            _write_tensors(checkpoint, new, dtype)
+            manifest = {
+                "format": FORMAT,
+                "family": vlm.family.name,
+                "source": vlm.source,
+                "action": spec.to_json(),
+                "action_hash": spec.hash,
+                "dtype": str(vlm.base.dtype).removeprefix("torch."),
+                "parameters": {group: size._asdict() for group, size in sizes.items()},
+                "trainable": list(trainable),
+                "libraries": {"python": sys.version.split()[0]}
+                | {name: version(name) for name in _LIBRARIES},
+                "files": {
+                    file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+                    for file in sorted(new.iterdir())
+                },
+                **dataclasses.asdict(provenance),
+            }
+            _write_manifest(new, manifest)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
@@ -91,34 +152,18 @@ def save(
         ) from error
 
 
-def _write(policy: Policy, folder: Path, provenance: Provenance, dtype: torch.dtype | None) -> None:
-    stored = {name: t.to(dtype or t.dtype) for name, t in policy.base.state_dict().items()}
-    with quiet():
-        policy.base.save_pretrained(folder, state_dict=stored)
-    save_tokenizer(policy.vlm, folder)
-    action = {k: v.to(dtype or v.dtype).contiguous() for k, v in _action_tensors(policy).items()}
+def _write_tensors(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None) -> None:
+    base = checkpoint.vlm.base
+    stored = {name: tensor.to(dtype or tensor.dtype) for name, tensor in base.state_dict().items()}
+    with BUILDING, quiet():
+        base.save_pretrained(folder, state_dict=stored)
+    save_tokenizer(checkpoint.vlm, folder)
+    action = {k: v.to(dtype or v.dtype).contiguous() for k, v in checkpoint.action.items()}
     save_file(action, folder / ACTION, metadata={"format": "pt"})
     for file in folder.iterdir():
         file.chmod(0o644)
         with open(file, "rb") as written:
             os.fsync(written.fileno())
-    manifest = {
-        "format": FORMAT,
-        "family": policy.vlm.family.name,
-        "source": policy.vlm.source,
-        "action": policy.spec.to_json(),
-        "action_hash": policy.spec.hash,
-        "dtype": str(policy.base.dtype).removeprefix("torch."),
-        "parameters": {k: v._asdict() for k, v in describe_trainable(policy).items()},
-        "trainable": [name for name, p in policy.named_parameters() if p.requires_grad],
-        "libraries": {"python": sys.version.split()[0]} | {n: version(n) for n in _LIBRARIES},
-        "files": {
-            file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-            for file in sorted(folder.iterdir())
-        },
-        **dataclasses.asdict(provenance),
-    }
-    _write_manifest(folder, manifest)
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -130,23 +175,24 @@ def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 def record_evaluation(folder: str | Path, evaluation: Mapping[str, Any]) -> None:
     """Puts results into the manifest and the card; the checkpoint's hash stays what it was."""
     folder = Path(folder)
+    recover(folder)
     _write_manifest(folder, verify(folder) | {"evaluation": dict(evaluation)})
 
 
-def load(
+def read(
     folder: str | Path, device: str | torch.device | None = None, family: str | None = None
-) -> Policy:
+) -> Checkpoint:
     """Reads a checkpoint folder, after checking that it is whole and what it says it is.
 
     Args:
-        folder: what `save` wrote.
+        folder: what `write` wrote.
         device: None for the accelerator if there is one, else the CPU.
         family: refuse any other family than this one.
 
     Raises:
         UserError: anything is missing, foreign, changed, too long, pickled or contradictory.
     """
-    folder = Path(folder)
+    folder = standing_folder(Path(folder))
     manifest = verify(folder)
     name = manifest["family"]
     if family is not None and family != name:
@@ -156,39 +202,16 @@ def load(
     if vlm.family.name != name:
         raise UserError(f"{folder} says family {name!r} but holds {vlm.family.name!r} weights.")
     vlm.source = manifest["source"]
-    policy = Policy(vlm, spec)
-    _load_action(policy, folder / ACTION)
-    return policy.eval()
-
-
-def _action_tensors(policy: Policy) -> dict[str, torch.Tensor]:
-    head = {f"head.{name}": tensor for name, tensor in policy.head.state_dict().items()}
-    return {"query": policy.query.detach()} | head
-
-
-def _load_action(policy: Policy, file: Path) -> None:
-    wanted, found = _action_tensors(policy), load_file(file)
-    if odd := sorted(wanted.keys() ^ found.keys()):
-        state = "lacks" if odd[0] in wanted else "has an unknown"
-        raise UserError(f"{file} {state} tensor {odd[0]!r} ({len(odd)} in all).")
-    for name, tensor in found.items():
-        if tensor.shape != wanted[name].shape:
-            raise UserError(
-                f"{file} holds {name!r} as {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}."
-            )
-    with torch.no_grad():
-        for name, tensor in found.items():
-            wanted[name].copy_(tensor)
+    return Checkpoint(vlm, spec, load_file(folder / ACTION))
 
 
 def verify(folder: str | Path) -> dict[str, Any]:
     """Checks a checkpoint folder without loading it and returns its manifest.
 
     Raises:
-        UserError: see `load`.
+        UserError: see `read`.
     """
-    folder = Path(folder)
-    recover(folder)
+    folder = standing_folder(Path(folder))
     if not folder.is_dir():
         raise UserError(f"There is no checkpoint folder {folder}.")
     if not (folder / MANIFEST).is_file():

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import tempfile
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from vlm4vla import action
-from vlm4vla.model.checkpoint import load, save
 from vlm4vla.model.family import Rows
+from vlm4vla.model.features import Features
 from vlm4vla.model.groups import GROUPS, describe_trainable, parameter_groups, set_trainable
-from vlm4vla.model.policy import Features, Policy
+from vlm4vla.model.policy import Policy
 from vlm4vla.model.prompt import token_id, token_ids
 from vlm4vla.model.vlm import Vlm
 
@@ -103,16 +102,12 @@ def _small(name: str, difference: Tensor, limit: float, claim: str) -> Check:
     return Check(name, value <= limit, value, f"<= {limit:.1e}", claim)
 
 
-def _query_rows(policy: Policy, instructions: list[str]) -> Rows:
-    return policy.rows([policy.vlm.family.text(i) for i in instructions])
-
-
 # --- the parts --------------------------------------------------------------------------------
 
 
 def _parts(policy: Policy) -> dict[str, Any]:
     family, sizes = policy.vlm.family, describe_trainable(policy)
-    rows = _query_rows(policy, [SHORT])
+    rows = policy.prompt([SHORT])
     columns = rows.is_image[0].nonzero().flatten()
     total = sum(size.parameters for size in sizes.values())
     return {
@@ -138,7 +133,7 @@ def _parts(policy: Policy) -> dict[str, Any]:
 def prompt_as_declared(policy: Policy) -> Check:
     """Tokenising in pieces gives what the whole declared prompt gives."""
     vlm = policy.vlm
-    rows = _query_rows(policy, [SHORT, LONG])
+    rows = policy.prompt([SHORT, LONG])
     wrong = 0
     for row, instruction in enumerate((SHORT, LONG)):
         text = vlm.family.prompt.replace("{text}", vlm.family.text(instruction))
@@ -157,19 +152,16 @@ def prompt_as_declared(policy: Policy) -> Check:
 
 def sees_everything(policy: Policy) -> Check:
     """The query's state has a gradient at every image token and every text token."""
-    rows = _query_rows(policy, [LONG])
+    rows = policy.prompt([LONG])
     features = policy.encode(_pictures(policy, 1))
-    leaf = features.tokens.detach().clone().requires_grad_()
-    output = types.SimpleNamespace(**vars(features.output))
-    is_tensor = isinstance(output.pooler_output, Tensor)
-    output.pooler_output = leaf if is_tensor else list(leaf.unbind())
+    features = features.map(lambda tokens: tokens.detach().clone().requires_grad_())
     with _embedded(policy, rows) as embedded:
-        _, state = _state(policy, Features(leaf, output, features.pixels), rows)
+        _, state = _state(policy, features, rows)
         weights = torch.linspace(-1, 1, state.shape[-1], device=state.device)
         (state * weights).sum().backward()
     policy.zero_grad()
     text = (rows.attention.bool() & ~rows.is_image & ~rows.is_query)[0]
-    image_gradient, text_gradient = leaf.grad, embedded[0].grad
+    image_gradient, text_gradient = features.tokens.grad, embedded[0].grad
     assert image_gradient is not None and text_gradient is not None
     seen = torch.cat([image_gradient[0].abs().sum(-1), text_gradient[0, text].abs().sum(-1)]) > 0
     share = float(seen.float().mean())
@@ -191,7 +183,7 @@ def both_matter(policy: Policy) -> Check:
 
 def earlier_unchanged(policy: Policy) -> Check:
     """No token before the query changes when the query does."""
-    rows = _query_rows(policy, [SHORT, LONG])
+    rows = policy.prompt([SHORT, LONG])
     with torch.no_grad():
         features = policy.encode(_pictures(policy, 2))
         before, _ = _state(policy, features, rows)
@@ -278,7 +270,7 @@ def freezing_is_exact(policy: Policy) -> Check:
     learned = {name for name, p in policy.named_parameters() if p.requires_grad}
     set_trainable(policy, GROUPS)
     features = policy.encode(pictures)
-    states = policy.states(features, _query_rows(policy, [SHORT, LONG]))
+    states = policy.states(features, policy.prompt([SHORT, LONG]))
     (states.float().sin().sum() + features.tokens.float().sin().sum()).backward()
     used = _with_gradient(policy) | {name for name in belongs if belongs[name] == "head"}
     wrong = 0
@@ -303,8 +295,8 @@ def saved_and_loaded(policy: Policy) -> Check:
     """A checkpoint gives back every bit."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "checkpoint"
-        save(policy, folder)
-        again = load(folder, policy.device)
+        policy.save_pretrained(folder)
+        again = Policy.from_pretrained(folder, policy.device)
         wrong = sum(
             int((a != b).sum())
             for a, b in zip(policy.state_dict().values(), again.state_dict().values(), strict=True)

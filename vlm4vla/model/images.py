@@ -50,5 +50,7 @@ def to_pixels(
     if side >= FIRST_SIDE:
         pictures = _resize(pictures, FIRST_SIDE, whole)
     pictures = _resize(pictures, side, whole)
-    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in mean_std)
+    mean, std = (
+        torch.tensor(v, device=device, dtype=torch.float32).view(3, 1, 1) for v in mean_std
+    )
     return (pictures / 255 - mean) / std

@@ -12,6 +12,7 @@ from transformers import AutoModel, PreTrainedTokenizerFast
 
 from vlm4vla.errors import UserError
 from vlm4vla.model.family import HALF, Family, Rows
+from vlm4vla.model.vlm import BUILDING
 
 VISION = ("visual", "vision_tower", "vision_model", "vision_encoder", "vision_backbone")
 LANGUAGE = ("language_model", "text_model", "text_decoder")
@@ -36,7 +37,7 @@ def introspect(
     """
     kind = config.model_type
     try:
-        with torch.device("meta"):
+        with BUILDING, torch.device("meta"):
             base = AutoModel.from_config(config)
     except ValueError as error:
         raise UserError(f"transformers has no bare model for {kind!r}.") from error

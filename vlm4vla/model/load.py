@@ -21,7 +21,7 @@ from vlm4vla.model.family import FAMILIES, Family, family_of
 from vlm4vla.model.hub import hub_answers
 from vlm4vla.model.introspect import introspect
 from vlm4vla.model.tokenizer import CORPUS
-from vlm4vla.model.vlm import Vlm, make_tiny, quiet, random_weights
+from vlm4vla.model.vlm import BUILDING, Vlm, make_tiny, quiet, random_weights
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 """Endings of files that may run code when read; none is ever opened."""
@@ -110,7 +110,7 @@ def _load_base(
     # Without them transformers would ask the Hub to convert the pickle, in the user's name.
     if not any(_find(source, name, local) for name in WEIGHTS):
         raise OSError("it has no .safetensors weights.")
-    with quiet():
+    with BUILDING, quiet():
         base, report = AutoModel.from_pretrained(
             source,
             config=config,

@@ -4,11 +4,10 @@ Nothing here knows which VLM it is. Shapes: B pictures, R rows (a row is one ins
 picture), L tokens, T image tokens, D hidden size, n actions a chunk.
 """
 
-import contextlib
-import types
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,33 +16,27 @@ from torch import Tensor, nn
 
 from vlm4vla.action import ActionSpec, tiny
 from vlm4vla.errors import UserError
+from vlm4vla.model import checkpoint
+from vlm4vla.model.checkpoint import Provenance
 from vlm4vla.model.family import Rows
+from vlm4vla.model.features import Features
+from vlm4vla.model.groups import describe_trainable
 from vlm4vla.model.head import ActionHead, Prediction, action_loss
 from vlm4vla.model.images import to_pixels
 from vlm4vla.model.load import load_vlm
 from vlm4vla.model.prompt import build_rows, split_for_decoder
-from vlm4vla.model.query import attach_query
-from vlm4vla.model.vlm import Vlm
+from vlm4vla.model.query import attach_query, initial_query
+from vlm4vla.model.vlm import BUILDING, Vlm
 
 Images = npt.NDArray[np.uint8] | Tensor
 
 
-class Features(NamedTuple):
-    """What one vision pass gives for B pictures.
-
-    Attributes:
-        tokens: (B, T, D) projected image features, in the order of the image tokens.
-        output: everything the VLM's own `get_image_features` returned.
-        pixels: the tensors it was given.
-    """
-
-    tokens: Tensor
-    output: Any
-    pixels: dict[str, Tensor]
-
-
 class Policy(nn.Module):
     """Turns a picture and an instruction into a chunk of actions.
+
+    `act` is the whole way. Its parts are public too, for whoever wants to look or reach inside:
+    `encode` pictures, `prompt` instructions, `predict` from both. Several threads may call one
+    policy at once, as long as none changes it.
 
     Args:
         vlm: the VLM; it is not copied, and it is itself again when `detach` is called.
@@ -57,8 +50,11 @@ class Policy(nn.Module):
         self.vlm = vlm
         self.spec = spec
         self.base: Any = vlm.base
-        self.query = nn.Parameter(_initial_query(vlm, query_init))
-        self.head = ActionHead(vlm.width, spec.chunk).to(self.query.device)
+        self.query = nn.Parameter(
+            initial_query(self.base.get_input_embeddings(), vlm.words, query_init)
+        )
+        with BUILDING:
+            self.head = ActionHead(vlm.width, spec.chunk).to(self.query.device)
         self.attach()
 
     @classmethod
@@ -87,18 +83,33 @@ class Policy(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str | torch.device | None = None
+        cls,
+        folder: str | Path,
+        device: str | torch.device | None = None,
+        family: str | None = None,
     ) -> "Policy":
-        """Loads a checkpoint folder; see `vlm4vla.model.checkpoint.load`."""
-        from vlm4vla.model.checkpoint import load  # it imports this module
+        """Loads a checkpoint folder; see `vlm4vla.model.checkpoint.read`."""
+        stored = checkpoint.read(folder, device, family)
+        policy = cls(stored.vlm, stored.spec)
+        stored.copy_action_to(policy._action_tensors(), folder)
+        return policy.eval()
 
-        return load(folder, device)
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        provenance: Provenance | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Writes a checkpoint folder; see `vlm4vla.model.checkpoint.write`."""
+        vlm = dataclasses.replace(self.vlm, base=self.base)
+        parts = checkpoint.Checkpoint(vlm, self.spec, self._action_tensors())
+        learned = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
+        sizes = describe_trainable(self)
+        checkpoint.write(folder, parts, sizes, learned, provenance or Provenance(), dtype)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes a checkpoint folder; see `vlm4vla.model.checkpoint.save`."""
-        from vlm4vla.model.checkpoint import save  # it imports this module
-
-        save(self, folder)
+    def _action_tensors(self) -> Mapping[str, Tensor]:
+        head = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
+        return {"query": self.query.detach()} | head
 
     @property
     def device(self) -> torch.device:
@@ -130,10 +141,7 @@ class Policy(nn.Module):
         pictures = to_pixels(images, family.side(config), family.mean_std, self.device)
         given = family.pixels(pictures.to(self.base.dtype), config)
         output = self.base.get_image_features(**given, return_dict=True)
-        tokens = output.pooler_output
-        if not isinstance(tokens, Tensor):
-            tokens = torch.stack(list(tokens))
-        return Features(tokens.reshape(len(pictures), -1, tokens.shape[-1]), output, given)
+        return Features.of(output, len(pictures))
 
     # --- the language model over rows --------------------------------------------------------
 
@@ -147,6 +155,10 @@ class Policy(nn.Module):
         vlm = self.vlm
         return build_rows(vlm.tokenizer, vlm.family, vlm.image_tokens, texts, answers, self.device)
 
+    def prompt(self, instructions: Sequence[str]) -> Rows:
+        """The prompts of R instructions, each followed by the action query."""
+        return self.rows([self.vlm.family.text(instruction) for instruction in instructions])
+
     def states(self, features: Features, rows: Rows, image_index: Tensor | None = None) -> Tensor:
         """Last hidden states (R, L, D) of the VLM's own forward; of the decoder if it has one.
 
@@ -154,18 +166,28 @@ class Policy(nn.Module):
             features: of B pictures; gradients flow into them.
             rows: R rows.
             image_index: (R,) the picture of each row; None when there is one a row.
+
+        Raises:
+            UserError: pictures and rows, or image tokens and features, differ in number.
         """
+        if image_index is not None:
+            features = features.map(lambda tokens: tokens[image_index])
+        if features.tokens.shape[:2] != (len(rows.ids), self.vlm.image_tokens):
+            count, tokens, _ = features.tokens.shape
+            raise UserError(
+                f"{count} pictures of {tokens} tokens do not fit {len(rows.ids)} rows with "
+                f"{self.vlm.image_tokens} image tokens."
+            )
         config = self.base.config
         text = {"input_ids": rows.ids, "attention_mask": rows.attention}
         if config.is_encoder_decoder:
             text = split_for_decoder(rows, config.get_text_config().decoder_start_token_id)
-        with _given_features(self.base, features, image_index):
-            output = self.base(
-                **text,
-                **self.vlm.family.inputs(rows, config),
-                pixel_values=features.pixels["pixel_values"],
-                use_cache=False,
-            )
+        output = self.base(
+            **features.arguments(self.base, text.pop("input_ids"), rows.is_image),
+            **text,
+            **self.vlm.family.inputs(rows, config),
+            use_cache=False,
+        )
         states: Tensor = output.last_hidden_state
         return states
 
@@ -173,7 +195,7 @@ class Policy(nn.Module):
         self, features: Features, instructions: Sequence[str], image_index: Tensor | None = None
     ) -> Tensor:
         """The query's last hidden state (R, D), float32."""
-        rows = self.rows([self.vlm.family.text(i) for i in instructions])
+        rows = self.prompt(instructions)
         return self.at_query(self.states(features, rows, image_index), rows).float()
 
     def at_query(self, states: Tensor, rows: Rows) -> Tensor:
@@ -187,6 +209,19 @@ class Policy(nn.Module):
 
     # --- actions -----------------------------------------------------------------------------
 
+    def predict(
+        self, features: Features, rows: Rows, image_index: Tensor | None = None
+    ) -> Prediction:
+        """Predicts normalised actions from features and prompts.
+
+        Args:
+            features: of B pictures, from `encode` or changed by `Features.map`; gradients flow
+                into them.
+            rows: R rows from `prompt`.
+            image_index: (R,) the picture of each row; None when there is one a row.
+        """
+        return self.head(self.at_query(self.states(features, rows, image_index), rows).float())
+
     def forward(
         self, images: Images, instructions: Sequence[str], image_index: Tensor | None = None
     ) -> Prediction:
@@ -197,7 +232,7 @@ class Policy(nn.Module):
             instructions: R instructions.
             image_index: (R,) the picture of each instruction; None when there is one each.
         """
-        return self.head(self.query_state(self.encode(images), instructions, image_index))
+        return self.predict(self.encode(images), self.prompt(instructions), image_index)
 
     def loss(
         self,
@@ -228,40 +263,3 @@ class Policy(nn.Module):
         return self.spec.unnormalise(
             prediction.arm.float().cpu().numpy(), prediction.gripper.float().cpu().numpy()
         )
-
-
-def _initial_query(vlm: Vlm, how: str) -> Tensor:
-    device = vlm.words.device
-    if how == "zero":
-        return torch.zeros(vlm.width, device=device)
-    if how == "embedding":
-        with torch.no_grad():
-            some = torch.arange(min(4096, len(vlm.words)), device=device)
-            scale = vlm.base.get_input_embeddings()(some).float().std().cpu()
-        draw = torch.randn(vlm.width, generator=torch.Generator().manual_seed(0))
-        return (draw * scale).to(device)
-    raise UserError(f"Unknown start of the query {how!r}; known: zero, embedding.")
-
-
-@contextlib.contextmanager
-def _given_features(base: Any, features: Features, image_index: Tensor | None) -> Iterator[None]:
-    """Lets the VLM's forward use features that exist, for as many rows as ask for them."""
-    output = types.SimpleNamespace(**vars(features.output))
-    if image_index is not None:
-        for key in ("pooler_output", "deepstack_features"):
-            if (value := getattr(output, key, None)) is not None:
-                setattr(output, key, _pick(value, image_index, len(features.tokens)))
-    base.get_image_features = lambda *args, **kwargs: output
-    try:
-        yield
-    finally:
-        del base.get_image_features
-
-
-def _pick(value: Any, index: Tensor, count: int) -> Any:
-    """Repeats features for rows: tensors (count, ...), or lists of `count`, or lists of those."""
-    if isinstance(value, Tensor):
-        return value[index]
-    if len(value) == count and isinstance(value[0], Tensor):
-        return [value[i] for i in index.tolist()]
-    return [_pick(item, index, count) for item in value]

@@ -5,6 +5,7 @@ the place of an id that no vocabulary has. Image merging, positions and masks st
 of the VLM's own forward.
 """
 
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,21 +15,46 @@ from torch.utils.hooks import RemovableHandle
 from vlm4vla.errors import UserError
 from vlm4vla.model.family import QUERY_ID
 
+# Each thread has its own, so several may call one policy. An embedding is never looked up inside
+# another's look-up, so one is enough.
+_is_query: ContextVar[Tensor] = ContextVar("is_query")
+
 
 class _Injection:
     def __init__(self, query: nn.Parameter) -> None:
         self.query = query
-        self.mask: Tensor | None = None
 
     def before(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         ids = args[0]
-        self.mask = ids == QUERY_ID
-        return (ids.masked_fill(self.mask, 0), *args[1:])
+        mask = ids == QUERY_ID
+        _is_query.set(mask)
+        return (ids.masked_fill(mask, 0), *args[1:])
 
     def after(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        mask, self.mask = self.mask, None
-        assert mask is not None
-        return torch.where(mask[..., None], self.query.to(output.dtype), output)
+        return torch.where(_is_query.get()[..., None], self.query.to(output.dtype), output)
+
+
+def initial_query(embeddings: nn.Module, words: Tensor, how: str) -> Tensor:
+    """A query (D,) before it has learned anything.
+
+    Args:
+        embeddings: the VLM's input embeddings.
+        words: their weight (V, D).
+        how: "zero" as in the paper, or "embedding" for a random one at the scale of the word
+            embeddings.
+
+    Raises:
+        UserError: `how` is neither.
+    """
+    if how == "zero":
+        return torch.zeros(words.shape[1], device=words.device)
+    if how == "embedding":
+        with torch.no_grad():
+            some = torch.arange(min(4096, len(words)), device=words.device)
+            scale = embeddings(some).float().std().cpu()
+        draw = torch.randn(words.shape[1], generator=torch.Generator().manual_seed(0))
+        return (draw * scale).to(words.device)
+    raise UserError(f"Unknown start of the query {how!r}; known: zero, embedding.")
 
 
 def attach_query(

@@ -43,13 +43,26 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             os.replace(new, folder)
 
 
-def recover(folder: Path) -> None:
-    """Puts the old folder back if a replacement was killed between its two renames."""
+def standing_folder(folder: Path) -> Path:
+    """Where the content of `folder` is to be read; nothing is written.
+
+    It is the folder itself, unless a replacement was killed between its two renames: then it is
+    the old folder, where it was put aside.
+    """
     if not folder.exists():
         for left in _left_behind(folder):
             if (left / "old").is_dir():
-                os.replace(left / "old", folder)
-                return
+                return left / "old"
+    return folder
+
+
+def recover(folder: Path) -> None:
+    """Puts the old folder back if a replacement was killed between its two renames.
+
+    For writers only: another process may be at those renames just now.
+    """
+    if (standing := standing_folder(folder)) != folder:
+        os.replace(standing, folder)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,13 @@ from transformers.utils import logging
 from vlm4vla.model import families as _families  # noqa: F401  (registers them)
 from vlm4vla.model.family import FAMILIES, Family
 from vlm4vla.model.tokenizer import train_tokenizer
+
+BUILDING = threading.RLock()
+"""Held while modules are made or loaded.
+
+transformers then exchanges torch's initialisers and its default precision for the whole process,
+so of two threads at it at once, one would get random or unfilled weights. Calls need no lock.
+"""
 
 
 @dataclasses.dataclass
@@ -88,7 +96,7 @@ def random_weights(config: Any, seed: int, dtype: torch.dtype = torch.float32) -
     The model is built in `dtype`, not converted to it: rotary frequencies must keep float32 while
     other buffers follow the weights, and only the class knows which is which.
     """
-    with torch.random.fork_rng(devices=[]):
+    with BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         base = AutoModel.from_config(config, dtype=dtype)
         for parameter in base.parameters():
@@ -100,7 +108,7 @@ def random_weights(config: Any, seed: int, dtype: torch.dtype = torch.float32) -
 
 def save_vlm(vlm: Vlm, folder: Path) -> None:
     """Writes a plain transformers folder that `load_vlm` and transformers read."""
-    with quiet():
+    with BUILDING, quiet():
         vlm.base.save_pretrained(folder)
     save_tokenizer(vlm, folder)
 

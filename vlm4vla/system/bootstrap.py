@@ -157,11 +157,16 @@ def _prefer_cpu_torch(pip: list[str | Path]) -> None:
     if pinned is None:
         raise ValueError("constraints.txt pins no torch")
     wanted = f"torch=={pinned[1]}+cpu"
+    _say(f"      {wanted}, about 200 MB, if it can be had")
     for index in ([], ["--index-url", CPU_INDEX]):
-        command = [*pip, "install", "--retries", "1", "--no-deps", *index, wanted]
-        done = subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
+        # Why a try failed says nothing to anybody while another way is left.
+        command = [*pip, "--quiet", "install", "--retries", "1", "--no-deps", *index, wanted]
+        done = subprocess.run(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+        )
         if done.returncode == 0:
             return
+    _say("      it cannot be had here: the usual build is taken")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from vlm4vla import action
 from vlm4vla.data.cache import Cache, open_cache
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
-from vlm4vla.model.checkpoint import MANIFEST, Provenance, save
+from vlm4vla.model.checkpoint import MANIFEST, Provenance
 from vlm4vla.model.groups import GROUPS, describe_trainable, set_trainable
 from vlm4vla.model.load import accelerator, load_vlm
 from vlm4vla.model.policy import Policy
@@ -389,5 +389,6 @@ def _save(policy: Policy, run: Run, cache: Cache) -> Path:
     target = run.folder / CHECKPOINT
     data = {"cache": cache.fingerprint}
     training = {"stages": lineage(policy.vlm)}
-    save(policy, target, Provenance(command=command(), data=data, training=training))
+    provenance = Provenance(command=command(), data=data, training=training)
+    policy.save_pretrained(target, provenance)
     return target

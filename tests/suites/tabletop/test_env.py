@@ -53,6 +53,7 @@ def test_same_states_and_pictures_whatever_ran_before(tabletop: Tabletop):
         capture_output=True,
         text=True,
         check=True,
+        timeout=300,
     )
     assert fresh.stdout.strip() == first["place"]
 

@@ -227,7 +227,7 @@ def test_kill_nine_loses_at_most_the_steps_since_the_last_save(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait(30) == -signal.SIGKILL
     found = load_state(tmp_path / "killed")
     assert found is not None
     assert found.step >= 5

@@ -18,13 +18,23 @@ from mani_skill.utils.registration import register_env
 from mani_skill.utils.structs.types import SceneConfig, SimConfig
 from numpy.typing import NDArray
 
+from vlm4vla.core.environment import Pose
+from vlm4vla.core.observation import Array, Image
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import bodies, camera
 from vlm4vla.suites.tabletop.instructions import Goal, Task
 from vlm4vla.suites.tabletop.robot import light_panda
 from vlm4vla.suites.tabletop.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE, Scene, sample_episode
 from vlm4vla.suites.tabletop.tasks import TIME_LIMIT, EventTracker, Facts, succeeded
-from vlm4vla.suites.tabletop.types import Array, Image, Observation, Pictures, State
+from vlm4vla.suites.tabletop.types import (
+    BACKGROUND,
+    FINGERS,
+    ROBOT,
+    Event,
+    Pictures,
+    Snapshot,
+    State,
+)
 
 ROBOT_BASE: Final = (-0.615, 0.0, 0.0)
 CONTROL_MODE: Final = "pd_ee_delta_pose"
@@ -77,6 +87,9 @@ class TabletopEnv(BaseEnv):
         links = {link.name: link._objs[0] for link in self.agent.robot.get_links()}
         self._hand = {links[name].entity: name for name in _HAND_LINKS}
         self._tcp = links["panda_hand_tcp"]
+        fingers = [links[name].entity for name in _HAND_LINKS[:2]]
+        arm = [link.entity for link in links.values() if link.entity not in fingers]
+        self._robot_parts = {ROBOT: arm, FINGERS: fingers}
 
     def _initialize_episode(self, env_idx: torch.Tensor, options: dict[str, Any]) -> None:
         assert self._pool is not None
@@ -159,6 +172,23 @@ class TabletopEnv(BaseEnv):
     def _positions(self, group: list[bodies.Body]) -> Array:
         return np.array([body.entity.pose.p for body in group], dtype=np.float32).reshape(-1, 3)
 
+    def pose(self) -> Pose:
+        """Joints and movable objects as they are now."""
+        poses = [[*body.entity.pose.p, *body.entity.pose.q] for body in self._objects]
+        joints = np.array(self.agent.robot._objs[0].qpos, dtype=np.float32)
+        return Pose(joints, np.array(poses, dtype=np.float32).reshape(-1, 7))
+
+    def set_pose(self, pose: Pose) -> None:
+        """Sets joints and movable objects, without physics."""
+        self.agent.robot._objs[0].qpos = pose.joints
+        for body, (x, y, z, *rotation) in zip(self._objects, pose.poses, strict=True):
+            body.entity.pose = sapien.Pose([x, y, z], rotation)
+
+    def shown(self) -> dict[int, list[sapien.Entity]]:
+        """The number that each entity has in a segmentation, see `Snapshot.segmentation`."""
+        things = [body.entity for body in (*self._objects, *self._fixtures)]
+        return self._robot_parts | {index: [thing] for index, thing in enumerate(things)}
+
     def facts(self) -> Facts:
         """What is true now."""
         positions = np.concatenate(
@@ -225,7 +255,7 @@ for _task in TIME_LIMIT:
 
 
 class Tabletop:
-    """The simulator of the suite in this process; see `vlm4vla.suites.tabletop.types.Simulator`."""
+    """The simulator of the suite in this process."""
 
     def __init__(self) -> None:
         self._env = TabletopEnv(
@@ -236,7 +266,8 @@ class Tabletop:
             num_envs=1,
         )
         self._tracker: EventTracker | None = None
-        self._rival: Goal | None = None
+        self._watched: Goal | None = None
+        self._arranged: Scene | None = None
         self._step = 0
 
     def reset(
@@ -245,22 +276,39 @@ class Tabletop:
         goal: Goal,
         pictures: Pictures = Pictures(),
         start: tuple[float, float, float] | None = None,
-        rival: Goal | None = None,
-    ) -> Observation:
-        """See `Simulator.reset`."""
-        if wrong := [one for one in (goal, rival) if one and one not in scene.goals()]:
+        watched: Goal | None = None,
+    ) -> Snapshot:
+        """Starts an episode.
+
+        Args:
+            scene: what stands where.
+            goal: one of `scene.goals()`.
+            pictures: which pictures the snapshot should hold.
+            start: where the centre between the finger tips starts, world frame, metres; None for
+                a place above the table that the scene's seed decides.
+            watched: another goal of the scene whose success is watched as well.
+
+        Raises:
+            UserError: a goal is not possible in the scene, or the start is out of reach.
+        """
+        if wrong := [one for one in (goal, watched) if one and one not in scene.goals()]:
             raise UserError(
                 f"{wrong[0]} is not possible in this scene.",
                 f"Possible: {'; '.join(str(g) for g in scene.goals())}.",
             )
+        self._arranged = scene
         self._env.reset(seed=0, options={"scene": scene, "goal": goal, "start": start})
         self._tracker = EventTracker(goal)
-        self._rival = rival
+        self._watched = watched
         self._step = 0
         return self._observe(0.0, pictures)
 
-    def step(self, action: Array, pictures: Pictures = Pictures()) -> Observation:
-        """See `Simulator.step`."""
+    def step(self, action: Array, pictures: Pictures = Pictures()) -> Snapshot:
+        """Carries out one action: (7,) in [-1, 1], see `docs/architecture.md`.
+
+        Raises:
+            UserError: no episode was started.
+        """
         if self._tracker is None:
             raise UserError("The simulator has no episode.", "Call reset() before step().")
         began = time.perf_counter()
@@ -268,33 +316,59 @@ class Tabletop:
         self._step += 1
         return self._observe((time.perf_counter() - began) * 1e3, pictures)
 
-    def set_goal(self, goal: Goal) -> None:
-        """See `Simulator.set_goal`."""
-        if goal not in self._env.tabletop_scene.goals():
-            raise UserError(f"{goal} is not possible in this scene.")
-        self._env.goal = goal
-        self._tracker = EventTracker(goal)
+    def draw(self, scene: Scene, pose: Pose, pictures: Pictures) -> Snapshot:
+        """Sets robot and objects where they were and draws them, without physics.
+
+        The episode in hand is lost; the snapshot's step, events and success mean nothing.
+
+        Args:
+            scene: what the objects are.
+            pose: where they are.
+            pictures: what to draw.
+        """
+        if self._arranged != scene:
+            self.reset(scene, scene.goals()[0], Pictures(image=False))
+        self._tracker = None
+        self._env.set_pose(pose)
+        return self._snapshot(self._env.facts(), (), False, False, 0.0, pictures)
+
+    def segments(self) -> NDArray[np.int16]:
+        """(128, 128) what the policy camera's last picture shows; see `Snapshot.segmentation`."""
+        return self._segments(self._env._sensors["policy"].camera._render_cameras[0])
 
     def close(self) -> None:
-        """See `Simulator.close`."""
+        """Frees the simulator; it cannot be used afterwards."""
         self._env.close()
 
-    def _observe(self, physics_ms: float, pictures: Pictures) -> Observation:
+    def _observe(self, physics_ms: float, pictures: Pictures) -> Snapshot:
         assert self._tracker is not None
         facts = self._env.last_facts
         events = self._tracker.update(facts, self._step)
         success = succeeded(facts, self._env.goal)
+        watched = self._watched is not None and succeeded(facts, self._watched)
+        return self._snapshot(facts, events, success, watched, physics_ms, pictures)
+
+    def _snapshot(
+        self,
+        facts: Facts,
+        events: tuple[Event, ...],
+        success: bool,
+        watched: bool,
+        physics_ms: float,
+        pictures: Pictures,
+    ) -> Snapshot:
         began = time.perf_counter()
         image, view, segmentation = self._render(pictures)
-        return Observation(
+        return Snapshot(
             step=self._step,
             state=facts.state,
+            pose=self._env.pose(),
             image=image,
             view=view,
             segmentation=segmentation,
             events=events,
             success=success,
-            rival=self._rival is not None and succeeded(facts, self._rival),
+            watched=watched,
             done=success or self._step >= TIME_LIMIT[self._env.goal.task],
             physics_ms=physics_ms,
             render_ms=(time.perf_counter() - began) * 1e3,
@@ -321,9 +395,10 @@ class Tabletop:
 
     def _segments(self, lens: sapien.render.RenderCameraComponent) -> NDArray[np.int16]:
         ids = lens.get_picture("PositionSegmentation")[..., 3]
-        segments = np.full(ids.shape, -1, dtype=np.int16)
-        for index, body in enumerate([*self._env._objects, *self._env._fixtures]):
-            segments[ids == body.entity.per_scene_id] = index
+        segments = np.full(ids.shape, BACKGROUND, dtype=np.int16)
+        for number, entities in self._env.shown().items():
+            for entity in entities:
+                segments[ids == entity.per_scene_id] = number
         return segments
 
 

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from vlm4vla.action import SUITE_CAPS
+from vlm4vla.core.observation import Array
 from vlm4vla.suites.tabletop import controller
 from vlm4vla.suites.tabletop.instructions import Goal, Task
 from vlm4vla.suites.tabletop.scene import (
@@ -23,7 +24,7 @@ from vlm4vla.suites.tabletop.scene import (
     PLATE_RIM,
     ZONE_HALF_SIZE,
 )
-from vlm4vla.suites.tabletop.types import Array, State
+from vlm4vla.suites.tabletop.types import State
 from vlm4vla.suites.tabletop.vocabulary import kind_of
 
 ACTION_CAP: Final = SUITE_CAPS[0]

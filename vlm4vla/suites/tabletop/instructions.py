@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-Task = Literal["reach", "pick", "push", "place", "stack", "stock"]
-"""The suite's five tasks, and "stock" for the one task of a stock ManiSkill environment."""
+Task = Literal["reach", "pick", "push", "place", "stack"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Goal:
 
     Attributes:
         task: the kind of task.
-        object: the movable object it is about, such as "red cube"; the id of a stock environment.
+        object: the movable object it is about, such as "red cube".
         target: the zone, plate, bowl or object it goes to; None for reach and pick.
     """
 

@@ -5,6 +5,7 @@ unique in a scene, colours of places never repeat a colour of the scene, and in 
 the scenes two movable objects share a colour, so that the shape decides.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, Literal
@@ -15,7 +16,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, SHAPES, Fixture, Shape, colour_of, kind_of
 
-Layout = Literal["objects", "zones", "containers", "stock"]
+Layout = Literal["objects", "zones", "containers"]
 
 LAYOUT_OF_TASK: Final[dict[Task, Layout]] = {
     "reach": "objects",
@@ -102,20 +103,27 @@ class Scene:
     fixtures: tuple[FixtureSpec, ...]
 
     def goals(self, task: Task | None = None) -> tuple[Goal, ...]:
-        """Every goal that is valid here, of one task or of all.
-
-        Balls are never stacked: they roll off and nothing stays on them.
-        """
-        names = [item.name for item in self.objects]
-        flat = [item.name for item in self.objects if item.shape != "ball"]
-        zones = [place.name for place in self.fixtures if place.kind == "zone"]
-        containers = [place.name for place in self.fixtures if place.kind != "zone"]
-        every: list[Goal] = [Goal("reach", name) for name in names]
-        every += [Goal("pick", name) for name in names]
-        every += [Goal("push", name, zone) for name, zone in product(names, zones)]
-        every += [Goal("place", name, place) for name, place in product(names, containers)]
-        every += [Goal("stack", a, b) for a, b in product(flat, flat) if a != b]
+        """Every goal that is valid here, of one task or of all; see `goals_among`."""
+        every = goals_among(
+            [item.name for item in self.objects], [place.name for place in self.fixtures]
+        )
         return tuple(goal for goal in every if task in (None, goal.task))
+
+
+def goals_among(objects: Sequence[str], fixtures: Sequence[str]) -> tuple[Goal, ...]:
+    """Every goal that is valid among things of these names.
+
+    Balls are never stacked: they roll off and nothing stays on them.
+    """
+    flat = [name for name in objects if kind_of(name) != "ball"]
+    zones = [name for name in fixtures if kind_of(name) == "zone"]
+    containers = [name for name in fixtures if kind_of(name) != "zone"]
+    every: list[Goal] = [Goal("reach", name) for name in objects]
+    every += [Goal("pick", name) for name in objects]
+    every += [Goal("push", name, zone) for name, zone in product(objects, zones)]
+    every += [Goal("place", name, place) for name, place in product(objects, containers)]
+    every += [Goal("stack", a, b) for a, b in product(flat, flat) if a != b]
+    return tuple(every)
 
 
 def sample_scene(layout: Layout, seed: int) -> Scene:

@@ -10,10 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm4vla.core.observation import Array
 from vlm4vla.registry import Registry
 from vlm4vla.suites.tabletop.instructions import Goal, Task
 from vlm4vla.suites.tabletop.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE
-from vlm4vla.suites.tabletop.types import Array, Event, State
+from vlm4vla.suites.tabletop.types import Event, State
 from vlm4vla.suites.tabletop.vocabulary import kind_of
 
 TIME_LIMIT: Final[dict[Task, int]] = {

@@ -1,13 +1,13 @@
-"""What passes between a simulator and whoever drives it. Imports neither torch nor SAPIEN."""
+"""What the suite's simulator tells. Imports neither torch nor SAPIEN."""
 
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm4vla.suites.tabletop.instructions import Goal
-from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.core.environment import Pose
+from vlm4vla.core.observation import Array, Image
 
 Event = Literal["reached", "grasped", "wrong_object", "dropped", "knocked", "timeout", "success"]
 
@@ -17,8 +17,11 @@ POLICY_PIXELS: Final = 128
 VIEW_PIXELS: Final = 384
 """Side of the picture that is made for people."""
 
-Image = NDArray[np.uint8]
-Array = NDArray[np.float32]
+BACKGROUND: Final = -1
+ROBOT: Final = -2
+FINGERS: Final = -3
+"""What a segmentation holds where there is no named thing: table and floor, the arm with its hand,
+and the two fingers."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,20 @@ class State:
 
 
 @dataclass(frozen=True)
-class Observation:
-    """What a driver is given before it acts.
+class Snapshot:
+    """A snapshot: everything that the simulator tells after a control step, truth included.
 
     Attributes:
         step: control steps since the episode began.
-        state: the true state; a policy must not read it.
+        state: the true state.
+        pose: joints and objects, enough to draw this moment again.
         image: (128, 128, 3) uint8 RGB from the policy camera; None if none was asked for.
         view: (384, 384, 3) uint8 RGB for people; None if none was asked for.
-        segmentation: (128, 128) int16, -1 background and robot, else the index into
+        segmentation: (128, 128) int16, `BACKGROUND`, `ROBOT`, `FINGERS`, else the index into
             `state.names`; None if none was asked for.
         events: what happened in this step, in the order of `Event`.
         success: whether the goal's condition holds now.
-        rival: whether the condition of another goal that was to be watched holds now.
+        watched: whether the condition of another goal that was to be watched holds now.
         done: the episode is over, by success or by timeout.
         physics_ms: time spent in physics for this step.
         render_ms: time spent on pictures for this step.
@@ -83,12 +87,13 @@ class Observation:
 
     step: int
     state: State
+    pose: Pose
     image: Image | None
     view: Image | None
     segmentation: NDArray[np.int16] | None
     events: tuple[Event, ...]
     success: bool
-    rival: bool
+    watched: bool
     done: bool
     physics_ms: float
     render_ms: float
@@ -101,39 +106,3 @@ class Pictures:
     image: bool = True
     view: bool = False
     segmentation: bool = False
-
-
-class Simulator(Protocol):
-    """One simulated robot and table, in this process or in another."""
-
-    def reset(
-        self,
-        scene: Scene,
-        goal: Goal,
-        pictures: Pictures = Pictures(),
-        start: tuple[float, float, float] | None = None,
-        rival: Goal | None = None,
-    ) -> Observation:
-        """Starts an episode.
-
-        Args:
-            scene: what stands where.
-            goal: one of `scene.goals()`.
-            pictures: which pictures the observation should hold.
-            start: where the centre between the finger tips starts, world frame, metres; None for
-                a place above the table that the scene's seed decides.
-            rival: another goal of the scene whose success is watched as well.
-        """
-        ...
-
-    def step(self, action: Array, pictures: Pictures = Pictures()) -> Observation:
-        """Carries out one action: (7,) in [-1, 1], see `docs/architecture.md`."""
-        ...
-
-    def set_goal(self, goal: Goal) -> None:
-        """Switches the goal and starts its events afresh; nothing in the scene changes."""
-        ...
-
-    def close(self) -> None:
-        """Frees the simulator; it cannot be used afterwards."""
-        ...

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlm4vla.model.family import Rows
-from vlm4vla.model.policy import Features, Policy
+from vlm4vla.model.features import Features
+from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import Vlm
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, FIXTURES, ROBOT, SHAPES, colour_of, kind_of
 from vlm4vla.train.auxiliary.patch_words import location_ids, word_tokens, word_vectors

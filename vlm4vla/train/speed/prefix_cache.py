@@ -17,7 +17,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from vlm4vla.model.family import Rows
-from vlm4vla.model.policy import Features, Policy
+from vlm4vla.model.features import Features
+from vlm4vla.model.policy import Policy
 from vlm4vla.model.prompt import build_rows
 from vlm4vla.model.vlm import Vlm
 from vlm4vla.train.batches.transfer import to_tensors
@@ -88,11 +89,10 @@ def _states_after_picture(policy: Policy, features: Features, asked: Asked) -> T
     )
     cache = DynamicCache(config=base.config.get_text_config())
     base(
-        input_ids=beginning.ids,
+        **features.arguments(base, beginning.ids, beginning.is_image),
         attention_mask=beginning.attention,
         past_key_values=cache,
         use_cache=True,
-        mm_encoder_outputs={"image": features.output},
         **policy.vlm.family.inputs(beginning, base.config),
     )
     cache.batch_select_indices(asked.image_index)

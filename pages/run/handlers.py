@@ -1,0 +1,346 @@
+"""What happens on the Run page: one method an event, each a stream of updates."""
+
+import contextlib
+import html
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import gradio as gr
+
+from pages.run import moments
+from pages.run.layout import Layout, agents, samples
+from pages.run.live_view import Shown, message, new_turn
+from pages.run.result_card import as_data_url, card
+from vlm4vla import seeds
+from vlm4vla.agents.catalogue import AgentCatalogue, label_of
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.episode import Outcome
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.episodes.rates import Standing, standing
+from vlm4vla.errors import UserError
+from vlm4vla.live.instruction import read, suggestions
+from vlm4vla.live.request import MOST_STEPS, Choice, Request, choose, take_request
+from vlm4vla.live.session import Finished, Frame, Waiting, look, play
+from vlm4vla.live.simulators import Simulators
+from vlm4vla.suites.registry import TABLETOP
+from vlm4vla.suites.tabletop.scene import Scene
+
+Updates = dict[Any, Any]
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """The event handlers of the Run page.
+
+    Attributes:
+        parts: the page's components.
+        simulators: where episodes are played.
+        catalogue: who can act.
+        archive: where finished episodes are kept.
+        recordings: what comes with the app.
+        opening: the id of the recording that opens the page.
+    """
+
+    parts: Layout
+    simulators: Simulators
+    catalogue: AgentCatalogue
+    archive: Archive
+    recordings: Archive
+    opening: str
+
+    # --- events ------------------------------------------------------------------------------
+
+    def first_sight(self, request: gr.Request) -> Iterator[Updates]:
+        """The page was opened."""
+        asked = {name: str(value) for name, value in request.query_params.items()}
+        # Checkpoints may have come since the app was started.
+        menu = gr.Dropdown(agents(self.catalogue), value=self.catalogue.names()[0])
+        yield from _with_first({self.parts.agent: menu}, self._asked_for_by(asked, request))
+
+    def show_scene(
+        self, task: str, number: float | None, sentence: str, request: gr.Request
+    ) -> Iterator[Updates]:
+        """Another scene was chosen."""
+        try:
+            chosen = choose(task, number)
+        except UserError as error:
+            yield self._complain(error)
+            return
+        told = self._offer(chosen, sentence if _valid(sentence, chosen.scene) else "")
+        yield told
+        yield from _with_first(told, self._look_at(chosen, _INVITATION, request))
+
+    def draw_scene(self, task: str, sentence: str, request: gr.Request) -> Iterator[Updates]:
+        """A new scene was asked for."""
+        yield from self.show_scene(task, random.choice(seeds.TEST), sentence, request)
+
+    def carry_out(
+        self,
+        name: str,
+        task: str,
+        number: float | None,
+        sentence: str,
+        steps: float,
+        actions: int,
+        request: gr.Request,
+    ) -> Iterator[Updates]:
+        """Run was pressed."""
+        shown = Shown(new_turn(), "starting", _LOADING, name)
+        loading = not self.catalogue.loaded(name)
+        if loading:
+            yield {self.parts.live: message(shown)}
+        try:
+            asked = take_request(self.catalogue, task, number, sentence, name, steps, actions)
+        except UserError as error:
+            yield self._complain(error) | (self._broken(shown, error) if loading else {})
+            return
+        label = label_of(asked.entry.identity)
+        shown = replace(shown, driver=label, instruction=asked.reading.sentence)
+        told = self._quiet() | ({} if asked.reading.goal else self._not_known(asked))
+        if not asked.understood:
+            yield told
+            return
+        # A browser may skip what is followed closely by something else, so nothing is said once.
+        underway: Updates = {self.parts.stop: gr.Button(interactive=True), self.parts.result: None}
+        yield told | underway
+        try:
+            yield from self._live(asked, shown, underway, request)
+        except UserError as error:
+            yield self._broken(shown, error)
+
+    def run_offered(
+        self,
+        name: str,
+        task: str,
+        number: float | None,
+        offered: str | list[str],
+        steps: float,
+        actions: int,
+        request: gr.Request,
+    ) -> Iterator[Updates]:
+        """An offered sentence was pressed."""
+        # A dataset hands over a row, a state its value.
+        sentence = offered if isinstance(offered, str) else offered[0]
+        played_now = self.carry_out(name, task, number, sentence, steps, actions, request)
+        yield from _with_first({self.parts.instruction: sentence}, played_now)
+
+    def show_recorded(self, index: int, request: gr.Request) -> Iterator[Updates]:
+        """A recording was pressed."""
+        yield from self._show_stored(
+            self.recordings, self.recordings.oldest_first()[index], request
+        )
+
+    def stop(self, request: gr.Request) -> None:
+        """Stop was pressed."""
+        self.simulators.queue.stop(visitor(request))
+
+    # --- streams -----------------------------------------------------------------------------
+
+    def _live(
+        self, asked: Request, shown: Shown, underway: Updates, request: gr.Request
+    ) -> Iterator[Updates]:
+        live = self.parts.live
+        agent = asked.entry.new_agent()
+        playing = play(
+            self.simulators, visitor(request), agent, asked.spec, self.archive, asked.told
+        )
+        over: Updates = {}
+        with contextlib.closing(playing) as seen:
+            for moment in seen:
+                if isinstance(moment, Waiting):
+                    yield underway | {live: message(moments.waiting(shown, moment))}
+                elif isinstance(moment, Frame):
+                    shown = moments.at(replace(shown, phase="live", note=_LIVE), moment)
+                    yield underway | {live: message(shown)}
+                elif isinstance(moment, Outcome):
+                    shown = moments.ended(shown, moment)
+                    over = {live: message(shown), self.parts.stop: gr.Button(interactive=False)}
+                    yield over
+                else:
+                    yield over | {self.parts.result: self._card_of(asked, moment)}
+
+    def _look_at(self, chosen: Choice, note: str, request: gr.Request) -> Iterator[Updates]:
+        live = self.parts.live
+        shown = Shown(new_turn(), "still", note)
+        spec = TABLETOP.spec(chosen.task, chosen.scene.seed, Condition())
+        try:
+            with contextlib.closing(look(self.simulators, visitor(request), spec)) as seen:
+                for moment in seen:
+                    if isinstance(moment, Waiting):
+                        yield {live: message(moments.waiting(shown, moment))}
+                    else:
+                        yield {live: message(moments.still(shown, moment, chosen.scene))}
+        except UserError as error:
+            yield self._broken(shown, error)
+
+    def _asked_for_by(self, asked: dict[str, str], request: gr.Request) -> Iterator[Updates]:
+        first = self.recordings.table.get(self.opening).spec
+        if "run" in asked:
+            yield from self._show_stored(self.archive, asked["run"], request)
+        elif asked.keys() & {"task", "seed", "instruction"}:
+            yield from self.show_scene(
+                asked.get("task", first.task),
+                _number(asked.get("seed", str(first.seed))),
+                asked.get("instruction", ""),
+                request,
+            )
+        else:
+            yield from self._announce(self._recording(self.recordings, self.opening))
+
+    def _show_stored(self, shelf: Archive, run_id: str, request: gr.Request) -> Iterator[Updates]:
+        try:
+            episode = shelf.table.get(run_id)
+            chosen = choose(episode.spec.task, episode.spec.seed)
+        except UserError as error:
+            opening = self._recording(self.recordings, self.opening)
+            yield from _with_first(self._complain(error), self._announce(opening))
+            return
+        film = shelf.films.path(episode.id)
+        name = self.catalogue.name_of(episode.agent.digest)
+        changed = episode.spec.condition
+        known = standing(
+            self.archive.table,
+            episode.agent.digest,
+            episode.goal_task,
+            self.catalogue.evaluation(name),
+        )
+        told = self._offer(chosen, episode.spec.instruction) | {
+            self.parts.result: card(episode, known, as_data_url(film) if film else "", name),
+            self.parts.max_steps: changed.max_steps or MOST_STEPS,
+            self.parts.replan_every: changed.replan_every,
+        }
+        if name:
+            told[self.parts.agent] = gr.Dropdown(agents(self.catalogue), value=name)
+        else:
+            gone = UserError(_GONE, "Run takes the driver chosen below.")
+            told[self.parts.complaint] = _message(gone)
+        if film:
+            recorded = moments.recording(episode, film)
+            yield from _with_first(told, self._announce(recorded))
+        else:
+            yield from _with_first(told, self._look_at(chosen, _NO_VIDEO, request))
+
+    def _announce(self, recorded: Shown) -> Iterator[Updates]:
+        live = self.parts.live
+        recorded = replace(recorded, turn=new_turn())
+        while self.simulators.readiness.status == "starting":
+            yield {live: message(replace(recorded, note=GETTING_READY))}
+            self.simulators.wait(0.5)
+        if self.simulators.readiness.status == "ready":
+            yield {live: message(replace(recorded, note=_READY))}
+            return
+        why = UserError(
+            f"Recordings only: {self.simulators.readiness.reason}",
+            f"To run episodes here: {self.simulators.readiness.fix}",
+        )
+        yield {
+            live: message(replace(recorded, note="Recorded earlier.")),
+            self.parts.banner: _message(why),
+            self.parts.run: gr.Button(interactive=False),
+            self.parts.chips: gr.Dataset(samples=[], visible=False),
+            self.parts.recorded: gr.Dataset(visible=True),
+        }
+
+    # --- updates -----------------------------------------------------------------------------
+
+    def _quiet(self) -> Updates:
+        return {
+            self.parts.complaint: gr.HTML(visible=False),
+            self.parts.proposal: gr.Button(visible=False),
+            self.parts.proposed: "",
+        }
+
+    def _complain(self, error: UserError) -> Updates:
+        return self._quiet() | {self.parts.complaint: _message(error)}
+
+    def _broken(self, shown: Shown, error: UserError) -> Updates:
+        lost = self.simulators.readiness.status == "unavailable"
+        return {
+            self.parts.live: message(replace(shown, phase="error", note=str(error), src="")),
+            self.parts.stop: gr.Button(interactive=False),
+        } | ({self.parts.run: gr.Button(interactive=False)} if lost else {})
+
+    def _offer(self, chosen: Choice, sentence: str) -> Updates:
+        placeholder = suggestions(chosen.scene, chosen.task)[0]
+        return self._quiet() | {
+            self.parts.task: chosen.task,
+            self.parts.seed: chosen.scene.seed,
+            self.parts.chips: gr.Dataset(samples=samples(chosen)),
+            self.parts.instruction: gr.Textbox(sentence, placeholder=placeholder),
+            self.parts.result: None,
+        }
+
+    def _not_known(self, asked: Request) -> Updates:
+        nearest = asked.reading.nearest
+        return {
+            self.parts.complaint: _message(_why_not_known(asked)),
+            self.parts.proposed: nearest,
+            self.parts.proposal: gr.Button(f"Run “{nearest}” instead", visible=True),
+        }
+
+    def _card_of(self, asked: Request, finished: Finished) -> dict[str, Any]:
+        name = asked.entry.name
+        known = self._standing(asked.entry.identity.digest, asked.goal.task, name)
+        film = as_data_url(finished.film)
+        return card(finished.episode, known, film, name, finished.problem)
+
+    def _standing(self, digest: str, task: str, name: str) -> Standing:
+        return standing(self.archive.table, digest, task, self.catalogue.evaluation(name))
+
+    def _recording(self, shelf: Archive, run_id: str) -> Shown:
+        episode = shelf.table.get(run_id)
+        film = shelf.films.path(episode.id)
+        assert film is not None, "every recording has a film"
+        return moments.recording(episode, film)
+
+
+GETTING_READY: Final = "Recorded earlier. The simulator is getting ready."
+_READY: Final = "Recorded earlier. Type an instruction, or press one, and it happens live."
+_LIVE: Final = "Happening now, simulated while you watch."
+_LOADING: Final = "The checkpoint is being loaded."
+_INVITATION: Final = "Type an instruction, or press one of those offered."
+_NO_VIDEO: Final = "No video was made of this episode. Press Run to see it."
+_GONE: Final = "The checkpoint that acted here is not on this server any more."
+
+
+def visitor(request: gr.Request) -> str:
+    """Who asks: a page that is open in a browser, or a program's address."""
+    return request.session_hash or (request.client.host if request.client else "")
+
+
+def _with_first(updates: Updates, stream: Iterator[Updates]) -> Iterator[Updates]:
+    """Says something together with the first that a stream has to say."""
+    for index, said in enumerate(stream):
+        yield said if index else updates | said
+
+
+def _valid(sentence: str, scene: Scene) -> bool:
+    try:
+        return read(sentence, scene).goal is not None
+    except UserError:
+        return False
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _why_not_known(asked: Request) -> UserError:
+    words = ", ".join(f"“{word}”" for word in asked.reading.unknown)
+    why = f"Words that training never held: {words}." if words else ""
+    if asked.understood:
+        nearest = asked.reading.nearest
+        return UserError(
+            f"No known instruction says this; success is judged as for “{nearest}”.", why
+        )
+    return UserError("The scripted expert does not understand this here.", why)
+
+
+def _message(error: UserError) -> gr.HTML:
+    words = html.escape(str(error))
+    return gr.HTML(f'<p class="message" role="alert">{words}</p>', visible=True)

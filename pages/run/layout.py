@@ -1,0 +1,176 @@
+"""The layout of the Run page: its components, and nothing that happens."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import gradio as gr
+
+from pages.run.live_view import Shown, live_view
+from pages.run.result_card import result_card
+from vlm4vla import seeds
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.agents.expert import CHUNK, EXPERT
+from vlm4vla.live.instruction import suggestions
+from vlm4vla.live.request import FEWEST_STEPS, MOST_STEPS, Choice
+from vlm4vla.suites.tabletop.instructions import Task
+
+TASKS: Final[dict[Task, str]] = {
+    "place": "put on a plate or in a bowl",
+    "stack": "stack on another object",
+    "pick": "lift",
+    "push": "push into a zone",
+    "reach": "touch",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The components that handlers read and write."""
+
+    live: gr.HTML
+    result: gr.HTML
+    banner: gr.HTML
+    instruction: gr.Textbox
+    complaint: gr.HTML
+    proposed: gr.State
+    proposal: gr.Button
+    run: gr.Button
+    stop: gr.Button
+    chips: gr.Dataset
+    recorded: gr.Dataset
+    agent: gr.Dropdown
+    task: gr.Dropdown
+    seed: gr.Number
+    another: gr.Button
+    max_steps: gr.Slider
+    replan_every: gr.Radio
+
+    def written(self) -> list[gr.components.Component]:
+        """Everything that a handler may write."""
+        kept = (self.another,)
+        return [part for part in vars(self).values() if part not in kept]
+
+    def order(self, sentence: gr.components.Component) -> list[gr.components.Component]:
+        """What a request is made of, with the sentence of the given component."""
+        return [self.agent, self.task, self.seed, sentence, self.max_steps, self.replan_every]
+
+
+def lay_out(
+    opening: Shown, first: Choice, catalogue: AgentCatalogue, recorded: list[str]
+) -> Layout:
+    """Makes the components; call it inside a `gr.Blocks`.
+
+    Args:
+        opening: what is seen first.
+        first: the scene to begin with.
+        catalogue: who can act.
+        recorded: the sentences of the recordings.
+    """
+    parts: dict[str, Any] = {}
+    gr.Markdown(
+        "# VLM4VLA\nTell a simulated robot what to do, and watch it happen: what you start here "
+        "is simulated now, while you look."
+    )
+    parts["banner"] = gr.HTML(visible=False, elem_id="banner")
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            parts["live"] = live_view(opening)
+        with gr.Column(scale=2, min_width=320):
+            parts |= _sentence(first, recorded) | _scene(first, catalogue)
+            with gr.Accordion("More settings", open=False, elem_id="settings"):
+                parts |= _settings()
+    parts["result"] = result_card()
+    return Layout(**parts)
+
+
+def _sentence(first: Choice, recorded: list[str]) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "instruction": gr.Textbox(
+            label="Instruction",
+            placeholder=suggestions(first.scene, first.task)[0],
+            elem_id="instruction",
+        ),
+        "complaint": gr.HTML(visible=False, elem_id="complaint"),
+        "proposed": gr.State(""),
+        "proposal": gr.Button(visible=False, size="sm", elem_id="proposal"),
+    }
+    with gr.Row():
+        parts["run"] = gr.Button("Run", variant="primary", min_width=120, elem_id="run")
+        parts["stop"] = gr.Button("Stop", interactive=False, min_width=120, elem_id="stop")
+    parts["chips"] = gr.Dataset(
+        components=["textbox"],
+        samples=samples(first),
+        label="Or press one of these to run it",
+        samples_per_page=20,
+        elem_id="chips",
+    )
+    parts["recorded"] = gr.Dataset(
+        components=["textbox"],
+        samples=[[sentence] for sentence in recorded],
+        label="Recorded episodes: press one to watch it",
+        samples_per_page=20,
+        visible=False,
+        type="index",
+        elem_id="recorded",
+    )
+    return parts
+
+
+def _scene(first: Choice, catalogue: AgentCatalogue) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "agent": gr.Dropdown(
+            agents(catalogue), value=catalogue.names()[0], label="Driver", elem_id="driver"
+        ),
+        "task": gr.Dropdown(
+            [(text, name) for name, text in TASKS.items()],
+            value=first.task,
+            label="Scene with something to",
+            elem_id="task",
+        ),
+    }
+    with gr.Row(elem_classes="scene-number"):
+        parts["seed"] = gr.Number(
+            first.scene.seed,
+            label=f"Scene, 0 to {seeds.UNSEEN[-1]:,}",
+            precision=0,
+            min_width=140,
+            elem_id="seed",
+        )
+        parts["another"] = gr.Button("New scene", min_width=120, elem_id="new-scene")
+    return parts
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "max_steps": gr.Slider(
+            FEWEST_STEPS,
+            MOST_STEPS,
+            MOST_STEPS,
+            step=1,
+            label="Most steps, 20 a second of the robot's time",
+            buttons=[],
+            elem_id="most-steps",
+        ),
+        "replan_every": gr.Radio(
+            [("as the driver is made", 0), *[(str(n), n) for n in range(1, CHUNK + 1)]],
+            value=0,
+            label="Actions carried out before the next look",
+            elem_id="execute",
+        ),
+    }
+
+
+def agents(catalogue: AgentCatalogue) -> list[tuple[str, str]]:
+    """The menu of agents: what is shown, and the name."""
+    return [
+        (
+            "expert (scripted, not learned)" if name == EXPERT.name else f"{name} (trained policy)",
+            name,
+        )
+        for name in catalogue.names()
+    ]
+
+
+def samples(chosen: Choice) -> list[list[str]]:
+    """The suggested instructions of a scene, a row each."""
+    return [[sentence] for sentence in suggestions(chosen.scene, chosen.task)]

@@ -1,0 +1,105 @@
+// Paints the stream of a live view. Gradio provides element, props and watch.
+const canvas = element.querySelector('.lv-view');
+const eye = element.querySelector('.lv-eye');
+const part = (name) => element.querySelector(`.lv-${name}`);
+let turn = -1;
+let painted = 0;
+let busy = false;
+let next = null;
+
+function decode(source) {
+  const bytes = Uint8Array.from(atob(source), (letter) => letter.charCodeAt(0));
+  return createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
+}
+
+function draw(picture, target) {
+  target.getContext('2d').drawImage(picture, 0, 0, target.width, target.height);
+  picture.close();
+}
+
+// Both pictures are of one step, so they change together.
+async function paint(now) {
+  const [view, seen] = await Promise.all([decode(now.src), now.eye ? decode(now.eye) : null]);
+  draw(view, canvas);
+  if (seen) draw(seen, eye);
+  part('model').hidden = !seen;
+  painted += 1;
+  element.dataset.painted = String(painted);
+}
+
+// A recording plays over the canvas until there is something live to see.
+function film(source) {
+  const video = part('video');
+  if (video.dataset.source === source) return;
+  video.dataset.source = source;
+  video.hidden = !source;
+  if (!source) {
+    video.removeAttribute('src');
+    return;
+  }
+  video.src = source;
+  if (window.matchMedia('(prefers-reduced-motion: reduce)').matches) video.controls = true;
+  else video.play().catch(() => (video.controls = true));
+}
+
+// On a narrow screen the button that was pressed stands far below the picture.
+const BEGUN = ['starting', 'waiting', 'live'];
+function reveal(phase) {
+  if (!BEGUN.includes(phase) || BEGUN.includes(element.dataset.phase)) return;
+  const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+  canvas.scrollIntoView({ block: 'nearest', behavior: calm ? 'auto' : 'smooth' });
+}
+
+function tell(value) {
+  reveal(value.phase);
+  element.dataset.phase = value.phase;
+  element.dataset.step = String(value.step);
+  element.dataset.events = value.events.map(([, event]) => event).join(' ');
+  part('phase').textContent = value.badge;
+  part('note').textContent = value.note;
+  part('step').textContent = value.limit ? `step ${value.step} of at most ${value.limit}` : '';
+  part('bar').style.width = value.limit ? `${(100 * value.step) / value.limit}%` : '0';
+  part('timing').textContent = value.timing;
+  part('instruction').textContent = value.instruction ? `“${value.instruction}”` : '';
+  part('driver').textContent = `Driver: ${value.driver}`;
+  if (value.label) {
+    canvas.setAttribute('aria-label', value.label);
+    part('video').setAttribute('aria-label', value.label);
+  }
+  const list = part('events');
+  while (list.children.length > value.events.length) list.lastChild.remove();
+  value.events.forEach(([step, event], index) => {
+    let item = list.children[index];
+    if (!item) item = list.appendChild(document.createElement('li'));
+    item.dataset.event = event;
+    item.textContent = `${event.replace('_', ' ')}, step ${step}`;
+  });
+}
+
+// Words change only once their picture is painted: "live" never stands over an older picture. A
+// browser that decodes more slowly than pictures arrive skips to the newest one.
+async function show() {
+  const value = props.value;
+  // Late messages of an episode that a newer one has replaced are dropped.
+  if (!value || value.turn < turn) return;
+  turn = value.turn;
+  const skipped = next?.turn === turn ? next : null;
+  next = { ...value, src: value.src || skipped?.src || '', eye: value.eye || skipped?.eye || '' };
+  if (busy) return;
+  busy = true;
+  while (next) {
+    const now = next;
+    next = null;
+    if (now.src) await paint(now).catch(() => {});
+    if (now.turn < turn) continue;
+    tell(now);
+    if (now.video || now.src) film(now.video);
+  }
+  busy = false;
+}
+
+// Browsers without H.264 show the still picture beneath.
+part('video').addEventListener('error', () => (part('video').hidden = true));
+watch('value', show);
+show();
+element.dataset.ready = '1';

@@ -1,0 +1,124 @@
+"""The live picture: a canvas that is fed frame by frame, and the facts below it."""
+
+import base64
+import io
+import itertools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import gradio as gr
+from PIL import Image
+
+from vlm4vla.core.episode import Event
+from vlm4vla.core.observation import Image as Picture
+
+Phase = Literal[
+    "recording", "starting", "waiting", "still", "live", "success", "failure", "stopped", "error"
+]
+
+_BADGES: Final[dict[Phase, str]] = {
+    "recording": "recording",
+    "starting": "getting ready",
+    "waiting": "in the line",
+    "still": "scene",
+    "live": "live",
+    "success": "success",
+    "failure": "not done",
+    "stopped": "stopped",
+    "error": "problem",
+}
+
+_JPEG_QUALITY: Final = 85
+
+_TEMPLATE: Final = """
+<div class="lv-pictures">
+  <div class="lv-picture">
+    <canvas class="lv-view" width="384" height="384" role="img" aria-label="The robot's table">
+    </canvas>
+    <video class="lv-video" muted loop playsinline hidden></video>
+    <span class="lv-phase"></span>
+    <span class="lv-instruction"></span>
+    <div class="lv-track"><div class="lv-bar"></div></div>
+  </div>
+  <figure class="lv-model" hidden>
+    <canvas class="lv-eye" width="128" height="128" role="img" aria-label="What the model sees">
+    </canvas>
+    <figcaption>What the model sees</figcaption>
+  </figure>
+</div>
+<p class="lv-note" role="status"></p>
+<ol class="lv-events" aria-label="Events, each with its step"></ol>
+<p class="lv-facts"><span class="lv-step"></span><span class="lv-timing"></span></p>
+<p class="lv-facts"><span class="lv-driver"></span></p>
+"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the live view is told.
+
+    Attributes:
+        turn: counts up; what belongs to an older turn is ignored.
+        phase: what is going on.
+        note: the same as a sentence.
+        driver: who acts.
+        instruction: what the driver was told.
+        src: the new picture, a JPEG in base64; "" keeps the one that is there.
+        eye: the policy camera's picture of the same step, likewise.
+        step: control steps so far.
+        limit: steps until the episode times out; 0 hides the count.
+        events: what has happened so far.
+        timing: what the time went into.
+        label: what the picture shows, for those who cannot see it; "" keeps the one before.
+        video: an MP4 as a data URL that plays over `src` until the next picture comes.
+    """
+
+    turn: int
+    phase: Phase
+    note: str = ""
+    driver: str = ""
+    instruction: str = ""
+    src: str = ""
+    eye: str = ""
+    step: int = 0
+    limit: int = 0
+    events: tuple[Event, ...] = ()
+    timing: str = ""
+    label: str = ""
+    video: str = ""
+
+
+def live_view(first: Shown) -> gr.HTML:
+    """The component; its value is what `message` makes.
+
+    Not a subclass of `gr.HTML`: Gradio writes a stub file beside the source of each subclass.
+    """
+    return gr.HTML(
+        message(first),
+        html_template=_TEMPLATE,
+        js_on_load=(Path(__file__).parent / "live_view.js").read_text(),
+        apply_default_css=False,
+        elem_id="live",
+        elem_classes="live-view",
+    )
+
+
+def message(shown: Shown) -> dict[str, Any]:
+    """What is sent to the browser."""
+    return {**asdict(shown), "badge": _BADGES[shown.phase]}
+
+
+_turns = itertools.count(1)
+
+
+def new_turn() -> int:
+    """The number of a new turn."""
+    return next(_turns)
+
+
+def encode(picture: Picture) -> str:
+    """A picture as a JPEG in base64."""
+    target = io.BytesIO()
+    Image.fromarray(picture).save(target, "jpeg", quality=_JPEG_QUALITY)
+    return base64.b64encode(target.getvalue()).decode()

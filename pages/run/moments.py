@@ -1,0 +1,66 @@
+"""What the live view is told about each moment."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from pages.run.live_view import Phase, Shown, encode, new_turn
+from pages.run.result_card import as_data_url
+from vlm4vla.agents.catalogue import label_of
+from vlm4vla.core.episode import Episode, Outcome
+from vlm4vla.live.film import last_picture
+from vlm4vla.live.session import Frame, Waiting
+from vlm4vla.suites.tabletop.scene import Scene
+
+
+def recording(episode: Episode, film: Path) -> Shown:
+    """A stored episode, playing."""
+    return Shown(
+        new_turn(),
+        "recording",
+        driver=label_of(episode.agent),
+        instruction=episode.spec.instruction,
+        src=encode(last_picture(film)),
+        step=episode.steps,
+        events=episode.events,
+        video=as_data_url(film),
+        label=f"Recording: {episode.outcome.sentence}",
+    )
+
+
+def waiting(shown: Shown, moment: Waiting) -> Shown:
+    """No simulator yet."""
+    if moment.place == 0:
+        return replace(shown, phase="starting", note="The simulator is getting ready.")
+    before = "You are next" if moment.place == 1 else f"You are number {moment.place} in the line"
+    return replace(shown, phase="waiting", note=f"{before}: every simulator is in use.")
+
+
+def still(shown: Shown, frame: Frame, scene: Scene) -> Shown:
+    """A scene before anything moves."""
+    things = [item.name for item in scene.objects] + [item.name for item in scene.fixtures]
+    label = f"The robot's table with {', '.join(things)}"
+    return replace(shown, src=encode(frame.view), eye=encode(frame.image), label=label)
+
+
+def at(shown: Shown, frame: Frame) -> Shown:
+    """A step of a live episode."""
+    return replace(
+        shown,
+        src=encode(frame.view),
+        eye=encode(frame.image),
+        step=frame.step,
+        limit=frame.limit,
+        events=frame.events,
+        timing=f"driver {frame.think_ms:.1f} ms · physics {frame.physics_ms:.0f} ms · "
+        f"picture {frame.render_ms:.0f} ms",
+    )
+
+
+def ended(shown: Shown, outcome: Outcome) -> Shown:
+    """The end of an episode, over its last picture."""
+    phase: Phase = "failure"
+    if outcome.success:
+        phase = "success"
+    elif outcome.kind == "stopped":
+        phase = "stopped"
+    return replace(shown, phase=phase, note=outcome.sentence, src="", eye="")

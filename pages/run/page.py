@@ -1,0 +1,65 @@
+"""The Run page: pick a scene, type a sentence, watch the robot."""
+
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from pages.run import moments
+from pages.run.handlers import GETTING_READY, Handlers
+from pages.run.layout import lay_out
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.live.request import choose
+from vlm4vla.live.simulators import Simulators
+
+
+def build(
+    page: gr.Blocks,
+    simulators: Simulators,
+    catalogue: AgentCatalogue,
+    archive: Archive,
+    recordings: Archive,
+) -> None:
+    """Lays the page out and says what happens at which event.
+
+    Args:
+        page: the `gr.Blocks` that it is built in.
+        simulators: where episodes are played.
+        catalogue: who can act.
+        archive: where finished episodes are kept.
+        recordings: what comes with the app; its oldest episode opens the page.
+    """
+    opening = recordings.table.get(recordings.oldest_first()[0])
+    film = recordings.films.path(opening.id)
+    assert film is not None, "every recording has a film"
+    shown = replace(moments.recording(opening, film), note=GETTING_READY)
+    parts = lay_out(
+        shown,
+        choose(opening.spec.task, opening.spec.seed),
+        catalogue,
+        [recordings.table.get(run_id).spec.instruction for run_id in recordings.oldest_first()],
+    )
+    on = Handlers(parts, simulators, catalogue, archive, recordings, opening.id)
+    # A newer click replaces the episode before it, so clicks must not wait for each other.
+    streaming: dict[str, Any] = {
+        "outputs": parts.written(),
+        "show_progress": "hidden",
+        "trigger_mode": "multiple",
+        "concurrency_limit": None,
+        "api_visibility": "private",
+    }
+    scene = [parts.task, parts.seed, parts.instruction]
+    gr.on([parts.task.input, parts.seed.input], on.show_scene, scene, **streaming)
+    parts.another.click(on.draw_scene, [parts.task, parts.instruction], **streaming)
+    gr.on(
+        [parts.run.click, parts.instruction.submit],
+        on.carry_out,
+        parts.order(parts.instruction),
+        **streaming,
+    )
+    parts.chips.click(on.run_offered, parts.order(parts.chips), **streaming)
+    parts.proposal.click(on.run_offered, parts.order(parts.proposed), **streaming)
+    parts.recorded.click(on.show_recorded, parts.recorded, **streaming)
+    parts.stop.click(on.stop, queue=False, api_visibility="private")
+    page.load(on.first_sight, **streaming)

@@ -1,0 +1,108 @@
+"""Simulators and a catalogue that play the same short episode whatever they are told."""
+
+import contextlib
+import threading
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from vlm4vla.agents.catalogue import AgentCatalogue, Entry
+from vlm4vla.core.environment import Pose, Transition
+from vlm4vla.core.episode import AgentId, EpisodeSpec
+from vlm4vla.core.observation import Observation
+from vlm4vla.errors import UserError
+from vlm4vla.live.queue import Queue
+from vlm4vla.live.simulators import Readiness
+from vlm4vla.suites.registry import TABLETOP
+
+SIDES = {"policy": 8, "view": 16}
+
+
+class FakeEnvironment:
+    """Touches the object at step 2 and has lifted it at step 5."""
+
+    perturbations: tuple[str, ...] = ()
+
+    def __init__(self, dies_at: int = -1) -> None:
+        self.dies_at = dies_at
+
+    def reset(self, spec: EpisodeSpec, cameras: Collection[str] = ()) -> Transition:
+        self.done = 0
+        return self.observe(cameras)
+
+    def step(self, action: Any, cameras: Collection[str] = ()) -> Transition:
+        self.done += 1
+        return self.observe(cameras)
+
+    def observe(self, cameras: Collection[str]) -> Transition:
+        step = self.done
+        if step == self.dies_at:
+            raise UserError("The simulator's process ended.")
+        images = {name: np.full((SIDES[name],) * 2 + (3,), step, np.uint8) for name in cameras}
+        return Transition(
+            Observation(step, images, np.zeros(4, np.float32)),
+            events={2: ("reached",), 5: ("success",)}.get(step, ()),
+            success=step == 5,
+            done=step == 5,
+            pose=Pose(np.zeros(9, np.float32), np.zeros((3, 7), np.float32)),
+            physics_ms=2.0,
+            render_ms=3.0,
+        )
+
+
+class FakeSimulators:
+    """Such an environment in each place."""
+
+    suite = TABLETOP
+
+    def __init__(self, dies_at: int = -1, places: int = 1, longest: int = 2) -> None:
+        self.queue = Queue(places, longest)
+        self.readiness = Readiness("ready")
+        self.busy = 0
+        self.most_busy = 0
+        self._dies_at = dies_at
+        self._counting = threading.Lock()
+
+    def wait(self, seconds: float) -> Readiness:
+        return self.readiness
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[FakeEnvironment]:
+        with self._counting:
+            self.busy += 1
+            self.most_busy = max(self.busy, self.most_busy)
+        try:
+            yield FakeEnvironment(self._dies_at)
+        finally:
+            with self._counting:
+                self.busy -= 1
+
+
+class Still:
+    """An agent that does nothing, two actions at a time."""
+
+    replan_every = 2
+
+    def __init__(self, kind: Literal["expert", "policy"] = "expert") -> None:
+        self.identity = AgentId(kind, "expert", "expert")
+        self.cameras = ("policy",) if kind == "policy" else ()
+
+    def reset(self, instruction: str) -> None:
+        pass
+
+    def act(self, observation: Observation) -> Any:
+        return np.zeros((2, 7), np.float32)
+
+
+class FakeCatalogue(AgentCatalogue):
+    """Nobody but `Still`, in place of the expert or of a policy."""
+
+    def __init__(self, kind: Literal["expert", "policy"] = "expert") -> None:
+        super().__init__(roots=())
+        identity = AgentId(kind, "expert", "expert")
+        self._still = Entry("expert", identity, None, 4, 4, lambda: Still(kind))
+
+    def entry(self, name: object) -> Entry:
+        return replace(super().entry(name), **vars(self._still))

@@ -1,0 +1,53 @@
+"""Agents: whoever turns observations and an instruction into chunks of actions."""
+
+from typing import Protocol, runtime_checkable
+
+from vlm4vla.core.environment import Environment
+from vlm4vla.core.episode import AgentId
+from vlm4vla.core.observation import Array, Observation
+
+
+class Agent(Protocol):
+    """An agent: the interface that policies and experts share.
+
+    Attributes:
+        identity: who it is.
+        replan_every: actions of a chunk carried out before the next inference, as it was made.
+        cameras: names of the cameras that it must see at every inference.
+    """
+
+    @property
+    def identity(self) -> AgentId:
+        """Who it is."""
+        ...
+
+    @property
+    def replan_every(self) -> int:
+        """Actions of a chunk carried out before the next inference, as it was made."""
+        ...
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras that it must see at every inference."""
+        ...
+
+    def reset(self, instruction: str) -> None:
+        """Starts an episode.
+
+        Raises:
+            UserError: the agent cannot follow this instruction.
+        """
+        ...
+
+    def act(self, observation: Observation) -> Array:
+        """The next chunk: (n, d) float32 in the environment's units, n at least 1."""
+        ...
+
+
+@runtime_checkable
+class PrivilegedAgent(Protocol):
+    """An agent that may ask the environment for its true state: an expert, never a policy."""
+
+    def watch(self, environment: Environment) -> None:
+        """Takes the environment whose true state it reads from now on."""
+        ...

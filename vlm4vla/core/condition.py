@@ -1,0 +1,120 @@
+"""Conditions: everything about an episode that was changed on purpose."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from vlm4vla.errors import UserError
+
+Value = str | int | float | bool
+
+GIVEN: Final = "given"
+"""`Condition.words` of a sentence that somebody typed."""
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A perturbation: a named change with its numbers, which holds from a step to a step.
+
+    Attributes:
+        name: what is changed, such as "start" or "noise".
+        values: its numbers, plain values by name.
+        first_step: the control step from which on it holds.
+        last_step: the last control step at which it holds; None for until the end.
+    """
+
+    name: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+    first_step: int = 0
+    last_step: int | None = None
+
+    def holds(self, step: int) -> bool:
+        """Whether it holds at a control step."""
+        return self.first_step <= step and (self.last_step is None or step <= self.last_step)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what is as usual is left out."""
+        plain: dict[str, Any] = {"name": self.name}
+        if self.values:
+            plain["values"] = dict(sorted(self.values.items()))
+        if self.first_step:
+            plain["first_step"] = self.first_step
+        if self.last_step is not None:
+            plain["last_step"] = self.last_step
+        return plain
+
+    @property
+    def label(self) -> str:
+        """The perturbation for people."""
+        numbers = ", ".join(f"{name} {value}" for name, value in sorted(self.values.items()))
+        when = ""
+        if self.last_step is not None:
+            when = f" at steps {self.first_step} to {self.last_step}"
+        elif self.first_step:
+            when = f" from step {self.first_step} on"
+        return self.name + (f" ({numbers})" if numbers else "") + when
+
+
+@dataclass(frozen=True)
+class Condition:
+    """An experimental condition: everything that was changed on purpose.
+
+    Attributes:
+        words: which sentences are drawn, in the suite's terms ("held-out", "trained", ...);
+            `GIVEN` for one that somebody typed.
+        goal: "first" for the goal that the seed draws, "alternate" for a second one of the same
+            scene, while the first is watched.
+        max_steps: control steps after which the episode is ended; 0 for the task's own limit.
+        replan_every: actions of a chunk carried out before the next inference; 0 for as many as
+            the agent was made for.
+        perturbations: changes to pictures, sentences, the agent or the simulator.
+    """
+
+    words: str = "held-out"
+    goal: str = "first"
+    max_steps: int = 0
+    replan_every: int = 0
+    perturbations: tuple[Perturbation, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what is as usual is left out, so a new field changes no old identity."""
+        plain: dict[str, Any] = {"words": self.words}
+        if self.goal != "first":
+            plain["goal"] = self.goal
+        if self.max_steps:
+            plain["max_steps"] = self.max_steps
+        if self.replan_every:
+            plain["replan_every"] = self.replan_every
+        if self.perturbations:
+            plain["perturbations"] = [one.to_json() for one in self.perturbations]
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Condition":
+        """The condition of `to_json`.
+
+        Raises:
+            UserError: it holds something that this version does not know.
+        """
+        known = {"words", "goal", "max_steps", "replan_every", "perturbations"}
+        if unknown := sorted(set(plain) - known):
+            raise UserError(
+                f"A condition with {', '.join(unknown)} is not known here.",
+                "It was written by a newer version: update this one.",
+            )
+        changes = tuple(Perturbation(**one) for one in plain.get("perturbations", ()))
+        return cls(**{**plain, "perturbations": changes})
+
+    @property
+    def label(self) -> str:
+        """The condition for people; "" where nothing but the words was chosen."""
+        parts = []
+        if self.goal != "first":
+            parts.append(f"{self.goal} goal")
+        if self.max_steps:
+            parts.append(f"at most {self.max_steps} steps")
+        if self.replan_every:
+            plural = "s" if self.replan_every > 1 else ""
+            parts.append(f"{self.replan_every} action{plural} an inference")
+        parts += [one.label for one in self.perturbations]
+        return ", ".join(parts)

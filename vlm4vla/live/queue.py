@@ -1,0 +1,102 @@
+"""The queue for a scarce thing: first come, first served, one turn for a visitor."""
+
+import threading
+from typing import Literal
+
+from vlm4vla.errors import UserError
+
+End = Literal["", "stopped", "replaced"]
+
+
+class Queue:
+    """Lets `places` visitors in at a time; the others wait in order.
+
+    A visitor who joins again takes no second place: the newest turn replaces the one before.
+
+    Args:
+        places: how many may be inside at once.
+        longest: how many may wait.
+    """
+
+    def __init__(self, places: int, longest: int) -> None:
+        self._places = places
+        self._longest = longest
+        self._condition = threading.Condition()
+        self._waiting: list[Turn] = []
+        self._inside: list[Turn] = []
+
+    def join(self, visitor: str) -> "Turn":
+        """A turn at the end of the queue; whoever holds it must leave in the end.
+
+        Raises:
+            UserError: the queue is full.
+        """
+        with self._condition:
+            self._end(visitor, "replaced")
+            if len(self._waiting) >= self._longest:
+                raise UserError(
+                    f"{self._longest} visitors are waiting already.", "Try again in a minute."
+                )
+            turn = Turn(self, visitor)
+            self._waiting.append(turn)
+            self._advance()
+            return turn
+
+    def stop(self, visitor: str) -> None:
+        """Ends the visitor's turn, whether it waits or is inside."""
+        with self._condition:
+            self._end(visitor, "stopped")
+
+    def _end(self, visitor: str, end: End) -> None:
+        for turn in [*self._waiting, *self._inside]:
+            if turn.visitor == visitor and not turn.end:
+                turn.end = end
+        self._waiting = [turn for turn in self._waiting if not turn.end]
+        self._advance()
+
+    def _advance(self) -> None:
+        # A replaced turn keeps its place until its owner has left, so that one visitor never has
+        # two; the visitor behind goes first then.
+        for turn in list(self._waiting):
+            if len(self._inside) >= self._places:
+                break
+            if turn.visitor not in [other.visitor for other in self._inside]:
+                self._waiting.remove(turn)
+                self._inside.append(turn)
+        self._condition.notify_all()
+
+
+class Turn:
+    """A visitor's turn in a `Queue`.
+
+    Attributes:
+        visitor: whose it is.
+        end: why it is over: "stopped" by the visitor, "replaced" by a newer turn, or "" so far.
+    """
+
+    def __init__(self, queue: Queue, visitor: str) -> None:
+        self._queue = queue
+        self.visitor = visitor
+        self.end: End = ""
+
+    def over(self) -> bool:
+        """Whether it was stopped or replaced."""
+        return self.end != ""
+
+    def wait(self, seconds: float) -> int:
+        """Waits to be let in, and returns the place in the queue: 0 inside, 1 for the next.
+
+        A turn that is over has place 0, too.
+        """
+        queue = self._queue
+        with queue._condition:
+            queue._condition.wait_for(lambda: self not in queue._waiting, seconds)
+            return queue._waiting.index(self) + 1 if self in queue._waiting else 0
+
+    def leave(self) -> None:
+        """Makes room for the next; leaving twice does no harm."""
+        queue = self._queue
+        with queue._condition:
+            queue._waiting = [turn for turn in queue._waiting if turn is not self]
+            queue._inside = [turn for turn in queue._inside if turn is not self]
+            queue._advance()

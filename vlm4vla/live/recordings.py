@@ -1,0 +1,119 @@
+"""Makes the recordings that come with the app: `python -m vlm4vla.live.recordings --out FOLDER`."""
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from vlm4vla import seeds
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.agents.expert import EXPERT
+from vlm4vla.core.episode import Episode
+from vlm4vla.episodes.archive import LOG, Archive
+from vlm4vla.episodes.films import Films
+from vlm4vla.episodes.log import Log
+from vlm4vla.episodes.plain import episode_to_json
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.errors import UserError
+from vlm4vla.live.instruction import suggestions
+from vlm4vla.live.request import choose, take_request
+from vlm4vla.live.session import Finished, play
+from vlm4vla.live.simulators import Simulators
+from vlm4vla.suites.tabletop.scene import TASKS
+
+
+def main() -> None:
+    """Records, for each task, the first scene whose first suggestion succeeds.
+
+    The first task's episode opens the app. What the folder held before is replaced at the end.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the recordings")
+    parser.add_argument(
+        "--agent", default="", help=f"a checkpoint by name, or {EXPERT.name} (default: the app's)"
+    )
+    parser.add_argument("--tasks", nargs="+", default=["place", "stack", "pick", "push", "reach"])
+    parser.add_argument("--tries", type=int, default=20, help="most scenes for a task")
+    args = parser.parse_args()
+    simulators = Simulators(places=1)
+    simulators.open()
+    try:
+        record_all(simulators, AgentCatalogue(), args.agent, args.tasks, args.tries, args.out)
+    except UserError as error:
+        print(f"recordings: {error}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        simulators.close()
+
+
+def record_all(
+    simulators: Simulators,
+    catalogue: AgentCatalogue,
+    agent: str,
+    tasks: list[str],
+    tries: int,
+    out: Path,
+) -> None:
+    """Records the tasks and replaces what `out` held.
+
+    Args:
+        simulators: where the episodes are played.
+        catalogue: who can act.
+        agent: one of its names, or "" for the first.
+        tasks: which; the first one's episode opens the app.
+        tries: most scenes for a task.
+        out: folder of the recordings, an archive as `Archive.bundled` reads it.
+
+    Raises:
+        UserError: no scene of a task succeeded; `out` is as it was then.
+    """
+    if unknown := set(tasks) - set(TASKS):
+        raise UserError(f"There is no task {min(unknown)!r}.", f"Choose of {', '.join(TASKS)}.")
+    new = out.with_name(out.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    log = Log(new / LOG)
+    table = EpisodeTable.in_memory()
+    archive = Archive(table, Films(table, new))
+    for task in tasks:
+        episode, tried = _first_success(simulators, catalogue, agent, task, tries, archive)
+        created = time.time()
+        log.append(
+            "episode",
+            {
+                "episode": episode_to_json(episode),
+                "memberships": [["recording", ""]],
+                "legacy_id": "",
+                "created": created,
+            },
+        )
+        told = f"{task}: scene {episode.spec.seed}, {tried} tried. {episode.outcome.sentence}"
+        print(told, flush=True)
+    shutil.rmtree(out, ignore_errors=True)
+    new.replace(out)
+
+
+def _first_success(
+    simulators: Simulators,
+    catalogue: AgentCatalogue,
+    agent: str,
+    task: str,
+    tries: int,
+    archive: Archive,
+) -> tuple[Episode, int]:
+    for tried, seed in enumerate(seeds.TEST[:tries], 1):
+        chosen = choose(task, seed)
+        sentence = suggestions(chosen.scene, chosen.task)[0]
+        asked = take_request(catalogue, task, seed, sentence, agent)
+        actor = asked.entry.new_agent()
+        for moment in play(simulators, "recordings", actor, asked.spec, archive, asked.told):
+            if isinstance(moment, Finished):
+                if moment.episode.outcome.success:
+                    return moment.episode, tried
+                archive.films.drop(moment.episode.id)
+    raise UserError(f"No scene of {task!r} succeeded in {tries} tries.", "Try more, or leave it.")
+
+
+if __name__ == "__main__":
+    main()

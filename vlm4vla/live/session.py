@@ -1,0 +1,273 @@
+"""A live session: an episode as it happens, moment by moment, for people who watch."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from vlm4vla.core.agent import Agent
+from vlm4vla.core.environment import Environment, Transition
+from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, Event, Outcome
+from vlm4vla.core.observation import Image
+from vlm4vla.core.rollout import Recorder, Step, rollout
+from vlm4vla.data.pictures import encode_preview
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.episodes.filters import Membership
+from vlm4vla.errors import UserError
+from vlm4vla.live.queue import Turn
+from vlm4vla.live.simulators import Simulators
+
+STEPS_PER_SECOND: Final = 15
+"""Every control step is shown, at no more than this pace: most links and laptops follow, and the
+eye can, too. The robot itself would make 20 steps a second."""
+
+_HOLD_SECONDS: Final = 1
+"""How long a film stays on its last picture, so that it can be seen when the film loops."""
+
+_POLL_SECONDS: Final = 0.5
+"""How long a waiting visitor is left without word, and so how soon one who left is noticed."""
+
+_FORGOTTEN_SECONDS: Final = 20.0
+"""How long nobody may ask for the next moment. The app asks as fast as moments come, whatever the
+visitor's link is like."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing to see yet.
+
+    Attributes:
+        place: place in the queue, 1 for the next; 0 while the simulator itself gets ready.
+    """
+
+    place: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What can be seen after a control step; both pictures are of the same step.
+
+    Attributes:
+        view: (H, W, 3) uint8 RGB, for people.
+        image: (h, w, 3) uint8 RGB, what a policy sees.
+        step: control steps so far; 0 is the scene as it starts.
+        limit: steps until the episode times out.
+        events: all events so far.
+        think_ms: time of the inference that this step belongs to.
+        physics_ms: time the simulator took for the step.
+        render_ms: time the pictures took.
+    """
+
+    view: Image
+    image: Image
+    step: int
+    limit: int
+    events: tuple[Event, ...]
+    think_ms: float
+    physics_ms: float
+    render_ms: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An episode that came to its end.
+
+    Attributes:
+        episode: what was asked and what happened.
+        film: MP4 at the robot's own pace.
+        problem: why it could not be stored; "" if it was.
+    """
+
+    episode: Episode
+    film: bytes
+    problem: str = ""
+
+
+Moment = Waiting | Frame | Outcome | Finished
+
+
+def look(
+    simulators: Simulators, visitor: str, spec: EpisodeSpec
+) -> Generator[Waiting | Frame, None, None]:
+    """Shows a scene as it starts, once it is the visitor's turn.
+
+    Args:
+        simulators: where.
+        visitor: for whom.
+        spec: whose scene.
+
+    Raises:
+        UserError: the queue is full, or there is no simulator.
+    """
+    with _Seat(simulators, visitor) as seat:
+        for moment in _until_let_in(simulators, seat.turn):
+            with seat.kept():
+                yield moment
+        if seat.turn.over():
+            return
+        with simulators.lend() as environment:
+            seen = environment.reset(spec, simulators.suite.cameras)
+        seat.leave()
+        yield _frame(simulators, seen, simulators.suite.limit(spec), (), 0.0)
+
+
+def play(
+    simulators: Simulators,
+    visitor: str,
+    agent: Agent,
+    spec: EpisodeSpec,
+    archive: Archive,
+    reading: Mapping[str, Any],
+) -> Generator[Moment, None, None]:
+    """Plays and keeps an episode, once it is the visitor's turn.
+
+    The outcome is told before the film is made; the finished episode is the last moment. An
+    episode that a person stopped has an outcome but is not kept: it could not be run again to the
+    same end. There is neither when the visitor has started another episode meanwhile. Closing the
+    iterator at any moment frees the simulator.
+
+    Args:
+        simulators: where.
+        visitor: for whom; nobody has two simulators.
+        agent: who acts.
+        spec: what is asked for.
+        archive: where the episode is kept.
+        reading: how the instruction was understood, plain values.
+
+    Raises:
+        UserError: the queue is full, there is no simulator or it died, or the agent cannot follow
+            the instruction.
+    """
+    suite = simulators.suite
+    limit = suite.limit(spec)
+    limit = min(spec.condition.max_steps or limit, limit)
+    recorder = Recorder(suite, spec, [AgentSpan(agent.identity)])
+    views: list[Image] = []
+    with _Seat(simulators, visitor) as seat:
+        turn = seat.turn
+        for moment in _until_let_in(simulators, turn):
+            with seat.kept():
+                yield moment
+        if not turn.over():
+            with seat.kept():
+                yield Waiting(0)
+            steps = rollout(seat.environment(), agent, spec, cameras=suite.cameras)
+            for frame in _frames(simulators, steps, limit, recorder):
+                views.append(frame.view)
+                with seat.kept():
+                    yield frame
+                if turn.over():
+                    break
+        seat.leave()
+        if turn.end == "replaced":
+            return
+        episode = recorder.episode("live", stopped=turn.end == "stopped", reading=reading)
+        yield episode.outcome
+        if episode.outcome.kind != "stopped":
+            yield _kept(episode, views, suite.control_hz, archive)
+
+
+def _kept(episode: Episode, views: list[Image], control_hz: float, archive: Archive) -> Finished:
+    held = views[-1:] * round(_HOLD_SECONDS * control_hz)
+    film = encode_preview(np.stack(views + held), round(control_hz))
+    try:
+        archive.table.put(episode, [Membership("live")])
+        archive.films.put(episode.id, film)
+    except UserError as error:
+        return Finished(episode, film, str(error))
+    return Finished(episode, film)
+
+
+class _Seat:
+    """A visitor's turn and simulator, given back when the episode is over or nobody listens.
+
+    An iterator that is dropped is closed, but one that is forgotten with a reference to it is not:
+    it would keep its place for ever.
+    """
+
+    def __init__(self, simulators: Simulators, visitor: str) -> None:
+        self._simulators = simulators
+        self._held = contextlib.ExitStack()
+        self._left = threading.Event()
+        self.turn = simulators.queue.join(visitor)
+        self._held.callback(self.turn.leave)
+
+    def __enter__(self) -> "_Seat":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def environment(self) -> Environment:
+        return self._held.enter_context(self._simulators.lend())
+
+    def leave(self) -> None:
+        """Gives everything back; doing so twice does no harm."""
+        self._held.close()
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Around a `yield`: whoever does not ask for more in time has left."""
+        timer = threading.Timer(_FORGOTTEN_SECONDS, self._forget)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+        if self._left.is_set():
+            raise UserError("Nobody watched this episode, so it was ended.", "Start it again.")
+
+    def _forget(self) -> None:
+        self._left.set()
+        self.leave()
+
+
+def _frames(
+    simulators: Simulators, steps: Iterator[Step], limit: int, recorder: Recorder
+) -> Iterator[Frame]:
+    think_ms = 0.0
+    due = 0.0
+    for step in steps:
+        recorder.add(step)
+        think_ms = step.think_ms or think_ms
+        time.sleep(max(0.0, due - time.perf_counter()))
+        # Time that was lost is not made up for: the robot would seem to jump.
+        due = time.perf_counter() + 1 / STEPS_PER_SECOND
+        yield _frame(simulators, step.transition, limit, tuple(recorder.events), think_ms)
+
+
+def _frame(
+    simulators: Simulators,
+    seen: Transition,
+    limit: int,
+    events: tuple[Event, ...],
+    think_ms: float,
+) -> Frame:
+    images = seen.observation.images
+    policys, peoples = simulators.suite.cameras[0], simulators.suite.cameras[-1]
+    return Frame(
+        images[peoples],
+        images[policys],
+        seen.observation.step,
+        limit,
+        events,
+        think_ms,
+        seen.physics_ms,
+        seen.render_ms,
+    )
+
+
+def _until_let_in(simulators: Simulators, turn: Turn) -> Iterator[Waiting]:
+    while simulators.readiness.status == "starting" and not turn.over():
+        yield Waiting(0)
+        simulators.wait(_POLL_SECONDS)
+    if simulators.readiness.status == "unavailable":
+        raise UserError(simulators.readiness.reason, simulators.readiness.fix)
+    while place := turn.wait(0.0):
+        yield Waiting(place)
+        turn.wait(_POLL_SECONDS)

@@ -1,0 +1,115 @@
+"""The tabletop suite: five tasks among several objects, told apart by the instruction alone.
+
+Imports no simulator: what a seed draws and how an episode is judged are known without one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from typing import Final
+
+from vlm4vla import __version__
+from vlm4vla.action import ActionSpec, tiny
+from vlm4vla.core.condition import GIVEN, Condition
+from vlm4vla.core.environment import Environment
+from vlm4vla.core.episode import EpisodeSpec, Event, Outcome
+from vlm4vla.errors import UserError
+from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.outcome import CONTROL_HZ, judge
+from vlm4vla.suites.tabletop.scene import LAYOUT_OF_TASK, TASKS, Scene, sample_episode, sample_scene
+from vlm4vla.suites.tabletop.tasks import TIME_LIMIT
+
+NAME: Final = "tabletop"
+
+POLICY_CAMERA: Final = "policy"
+VIEW_CAMERA: Final = "view"
+"""The camera that policies see, and the one for people."""
+
+HELD_OUT: Final = "held-out"
+TRAINED: Final = "trained"
+"""`Condition.words`: paraphrases that training never read, and those that it did."""
+
+
+@dataclass(frozen=True)
+class TabletopSuite:
+    """The suite; see `vlm4vla.core.suite.Suite`."""
+
+    name: str = NAME
+    tasks: tuple[str, ...] = TASKS
+    cameras: tuple[str, ...] = (POLICY_CAMERA, VIEW_CAMERA)
+    control_hz: float = CONTROL_HZ
+
+    @property
+    def action(self) -> ActionSpec:
+        """What its actions mean."""
+        return tiny()
+
+    def spec(self, task: str, seed: int, condition: Condition) -> EpisodeSpec:
+        """See `Suite.spec`; the words are `HELD_OUT` or `TRAINED` paraphrases."""
+        known = next((one for one in TASKS if one == task), None)
+        if known is None:
+            raise UserError(f"Unknown task {task!r}; known: {', '.join(TASKS)}.")
+        if condition.words not in (HELD_OUT, TRAINED):
+            raise UserError(
+                f"No sentences are drawn for the words {condition.words!r}.",
+                f"Choose {HELD_OUT} or {TRAINED}, or give the sentence.",
+            )
+        drawn = sample_episode(
+            known,
+            seed,
+            held_out=condition.words == HELD_OUT,
+            alternate=condition.goal == "alternate",
+        )
+        return EpisodeSpec(NAME, task, seed, drawn.instruction, asdict(drawn.goal), condition)
+
+    def limit(self, spec: EpisodeSpec) -> int:
+        """See `Suite.limit`."""
+        return TIME_LIMIT[goal_of(spec).task]
+
+    def open(self) -> Environment:
+        """See `Suite.open`."""
+        from vlm4vla.suites.tabletop.environment import open_environment  # takes seconds: SAPIEN
+
+        return open_environment()
+
+    def tell(
+        self, spec: EpisodeSpec, events: Sequence[Event], steps: int, *, stopped: bool = False
+    ) -> Outcome:
+        """See `Suite.tell`; the kinds are those of `vlm4vla.suites.tabletop.outcome.Kind`."""
+        return judge(goal_of(spec), events, steps, stopped=stopped)
+
+    def versions(self) -> Mapping[str, str]:
+        """See `Suite.versions`."""
+        found = {name: metadata.version(name) for name in ("mani_skill", "sapien", "numpy")}
+        return {"vlm4vla": __version__} | found
+
+
+def with_sentence(spec: EpisodeSpec, sentence: str, goal: Goal) -> EpisodeSpec:
+    """The same scene and condition with a sentence that somebody gave, and what it asks for."""
+    condition = replace(spec.condition, words=GIVEN)
+    return replace(spec, instruction=sentence, goal=asdict(goal), condition=condition)
+
+
+def goal_of(spec: EpisodeSpec) -> Goal:
+    """The goal of a tabletop specification."""
+    return Goal(**spec.goal)
+
+
+def scene_of(spec: EpisodeSpec) -> Scene:
+    """The scene of a tabletop specification.
+
+    Raises:
+        UserError: its task is none of the suite's.
+    """
+    for task, layout in LAYOUT_OF_TASK.items():
+        if task == spec.task:
+            return sample_scene(layout, spec.seed)
+    raise UserError(f"Unknown task {spec.task!r}; known: {', '.join(TASKS)}.")
+
+
+def watched_goal(spec: EpisodeSpec) -> Goal | None:
+    """The scene's first goal where an alternate one is asked for, else None."""
+    if spec.condition.goal != "alternate":
+        return None
+    task = next(one for one in TASKS if one == spec.task)
+    return sample_episode(task, spec.seed).goal
