@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -20,12 +21,23 @@ from vlm4vla.train.synthetic.questions import (
     DOWN,
     KINDS,
     Question,
+    Words,
     ask,
     cell_of,
     every_pointing,
 )
 
 _PICTURES_AT_ONCE = 64
+
+_ASKED: Final[dict[str, tuple[str, Words]]] = {
+    **{kind: (kind, "paraphrases") for kind in KINDS if kind not in ("pointing", "caption")},
+    **{
+        f"{kind} {words}": (kind, words)
+        for kind in ("first", "second")
+        for words in ("broad", "held-out")
+    },
+}
+"""What is asked, by the name of its figure: the kind of question, and where its words are from."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,8 @@ class Skill:
 def measure_skill(policy: Policy, pool: Pool, seed: int = 0) -> Skill:
     """Asks one question of each kind about every picture, and points at every thing.
 
-    Instructions in questions are held-out paraphrases.
+    Instructions in questions are held-out paraphrases of the known ones, broad sentences, and
+    sentences with words or combinations that training never holds, each counted apart.
     """
     right: dict[str, list[bool]] = defaultdict(list)
     errors: list[float] = []
@@ -72,17 +85,16 @@ def measure_skill(policy: Policy, pool: Pool, seed: int = 0) -> Skill:
     for start in range(0, len(pool), _PICTURES_AT_ONCE):
         indices = range(start, min(start + _PICTURES_AT_ONCE, len(pool)))
         asked = [
-            (i, question)
+            (name, i, question)
             for i in indices
-            for kind in KINDS
-            if kind not in ("pointing", "caption")
-            and (question := ask(pool[i], kind, rng, held_out=True)) is not None
+            for name, (kind, words) in _ASKED.items()
+            if (question := ask(pool[i], kind, rng, words)) is not None
         ]
         images = pool.images[start : indices.stop]
-        rows = [i - start for i, _ in asked]
-        correct = _answered(policy, images, rows, [question for _, question in asked])
-        for (_, question), is_right in zip(asked, correct, strict=True):
-            right[question.kind].append(bool(is_right))
+        rows = [i - start for _, i, _ in asked]
+        correct = _answered(policy, images, rows, [question for *_, question in asked])
+        for (name, *_), is_right in zip(asked, correct, strict=True):
+            right[name].append(bool(is_right))
         pointing = [(i, question) for i in indices for question in every_pointing(pool[i])]
         cells = point(
             policy,
@@ -100,8 +112,8 @@ def measure_skill(policy: Policy, pool: Pool, seed: int = 0) -> Skill:
             if len(centres) > 1:
                 bound += (apart.argmin(1) == np.arange(len(centres))).tolist()
     return Skill(
-        accuracy={kind: float(np.mean(right[kind])) for kind in KINDS if right[kind]},
-        asked={kind: len(right[kind]) for kind in KINDS if right[kind]}
+        accuracy={name: float(np.mean(right[name])) for name in _ASKED if right[name]},
+        asked={name: len(right[name]) for name in _ASKED if right[name]}
         | {"pointing_cells": len(errors), "bound": len(bound)},
         pointing_cells=float(np.median(errors)),
         bound=float(np.mean(bound)),
@@ -122,8 +134,8 @@ def _answered(
     there = to_tensors(held, policy.device)
     with autocast(policy.device):
         states, column = row_states(policy, policy.encode(images), there)
-        found = policy.word_logits(states).argmax(-1).cpu()
-    right = found[wanted.rows, wanted.columns - column] == wanted.ids
+        writing = states[wanted.rows, wanted.columns - column]
+        right = policy.word_logits(writing).argmax(-1).cpu() == wanted.ids
     correct = torch.ones(len(asked), dtype=torch.bool)
     correct[wanted.rows[~right]] = False
     return correct.numpy()

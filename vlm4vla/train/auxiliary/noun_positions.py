@@ -15,8 +15,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from vlm4vla.language.vocabulary import words_for
 from vlm4vla.model.family import Rows
 from vlm4vla.model.features import Features
 from vlm4vla.model.policy import Policy
@@ -67,10 +69,8 @@ class NounPositionLoss:
         self.vlm = vlm
         colours, kinds = tuple(COLOURS), (*SHAPES, *FIXTURES)
         tokenizer = vlm.tokenizer
-        self._colours: dict[int, str] = dict(
-            zip(word_tokens(tokenizer, colours), colours, strict=True)
-        )
-        self._kinds: dict[int, str] = dict(zip(word_tokens(tokenizer, kinds), kinds, strict=True))
+        self._colours = _said(tokenizer, colours)
+        self._kinds = _said(tokenizer, kinds)
         if ROBOT in vlm.family.question:
             first, last = word_tokens(tokenizer, (colour_of(ROBOT), kind_of(ROBOT)))
             self._colours[first], self._kinds[last] = colour_of(ROBOT), kind_of(ROBOT)
@@ -135,6 +135,17 @@ class NounPositionLoss:
             loss = loss + mean_over_ranks(F.cross_entropy(scores, cells, reduction="sum"), count)
             near &= (scores.argmax(-1) - cells).abs() <= 1
         return loss, {"names": mean_over_ranks(near.sum(), count)}
+
+
+def _said(tokenizer: Tokenizer, names: Sequence[str]) -> dict[int, str]:
+    """The names that tokens stand for, by any word that training may say and that is one token."""
+    found = dict(zip(word_tokens(tokenizer, names), names, strict=True))
+    for name in names:
+        for word in words_for(name):
+            ids = tokenizer.encode(f" {word.text}", add_special_tokens=False).ids
+            if len(ids) == 1 and not word.held_out:
+                found.setdefault(int(ids[0]), name)
+    return found
 
 
 def text_layers(model: nn.Module) -> nn.ModuleList:

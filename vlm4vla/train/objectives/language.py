@@ -5,13 +5,14 @@ words of patches and the places of names kept beside it. The result stands for "
 in every study.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vlm4vla.model.family import FAMILIES, Rows
@@ -19,7 +20,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.model.tokenizer import train_tokenizer
 from vlm4vla.model.vlm import Vlm, random_weights
 from vlm4vla.suites.tabletop.vocabulary import ROBOT
-from vlm4vla.train.auxiliary.noun_positions import NounPositionLoss, Nouns
+from vlm4vla.train.auxiliary.noun_positions import Cells, NounPositionLoss, Nouns
 from vlm4vla.train.auxiliary.patch_words import (
     PatchWordLoss,
     PatchWords,
@@ -32,7 +33,7 @@ from vlm4vla.train.loop.ranks import mean_over_ranks
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.mimetic_init import EMBEDDING_STD, start_language_model, start_words
 from vlm4vla.train.speed.prefix_cache import Asked, ask_rows, row_states
-from vlm4vla.train.synthetic.questions import LOCATIONS, ask_several, cell_of, corpus
+from vlm4vla.train.synthetic.questions import LOCATIONS, Question, ask_several, cell_of, corpus
 
 _SHARPNESS: Final = 0.15
 """Factor of the word scores in the loss. Words lie so far apart that at 1 the loss begins near 80;
@@ -41,7 +42,7 @@ but states have a fixed length, and much below this they could not even say "one
 _LENGTHY_EVERY: Final = 4
 """One batch in so many holds instructions and captions, the others brief questions."""
 
-_VOCABULARY: Final = 1024
+_VOCABULARY: Final = 2048
 
 _ALIKE: Final = {
     "width": 160,
@@ -143,6 +144,27 @@ def answers_in(rows: Rows, decoder: bool) -> Answers:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """B pictures and R questions about them.
+
+    Attributes:
+        numbers: (B,) in the pool.
+        mirrored: (B,) left and right exchanged.
+        words: what the places of each show.
+        cells: where the things of each are.
+        questions: R questions, none while only patches are learned.
+        image_index: (R,) the picture of each question.
+    """
+
+    numbers: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
+    words: PatchWords
+    cells: Sequence[Cells]
+    questions: Sequence[Question]
+    image_index: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class LanguageBatch:
     """B pictures with their patch words, and rows about them: arrays, later tensors.
 
@@ -224,11 +246,28 @@ class LanguageObjective:
 
     def batch(self, index: int, rank: int = 0, ranks: int = 1) -> LanguageBatch:
         """The batch of an index: every picture once an epoch, in another order each time."""
+        drawn = self.draw(index, rank, ranks)
+        seen = LanguageBatch(drawn.numbers, drawn.mirrored, drawn.words)
+        if not drawn.questions:
+            return seen
+        asked = ask_rows(
+            self.vlm,
+            [question.text for question in drawn.questions],
+            [question.answer for question in drawn.questions],
+            drawn.image_index,
+        )
+        cells = [drawn.cells[i] for i in drawn.image_index]
+        nouns = self._module.names.find(asked.rows, cells)
+        answers = answers_in(asked.rows, self.vlm.base.config.is_encoder_decoder)
+        return to_arrays(replace(seen, asked=asked, answers=answers, nouns=nouns))
+
+    def draw(self, index: int, rank: int = 0, ranks: int = 1) -> Drawn:
+        """What is shown and asked in a batch, before it is put in a family's tokens."""
         recipe, seed = self.recipe, self.recipe.loop.seed
         numbers = epoch_order(len(self.pool), recipe.loop.batch, index, seed)[rank::ranks]
-        places = range(rank, recipe.loop.batch, ranks)
+        places = range(rank, recipe.loop.batch, ranks)[: len(numbers)]
         draws = [np.random.default_rng([seed, index, 1, place]) for place in places]
-        flipped = [rng.random() < 0.5 for rng in draws[: len(numbers)]]
+        flipped = [rng.random() < 0.5 for rng in draws]
         pictures = [
             mirrored(self.pool[i]) if flip else self.pool[i]
             for i, flip in zip(numbers, flipped, strict=True)
@@ -238,27 +277,21 @@ class LanguageObjective:
             [picture.items for picture in pictures],
             self._module.words.side,
         )
-        seen = LanguageBatch(np.array(numbers), np.array(flipped), words)
-        if index < recipe.alignment_steps * recipe.loop.accumulation:
-            return seen
+        asking = index >= recipe.alignment_steps * recipe.loop.accumulation
         lengthy = index % _LENGTHY_EVERY == 0
-        questions = [
-            question
-            for picture, rng in zip(pictures, draws, strict=False)
-            for question in ask_several(picture, recipe.questions, rng, lengthy=lengthy)
-        ]
-        asked = ask_rows(
-            self.vlm,
-            [question.text for question in questions],
-            [question.answer for question in questions],
-            np.arange(len(pictures)).repeat(recipe.questions),
+        each = recipe.questions if asking else 0
+        return Drawn(
+            numbers=np.array(numbers),
+            mirrored=np.array(flipped),
+            words=words,
+            cells=[{item.name: cell_of(item) for item in picture.items} for picture in pictures],
+            questions=[
+                question
+                for picture, rng in zip(pictures, draws, strict=True)
+                for question in ask_several(picture, each, rng, lengthy=lengthy)
+            ],
+            image_index=np.arange(len(pictures)).repeat(each),
         )
-        cells = [{item.name: cell_of(item) for item in picture.items} for picture in pictures]
-        nouns = self._module.names.find(
-            asked.rows, [cells[i // recipe.questions] for i in range(len(questions))]
-        )
-        answers = answers_in(asked.rows, self.vlm.base.config.is_encoder_decoder)
-        return to_arrays(replace(seen, asked=asked, answers=answers, nouns=nouns))
 
 
 def epoch_order(count: int, batch: int, index: int, seed: int) -> list[int]:

@@ -7,12 +7,18 @@ sentence; two location tokens, one across and one down, name a point.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
+from vlm4vla.language import corpus as language
+from vlm4vla.language.draw import references, sentences
+from vlm4vla.language.kinds import held_out_pair
 from vlm4vla.language.known import TEMPLATES
+from vlm4vla.language.things import Thing
+from vlm4vla.language.vocabulary import words_for
 from vlm4vla.suites.tabletop.instructions import Goal, paraphrases
+from vlm4vla.suites.tabletop.scene import goals_among
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, FIXTURES, SHAPES, colour_of, kind_of
 from vlm4vla.train.synthetic.drawings import PIXELS, Item, Picture
 
@@ -29,8 +35,21 @@ NOTHING: Final = "nothing"
 
 _NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
+_PIXELS_ACROSS: Final = 319.0
+_PIXELS_DOWN: Final = 244.0
+"""A metre of the table in the middle of the policy camera's picture."""
+
 _APART: Final = 6.0
 """Two centres must differ by this many pixels before one is said to be left of the other."""
+
+
+Words = Literal["training", "paraphrases", "broad", "held-out"]
+"""Where words are drawn from: everything that training may hold, half of it broad; held-out
+paraphrases of the known sentences; broad sentences alone; sentences with words or combinations of
+words that training never holds."""
+
+_SYNONYMS: Final = 0.3
+"""How often a brief question of training calls a thing by another of its words."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +80,7 @@ def cell_of(item: Item) -> tuple[int, int]:
 
 
 def ask(
-    picture: Picture, kind: str, rng: np.random.Generator, *, held_out: bool = False
+    picture: Picture, kind: str, rng: np.random.Generator, words: Words = "training"
 ) -> Question | None:
     """Draws a question of one kind, or None where the picture does not allow it.
 
@@ -69,9 +88,9 @@ def ask(
         picture: what it is about.
         kind: a key of `KINDS`.
         rng: what is drawn from.
-        held_out: build instructions from the held-out paraphrases.
+        words: where its words are drawn from.
     """
-    return KINDS[kind].ask(picture.items, rng, held_out)
+    return KINDS[kind].ask(picture.items, rng, words)
 
 
 def ask_several(
@@ -90,8 +109,8 @@ def ask_several(
             padded to the longest, so the two are better not mixed.
     """
     if not lengthy and len(picture.items) >= count and rng.random() < 0.5:
-        pointing = every_pointing(picture)
-        return [pointing[int(i)] for i in rng.permutation(len(pointing))[:count]]
+        chosen = [picture.items[int(i)] for i in rng.permutation(len(picture.items))[:count]]
+        return [_pointing(item, called(item.name, rng)) for item in chosen]
     names = [name for name, kind in KINDS.items() if kind.lengthy == lengthy]
     shares = np.array([KINDS[name].share for name in names])
     asked: list[Question] = []
@@ -105,15 +124,28 @@ def ask_several(
 
 def every_pointing(picture: Picture) -> list[Question]:
     """One pointing question for each named thing, in the picture's order."""
-    return [Question("pointing", _point(item.name), location(item)) for item in picture.items]
+    return [_pointing(item, item.name) for item in picture.items]
+
+
+def called(name: str, rng: np.random.Generator) -> str:
+    """A thing's name, sometimes in other words, all of them such that training may hold them."""
+    if rng.random() >= _SYNONYMS:
+        return name
+    colour, kind = (
+        _pick(rng, [word.text for word in words_for(said) if not word.held_out])
+        for said in (colour_of(name), kind_of(name))
+    )
+    return name if held_out_pair(colour, kind) else f"{colour} {kind}"
 
 
 def corpus() -> Iterator[str]:
     """Every kind of sentence at least once, with every name: what a tokenizer learns from.
 
-    Training templates only: held-out sentences are made of the same words.
+    It holds every word of the language, held-out ones too: a tokenizer learns how a word is
+    spelled, not what it means.
     """
     rng = np.random.default_rng(0)
+    yield from language.corpus()
     objects = [f"{colour} {kind}" for colour in COLOURS for kind in SHAPES]
     places = [f"{colour} {kind}" for colour in COLOURS for kind in FIXTURES]
     for name in objects:
@@ -131,7 +163,7 @@ def corpus() -> Iterator[str]:
         )
         for kind in KINDS:
             for _ in range(4):
-                question = KINDS[kind].ask(items, rng, False)
+                question = KINDS[kind].ask(items, rng, "paraphrases")
                 if question is not None:
                     # The closing of a sentence is a special token, so words never meet it.
                     yield _without_locations(question.text)
@@ -146,7 +178,7 @@ def _without_locations(text: str) -> str:
 
 
 _Items = tuple[Item, ...]
-_Ask = Callable[[_Items, np.random.Generator, bool], Question | None]
+_Ask = Callable[[_Items, np.random.Generator, Words], Question | None]
 
 
 @dataclass(frozen=True)
@@ -184,39 +216,56 @@ def _a(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def _point(name: str) -> str:
-    return f"Point at the {name}."
+def _pointing(item: Item, said: str) -> Question:
+    return Question("pointing", f"Point at the {said}.", location(item))
 
 
-def _ask_pointing(items: _Items, rng: np.random.Generator, held_out: bool) -> Question:
+def _said(item: Item, rng: np.random.Generator, words: Words) -> str:
+    """A thing's name; in training sometimes in other words."""
+    return called(item.name, rng) if words == "training" else item.name
+
+
+def _ask_pointing(items: _Items, rng: np.random.Generator, words: Words) -> Question:
     item = _any(rng, items)
-    return Question("pointing", _point(item.name), location(item))
+    return _pointing(item, _said(item, rng, words))
 
 
-def _ask_naming(items: _Items, rng: np.random.Generator, held_out: bool) -> Question:
+def _ask_referred(items: _Items, rng: np.random.Generator, words: Words) -> Question | None:
+    """Points at a thing by a part of its name, by where it is, or by what it is not."""
+    things = on_table(items)
+    place = int(rng.integers(len(items)))
+    found = references(things[place], things)
+    if not found:
+        return None
+    among = found[_pick(rng, found)]
+    reference = among[int(rng.integers(len(among)))]
+    return Question("referred", f"Point at {reference}.", location(items[place]))
+
+
+def _ask_naming(items: _Items, rng: np.random.Generator, words: Words) -> Question:
     item = _any(rng, items)
     return Question("naming", f"What is at {location(item)}?", f" {item.name}")
 
 
-def _ask_colour(items: _Items, rng: np.random.Generator, held_out: bool) -> Question | None:
+def _ask_colour(items: _Items, rng: np.random.Generator, words: Words) -> Question | None:
     clear = _only(items, kind_of)
     if not clear:
         return None
     item = _any(rng, clear)
-    text = f"What colour is the {kind_of(item.name)}?"
+    text = f"What colour is the {kind_of(_said(item, rng, words))}?"
     return Question("colour", text, f" {colour_of(item.name)}")
 
 
-def _ask_shape(items: _Items, rng: np.random.Generator, held_out: bool) -> Question | None:
+def _ask_shape(items: _Items, rng: np.random.Generator, words: Words) -> Question | None:
     clear = _only(items, colour_of)
     if not clear:
         return None
     item = _any(rng, clear)
-    text = f"What is the {colour_of(item.name)} thing?"
+    text = f"What is the {colour_of(_said(item, rng, words))} thing?"
     return Question("shape", text, f" {kind_of(item.name)}")
 
 
-def _ask_count(items: _Items, rng: np.random.Generator, held_out: bool) -> Question:
+def _ask_count(items: _Items, rng: np.random.Generator, words: Words) -> Question:
     if rng.random() < 0.5:
         kind = _pick(rng, (*SHAPES, *FIXTURES))
         number = sum(kind_of(item.name) == kind for item in items)
@@ -226,21 +275,22 @@ def _ask_count(items: _Items, rng: np.random.Generator, held_out: bool) -> Quest
     return Question("count", f"How many {colour} things are there?", f" {_NUMBERS[number]}")
 
 
-def _ask_existence(items: _Items, rng: np.random.Generator, held_out: bool) -> Question:
+def _ask_existence(items: _Items, rng: np.random.Generator, words: Words) -> Question:
     """Half are there; most of the others share a colour or a kind with something that is."""
     names = {item.name for item in items}
     item = _any(rng, items)
     if rng.random() < 0.5:
-        return Question("existence", f"Is there {_a(item.name)}?", " yes")
+        return Question("existence", f"Is there {_a(_said(item, rng, words))}?", " yes")
     while True:
         name = f"{_pick(rng, COLOURS)} {kind_of(item.name)}"
         if rng.random() < 0.5:
             name = f"{colour_of(item.name)} {_pick(rng, (*SHAPES, *FIXTURES))}"
         if name not in names:
-            return Question("existence", f"Is there {_a(name)}?", " no")
+            said = called(name, rng) if words == "training" else name
+            return Question("existence", f"Is there {_a(said)}?", " no")
 
 
-def _ask_relation(items: _Items, rng: np.random.Generator, held_out: bool) -> Question | None:
+def _ask_relation(items: _Items, rng: np.random.Generator, words: Words) -> Question | None:
     if len(items) < 2:
         return None
     first, second = (items[int(i)] for i in rng.permutation(len(items))[:2])
@@ -257,15 +307,33 @@ def _ask_relation(items: _Items, rng: np.random.Generator, held_out: bool) -> Qu
     return Question("relation", text, " yes" if difference > 0 else " no")
 
 
-def _ask_caption(items: _Items, rng: np.random.Generator, held_out: bool) -> Question:
+def _ask_caption(items: _Items, rng: np.random.Generator, words: Words) -> Question:
     ordered = sorted(items, key=lambda item: item.x)
     listed = ", ".join(_a(item.name) for item in ordered)
     return Question("caption", "What is there, from left to right?", f" {listed}")
 
 
-def _ask_first(items: _Items, rng: np.random.Generator, held_out: bool) -> Question | None:
+def on_table(items: _Items) -> list[Thing]:
+    """The things of a picture where they would stand if the policy's camera had taken it.
+
+    Where they are in the picture is what sentences about left, right, near and far go by.
+    """
+    return [
+        Thing(
+            item.name,
+            colour_of(item.name),
+            kind_of(item.name),
+            (item.y - PIXELS / 2) / _PIXELS_DOWN,
+            (item.x - PIXELS / 2) / _PIXELS_ACROSS,
+            kind_of(item.name) in SHAPES,
+        )
+        for item in items
+    ]
+
+
+def _ask_first(items: _Items, rng: np.random.Generator, words: Words) -> Question | None:
     """Points at the object of an instruction."""
-    drawn = _draw_goal(items, rng, held_out)
+    drawn = _draw_goal(items, rng, words)
     if drawn is None:
         return None
     goal, sentence = drawn
@@ -273,41 +341,41 @@ def _ask_first(items: _Items, rng: np.random.Generator, held_out: bool) -> Quest
     return Question("first", f"Where is the first thing in: {sentence}?", location(item))
 
 
-def _ask_second(items: _Items, rng: np.random.Generator, held_out: bool) -> Question | None:
+def _ask_second(items: _Items, rng: np.random.Generator, words: Words) -> Question | None:
     """Points at the place (or the lower object) of an instruction."""
-    drawn = _draw_goal(items, rng, held_out)
-    if drawn is None or drawn[0].target is None:
+    drawn = _draw_goal(items, rng, words, two=True)
+    if drawn is None:
         return None
     goal, sentence = drawn
     item = next(item for item in items if item.name == goal.target)
     return Question("second", f"Where is the second thing in: {sentence}?", location(item))
 
 
-def _draw_goal(items: _Items, rng: np.random.Generator, held_out: bool) -> tuple[Goal, str] | None:
-    """A goal among the things of a picture, and a sentence for it."""
+def _draw_goal(
+    items: _Items, rng: np.random.Generator, words: Words, *, two: bool = False
+) -> tuple[Goal, str] | None:
+    """A goal among the things of a picture, and a sentence for it; tasks are equally likely."""
     names = [item.name for item in items]
     objects = [name for name in names if kind_of(name) in SHAPES]
-    zones = [name for name in names if kind_of(name) == "zone"]
-    containers = [name for name in names if kind_of(name) in ("plate", "bowl")]
-    if not objects:
+    goals = goals_among(objects, [name for name in names if name not in objects])
+    goals = tuple(goal for goal in goals if goal.target or not two)
+    if not goals:
         return None
-    name = _pick(rng, objects)
-    goals = [Goal("reach", name), Goal("pick", name)]
-    goals += [Goal("push", name, zone) for zone in zones]
-    goals += [Goal("place", name, place) for place in containers]
-    # As in scenes, balls are never stacked.
-    flat = [thing for thing in objects if kind_of(thing) != "ball"]
-    goals += [Goal("stack", name, other) for other in flat if other != name and name in flat]
     task = _pick(rng, [task for task in TEMPLATES if any(goal.task == task for goal in goals)])
     among = [goal for goal in goals if goal.task == task]
     goal = among[int(rng.integers(len(among)))]
-    return goal, _pick(rng, paraphrases(goal, held_out=held_out))
+    if words == "paraphrases" or (words == "training" and rng.random() < 0.5):
+        return goal, _pick(rng, paraphrases(goal, held_out=words == "paraphrases"))
+    split: Literal["broad", "held-out"] = "held-out" if words == "held-out" else "broad"
+    drawn = sentences((goal.task, goal.object, goal.target), on_table(items), split, rng)
+    return goal, next(drawn).text
 
 
 KINDS: Final[dict[str, Kind]] = {
     "pointing": Kind(_ask_pointing, 0.20),
     "first": Kind(_ask_first, 0.18, lengthy=True),
     "second": Kind(_ask_second, 0.12, lengthy=True),
+    "referred": Kind(_ask_referred, 0.10, lengthy=True),
     "naming": Kind(_ask_naming, 0.10),
     "colour": Kind(_ask_colour, 0.16),
     "shape": Kind(_ask_shape, 0.12),
