@@ -146,7 +146,7 @@ def _filter(args: argparse.Namespace) -> Filter:
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{args.condition!r} is no condition: {error}.",
-                'Write it as JSON, such as {"words": "held-out"}.',
+                'Write it as JSON, such as {"words": "known"}.',
             ) from error
     return Filter(
         agent=args.agent,

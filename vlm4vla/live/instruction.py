@@ -6,11 +6,11 @@ import unicodedata
 from typing import NamedTuple
 
 from vlm4vla.errors import UserError
+from vlm4vla.language.normal import normalise
 from vlm4vla.suites.tabletop.instructions import (
     MAX_CHARACTERS,
     Goal,
     Task,
-    normalise,
     paraphrases,
     parse,
     words,

@@ -11,7 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from vlm4vla.suites.tabletop.instructions import TEMPLATES, Goal, paraphrases
+from vlm4vla.language.known import TEMPLATES
+from vlm4vla.suites.tabletop.instructions import Goal, paraphrases
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, FIXTURES, SHAPES, colour_of, kind_of
 from vlm4vla.train.drawings import PIXELS, Item, Picture
 

@@ -1,6 +1,7 @@
 import pytest
 
-from vlm4vla.suites.tabletop.instructions import TEMPLATES, Goal, paraphrases, parse, words
+from vlm4vla.language.known import TEMPLATES
+from vlm4vla.suites.tabletop.instructions import Goal, paraphrases, parse, words
 from vlm4vla.suites.tabletop.scene import TASKS, sample_scene
 
 GOALS = {

@@ -4,7 +4,8 @@ import math
 import pytest
 
 from vlm4vla.errors import UserError
-from vlm4vla.suites.tabletop.instructions import TEMPLATES, paraphrases
+from vlm4vla.language.known import TEMPLATES
+from vlm4vla.suites.tabletop.instructions import paraphrases
 from vlm4vla.suites.tabletop.scene import (
     LAYOUT_OF_TASK,
     TASKS,

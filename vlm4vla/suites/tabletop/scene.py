@@ -13,6 +13,8 @@ from typing import Final, Literal
 import numpy as np
 
 from vlm4vla.errors import UserError
+from vlm4vla.language.draw import Split, sentences
+from vlm4vla.language.things import Thing
 from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, SHAPES, Fixture, Shape, colour_of, kind_of
 
@@ -126,6 +128,14 @@ def goals_among(objects: Sequence[str], fixtures: Sequence[str]) -> tuple[Goal, 
     return tuple(every)
 
 
+def things(scene: Scene) -> tuple[Thing, ...]:
+    """Everything on the table where the scene puts it, as sentences speak of it."""
+    return (
+        *(Thing(o.name, colour_of(o.name), o.shape, o.x, o.y, True) for o in scene.objects),
+        *(Thing(f.name, colour_of(f.name), f.kind, f.x, f.y, False) for f in scene.fixtures),
+    )
+
+
 def sample_scene(layout: Layout, seed: int) -> Scene:
     """Draws the scene of a seed.
 
@@ -165,15 +175,28 @@ def sample_scene(layout: Layout, seed: int) -> Scene:
 
 @dataclass(frozen=True)
 class Episode:
-    """A scene, one of its goals, and a sentence for it."""
+    """A scene, one of its goals, and a sentence for it.
+
+    Attributes:
+        scene: where it starts.
+        goal: what is asked for.
+        instruction: how.
+        kind: how the sentence refers to things: "known", or a kind of `vlm4vla.language.kinds`.
+    """
 
     scene: Scene
     goal: Goal
     instruction: str
+    kind: str = "known"
 
 
 def sample_episode(
-    task: Task, seed: int, *, held_out: bool = False, alternate: bool = False
+    task: Task,
+    seed: int,
+    *,
+    held_out: bool = False,
+    alternate: bool = False,
+    words: Split = "known",
 ) -> Episode:
     """Draws the scene, the goal and the sentence of a seed.
 
@@ -183,9 +206,11 @@ def sample_episode(
         held_out: take the sentence from the held-out paraphrases.
         alternate: take a second goal of the same scene and task, about another object or another
             place; the scene is the same as without it.
+        words: "known" takes a template; "broad" and "held-out" draw from the whole language what
+            means this goal and no other in the scene (see `vlm4vla.language.draw.sentences`).
 
     Raises:
-        UserError: the task is unknown.
+        UserError: the task or the words are unknown.
     """
     if task not in LAYOUT_OF_TASK:
         raise UserError(f"Unknown task {task!r}; known: {', '.join(TASKS)}.")
@@ -194,8 +219,12 @@ def sample_episode(
     goals = scene.goals(task)
     first, second = rng.permutation(len(goals))[:2]
     goal = goals[int(second if alternate else first)]
-    sentences = paraphrases(goal, held_out=held_out)
-    return Episode(scene, goal, sentences[int(rng.integers(len(sentences)))])
+    if words != "known":
+        key = (goal.task, goal.object, goal.target)
+        drawn = next(sentences(key, things(scene), words, rng))
+        return Episode(scene, goal, drawn.text, drawn.kind)
+    texts = paraphrases(goal, held_out=held_out)
+    return Episode(scene, goal, texts[int(rng.integers(len(texts)))])
 
 
 def _object_names(rng: np.random.Generator, count: int, flat: int) -> list[str]:
