@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -114,6 +116,22 @@ def test_a_failed_build_keeps_the_old_cache_and_leaves_nothing_else(cached, data
         build_cache([dataset], cached)
     assert len(open_cache(cached)) > 0
     assert {path.name for path in cached.parent.iterdir()} == {"cache", "dataset"}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(there, dataset, tmp_path, monkeypatch):
+    if there:
+        build_cache([dataset], tmp_path / "cache")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"Could not write .*/cache: No space left on device\."):
+        build_cache([dataset], tmp_path / "cache")
+    assert {path.name for path in tmp_path.iterdir()} == {"dataset", *(["cache"] if there else [])}
+    if there:
+        assert len(open_cache(tmp_path / "cache")) > 0
 
 
 def test_another_folder_is_not_overwritten(dataset, tmp_path):

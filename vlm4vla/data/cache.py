@@ -20,7 +20,7 @@ from vlm4vla.data.reader import Dataset, open_dataset
 from vlm4vla.data.schema import CHUNK, MAX_THINGS, EpisodeInfo, Recording, episode_info
 from vlm4vla.data.tables import damaged
 from vlm4vla.errors import UserError
-from vlm4vla.files import replacing_folder, write_json
+from vlm4vla.files import replacing_folder
 from vlm4vla.suites.tabletop.instructions import Goal
 from vlm4vla.suites.tabletop.scene import Scene, sample_scene
 from vlm4vla.suites.tabletop.types import POLICY_PIXELS
@@ -140,7 +140,7 @@ def build_cache(
             "fingerprints": [dataset.fingerprint for dataset in opened],
             "episodes": [info.to_json() for info in infos],
         }
-        write_json(building / _DESCRIPTION, description)
+        (building / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
 
 
 def _refuse_twice(datasets: Sequence[Dataset]) -> None:
