@@ -48,7 +48,7 @@ class Child:
             or a partial of one.
         what: what to call the child in messages, such as "simulator".
         remedy: what to do when it has ended.
-        call_timeout: seconds that a call may take.
+        call_timeout: seconds that a call may take; a longer one holds for the start as well.
 
     Raises:
         UserError: the object could not be made; the message says why.
@@ -83,7 +83,7 @@ class Child:
             # What `make` names must be found there as it is here.
             self._connection.send(sys.path)
             self._connection.send(make)
-        self._answer(START_TIMEOUT)
+        self._answer(max(START_TIMEOUT, call_timeout))
 
     @property
     def pid(self) -> int:
