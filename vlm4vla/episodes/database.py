@@ -225,10 +225,7 @@ def _connect_to_read(path: Path) -> _Connection:
         connection.close()
         beside = path.with_name(path.name + "-wal")
         unread = beside.exists() and beside.stat().st_size > 0
-        if unread or error.sqlite_errorcode not in (
-            sqlite3.SQLITE_CANTOPEN,
-            sqlite3.SQLITE_READONLY,
-        ):
+        if unread or _kind(error) not in _FORBIDDEN:
             raise
     # WAL wants files beside the database. Where none can be made, nobody here writes either.
     return _connect(path, "immutable=1")
