@@ -239,3 +239,21 @@ def test_a_writer_that_does_not_end_is_told(tmp_path: Path, monkeypatch) -> None
     busy.close()
     table.put(example(9))
     assert table.count() == 4
+
+
+def test_everything_lies_in_one_file_once_it_is_gathered(tmp_path: Path) -> None:
+    table = filled(tmp_path / "one")
+    assert table.count() == 3
+    table.database.gather()
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / FILE).write_bytes((tmp_path / "one" / FILE).read_bytes())
+    assert EpisodeTable(tmp_path / "two").count() == 3
+
+
+def test_closing_leaves_one_file_whoever_read_beside(tmp_path: Path) -> None:
+    table = filled(tmp_path)
+    others = [EpisodeTable(tmp_path) for _ in range(3)]
+    assert [other.count() for other in (table, *others)] == [3] * 4
+    for one in (*others, table):
+        one.close()
+    assert [one.name for one in tmp_path.iterdir()] == [FILE]
