@@ -81,11 +81,9 @@ class Policy(nn.Module):
             UserError: the folder holds a policy, whose query and head would be lost; or see
                 `load_vlm`.
         """
-        if (
-            not isinstance(vlm, Vlm)
-            and init == "vlm"
-            and (Path(vlm) / checkpoint.MANIFEST).is_file()
-        ):
+        if isinstance(vlm, Vlm):
+            return cls(vlm, spec or tiny(), query_init)
+        if init == "vlm" and (Path(vlm) / checkpoint.MANIFEST).is_file():
             raise UserError(
                 f"{vlm} holds a whole policy, and from_vlm would drop its query and head.",
                 f'Use Policy.from_pretrained("{vlm}").',
