@@ -57,6 +57,24 @@ def test_gripper_convention_may_be_inverted():
     assert spec.unnormalise([0.0] * 6, 3.0)[6] == -1
 
 
+def test_a_dimension_whose_quantiles_are_equal_never_moves():
+    q01, q99 = list(BRIDGE_Q01), list(BRIDGE_Q99)
+    q01[4] = q99[4] = 0.25
+    spec = action.paper(q01, q99, "a data set without pitch")
+    assert spec.moves == (True, True, True, True, False, True)
+    assert spec.normalise([0.0, 0, 0, 0, 0.25, 0, 1]).arm[4] == 0
+    assert spec.unnormalise([1.0] * 6, 1.0)[4] == 0.25
+    untouched = action.paper(BRIDGE_Q01, BRIDGE_Q99, "Bridge")
+    assert spec.unnormalise([1.0] * 6, 1.0)[0] == untouched.unnormalise([1.0] * 6, 1.0)[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_action_is_made_of_a_prediction_that_is_not_finite(value):
+    for arm, gripper in (([value, 0, 0, 0, 0, 0], 1.0), ([0.0] * 6, value)):
+        with pytest.raises(UserError, match="not finite"):
+            action.tiny().unnormalise(arm, gripper)
+
+
 def test_json_round_trip_and_hash():
     spec = action.paper(BRIDGE_Q01, BRIDGE_Q99, "Bridge")
     again = action.ActionSpec.from_json(json.loads(json.dumps(spec.to_json())))

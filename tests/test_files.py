@@ -12,7 +12,14 @@ import pytest
 from tests import waiting
 from vlm4vla import files
 from vlm4vla.errors import UserError
-from vlm4vla.files import exchange, recover, replacing, replacing_folder, write_json
+from vlm4vla.files import (
+    exchange,
+    recover,
+    replacing,
+    replacing_folder,
+    standing_folder,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -221,7 +228,11 @@ def test_everything_is_on_disk_before_the_name_changes(
 def test_killed_between_two_renames_the_old_folder_comes_back(folder: Path) -> None:
     kill(folder, "renaming")
     assert not folder.exists()
+    # Who only reads finds it where it is.
+    assert (standing_folder(folder) / "policy.json").read_text() == "old"
+    assert not folder.exists()
     recover(folder)
+    assert standing_folder(folder) == folder
     assert (folder / "policy.json").read_text() == "old"
     replace(folder, "newer")
     assert (folder / "policy.json").read_text() == "newer"

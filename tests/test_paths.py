@@ -29,3 +29,14 @@ def test_a_tilde_means_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("VLM4VLA_HOME", "~/data")
     assert paths.home() == tmp_path / "data"
+
+
+def test_databases_lie_with_the_rest_unless_they_have_a_disk_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path / "bucket"))
+    monkeypatch.delenv("VLM4VLA_LOCAL", raising=False)
+    assert paths.local() == tmp_path / "bucket"
+    monkeypatch.setenv("VLM4VLA_LOCAL", str(tmp_path / "disk"))
+    assert paths.local() == tmp_path / "disk"
+    assert paths.home() == tmp_path / "bucket"

@@ -87,6 +87,10 @@ class ActionSpec:
             (any(a >= b for a, b in zip(self.low, self.high, strict=False)), "has low >= high"),
             (not 0 < self.clip <= 1, "has a clip outside (0, 1]"),
             (self.gripper_open == self.gripper_closed, "does not tell open from closed"),
+            (
+                not (isinstance(self.chunk, int) and isinstance(self.execute, int)),
+                "counts steps in a number that is not whole",
+            ),
             (not 1 <= self.execute <= self.chunk, "executes fewer than 1 or more than chunk steps"),
         ):
             if broken:
@@ -114,7 +118,12 @@ class ActionSpec:
         Args:
             arm: (..., 6) in [-1, 1].
             gripper_logits: (...); positive means open.
+
+        Raises:
+            UserError: a number is not finite.
         """
+        if not (np.isfinite(arm).all() and np.isfinite(gripper_logits).all()):
+            raise UserError("A prediction that is not finite is no action.")
         arm = np.asarray(arm, dtype=np.float32) * np.float32(self.clip)
         low, high = _f32(self.low), _f32(self.high)
         motion = np.where(self.moves, (arm + 1) / 2 * (high - low) + low, _f32(self.still))
@@ -199,6 +208,9 @@ def paper(
 ) -> ActionSpec:
     """The paper's action: scaled between the 1 % and 99 % quantiles, then clipped at 0.65.
 
+    A dimension whose quantiles are equal gives no scale: it counts as one that never moves, its
+    target is 0 and its command the quantile.
+
     Args:
         q01: six 1 % quantiles of the data set, in its units.
         q99: six 99 % quantiles.
@@ -208,16 +220,18 @@ def paper(
         gripper_open: the environment's command for an open gripper.
         gripper_closed: the environment's command for a closed gripper.
     """
+    moves = tuple(a != b for a, b in zip(q01, q99, strict=False))
+    ends = [(a, b) if a != b else (a - 1, b + 1) for a, b in zip(q01, q99, strict=False)]
     return ActionSpec(
         name="paper",
         units=("data set",) * 6 + (f"{gripper_open:+g} open, {gripper_closed:+g} closed",),
         frame="end effector, relative",
         control_mode="the data set's",
-        low=tuple(map(float, q01)),
-        high=tuple(map(float, q99)),
+        low=tuple(float(low) for low, _ in ends),
+        high=tuple(float(high) for _, high in ends),
         clip=0.65,
-        moves=(True,) * 6,
-        still=(0.0,) * 6,
+        moves=moves,
+        still=tuple(0.0 if moved else float(a) for a, moved in zip(q01, moves, strict=False)),
         gripper_open=gripper_open,
         gripper_closed=gripper_closed,
         chunk=chunk,

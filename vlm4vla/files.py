@@ -99,13 +99,28 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                     os.replace(new, folder)
 
 
-def recover(folder: Path) -> None:
-    """Puts the old folder back if a replacement was killed between its two renames."""
+def standing_folder(path: Path) -> Path:
+    """Where the content of a folder is to be read; nothing is written.
+
+    It is the folder itself, unless a replacement was killed between two renames: then it is the
+    old folder, where it was put aside.
+    """
+    folder = Path(os.path.realpath(path))
     if not folder.exists():
         for left in _left_behind(folder):
             if (left / "old").is_dir():
-                os.replace(left / "old", folder)
-                return
+                return left / "old"
+    return folder
+
+
+def recover(path: Path) -> None:
+    """Puts the old folder back if a replacement was killed between its two renames."""
+    folder = Path(os.path.realpath(path))
+    if (standing := standing_folder(folder)) != folder:
+        # One that is held belongs to a process which is between its renames just now.
+        with _alone(standing.parent) as alone:
+            if alone:
+                os.replace(standing, folder)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-# Spawned collector processes import the fake simulator by name, so it has to be on the path.
+# Spawned collector processes import the fake environment by name, so it has to be on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-import fake_simulator
+import fake_environment
 
 from vlm4vla.data import finish, parts, record
 
@@ -15,8 +15,8 @@ TASKS = ("reach", "pick", "push", "place", "stack")
 
 @pytest.fixture(scope="session")
 def recordings():
-    rig = fake_simulator.rig()
-    return [record.record(rig, TASKS[i % 5], 1_000_000 + i) for i in range(10)]
+    rig = fake_environment.rig()
+    return [record.record(rig, TASKS[i % 5], 1_000_000 + i).recording for i in range(10)]
 
 
 @pytest.fixture

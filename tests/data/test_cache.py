@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -58,14 +60,17 @@ def test_no_scene_is_on_both_sides_of_the_split(cached):
     assert set(cache.split(0.2).validation) <= set(validation)
 
 
-def test_several_datasets_follow_one_another(cached, dataset, tmp_path):
-    build_cache([dataset, dataset], tmp_path / "both")
+def test_several_datasets_follow_one_another(cached, dataset, recordings, tmp_path):
+    for index, recording in enumerate(recordings[:4]):
+        parts.write_part(tmp_path / "more", index, recording)
+    finish.finish(tmp_path / "more", 4, {})
+    build_cache([tmp_path / "more", dataset], tmp_path / "both")
     one, both = open_cache(cached), open_cache(tmp_path / "both")
-    half = len(one)
-    assert len(both) == 2 * half
-    assert np.array_equal(both.images[half:], one.images)
-    assert np.array_equal(both.labels(half + 5), one.labels(5))
-    assert both.episode[half] == len(one.episodes)
+    begin = sum(map(len, recordings[:4]))
+    assert len(both) == begin + len(one)
+    assert np.array_equal(both.images[begin:], one.images)
+    assert np.array_equal(both.labels(begin + 5), one.labels(5))
+    assert both.episode[begin] == 4
 
 
 def test_a_stale_cache_is_refused_and_a_cache_alone_is_not(cached, dataset, recordings):
@@ -86,9 +91,18 @@ def test_damage_is_named(cached):
     path.unlink()
     with pytest.raises(UserError, match=str(path)):
         open_cache(cached)
-    (cached / "cache.json").write_text("{")
-    with pytest.raises(UserError, match=r"cache\.json"):
-        open_cache(cached)
+    whole = json.loads((cached / "cache.json").read_text())
+    for damage in (
+        "{",
+        "[]",
+        json.dumps(whole | {"fingerprints": []}),
+        json.dumps(whole | {"datasets": [3]}),
+        json.dumps(whole | {"episodes": ["{}"]}),
+    ):
+        (cached / "cache.json").write_text(damage)
+        with pytest.raises(UserError, match=r"cache\.json is damaged"):
+            open_cache(cached)
+    (cached / "cache.json").unlink()
     with pytest.raises(UserError, match="no training cache"):
         open_cache(cached.parent)
 
@@ -102,6 +116,22 @@ def test_a_failed_build_keeps_the_old_cache_and_leaves_nothing_else(cached, data
         build_cache([dataset], cached)
     assert len(open_cache(cached)) > 0
     assert {path.name for path in cached.parent.iterdir()} == {"cache", "dataset"}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(there, dataset, tmp_path, monkeypatch):
+    if there:
+        build_cache([dataset], tmp_path / "cache")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"Could not write .*/cache: No space left on device\."):
+        build_cache([dataset], tmp_path / "cache")
+    assert {path.name for path in tmp_path.iterdir()} == {"dataset", *(["cache"] if there else [])}
+    if there:
+        assert len(open_cache(tmp_path / "cache")) > 0
 
 
 def test_another_folder_is_not_overwritten(dataset, tmp_path):

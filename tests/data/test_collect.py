@@ -1,11 +1,10 @@
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import fake_simulator
+import fake_environment
 import numpy as np
 import psutil
 import pytest
@@ -15,12 +14,14 @@ from vlm4vla.commands import collect as command
 from vlm4vla.data import parts
 from vlm4vla.data.collect import Settings, collect
 from vlm4vla.data.reader import open_dataset
+from vlm4vla.episodes.filters import Filter
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 
 SETTINGS = Settings(("reach", "pick"), 1_000_000, "expert")
 
 
-def gather(out, episodes, workers=1, rig=fake_simulator.rig, settings=SETTINGS, report=None):
+def gather(out, episodes, workers=1, rig=fake_environment.rig, settings=SETTINGS, report=None):
     collect(out, settings, episodes, workers, rig, report or (lambda now: None))
 
 
@@ -30,6 +31,12 @@ def files(root):
         for path in sorted(root.rglob("*"))
         if path.is_file()
     }
+
+
+def rows(folder, name):
+    """Task and seed of every row of a dataset in the table of episodes."""
+    found = EpisodeTable(folder).query(Filter(kind="collection", name=name, source="collection"))
+    return {(row.spec.task, row.spec.seed) for row in found}
 
 
 @pytest.fixture(scope="module")
@@ -55,30 +62,32 @@ def test_the_number_of_processes_changes_nothing(complete, tmp_path):
     seen = []
     gather(tmp_path / "two", 3, workers=2, report=seen.append)
     assert files(tmp_path / "two") == files(complete)
+    assert rows(None, "two") == {SETTINGS.episode(index) for index in range(6)}
     assert [now.episodes for now in seen] == [1, 2, 3, 4, 5, 6]
     assert seen[-1].frames == len(open_dataset(complete))
     assert seen[-1].left == 0.0
-    assert multiprocessing.active_children() == []
+    assert psutil.Process().children() == []
 
 
 PROGRAM = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import fake_simulator
+import fake_environment
 from vlm4vla.data.collect import Settings, collect
 if __name__ == "__main__":
     collect(Path(sys.argv[2]), Settings(("reach", "pick"), 1_000_000, "expert"), 3, 2,
-            fake_simulator.rig, lambda now: None)
+            fake_environment.rig, lambda now: None)
 """
 
 
-def test_kill_9_loses_at_most_the_episodes_in_progress(complete, tmp_path):
-    out = tmp_path / "data"
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_signal_loses_at_most_the_episodes_in_progress(complete, tmp_path, sent):
+    out, home = tmp_path / "data", tmp_path / "home"
     (tmp_path / "program.py").write_text(PROGRAM)
     process = subprocess.Popen(
         [sys.executable, tmp_path / "program.py", Path(__file__).parent, out],
-        env=os.environ | {"FAKE_PAUSE": "0.05"},
+        env=os.environ | {"FAKE_PAUSE": "0.05", "VLM4VLA_HOME": str(home)},
         stderr=subprocess.DEVNULL,
     )
     until(
@@ -88,15 +97,15 @@ def test_kill_9_loses_at_most_the_episodes_in_progress(complete, tmp_path):
     )
     assert process.poll() is None
     workers = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
-    process.wait(30)
-    # Orphans notice at the end of their episode.
+    process.send_signal(sent)
+    assert process.wait(30) == -sent
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert alive == []
     kept = {i: parts.part_path(out, i).read_bytes() for i in parts.indices(out)}
     assert 2 <= len(kept) < 6
     for index in kept:
         parts.read_part(parts.part_path(out, index)).frames()
+    assert {SETTINGS.episode(index) for index in kept} <= rows(home / "table", "data")
     # What a process killed in the middle of a write leaves behind.
     (out / "parts" / ".episode-000005.parquet.x1y2.parquet").write_bytes(b"half")
     gather(out, 3)
@@ -105,8 +114,8 @@ def test_kill_9_loses_at_most_the_episodes_in_progress(complete, tmp_path):
 
 def test_a_full_disk_is_one_message_and_loses_nothing(complete, tmp_path):
     out = tmp_path / "data"
-    with pytest.raises(UserError, match=r"File too large.*written before are intact"):
-        gather(out, 3, rig=fake_simulator.full_disk_rig)
+    with pytest.raises(UserError, match=r"episodes.sqlite.*written before is intact"):
+        gather(out, 3, rig=fake_environment.full_disk_rig)
     assert parts.indices(out) == {0, 1}
     assert [path for path in out.rglob(".*") if path.is_file()] == []
     gather(out, 3)
@@ -116,7 +125,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(complete, tmp_path):
 def test_a_process_that_dies_is_named_and_the_next_run_goes_on(complete, tmp_path):
     out = tmp_path / "data"
     with pytest.raises(UserError, match=r"SIGKILL.*same command"):
-        gather(out, 3, rig=fake_simulator.crashing_rig)
+        gather(out, 3, rig=fake_environment.crashing_rig)
     assert parts.indices(out) == {0}
     gather(out, 3, workers=2)
     assert files(out) == files(complete)
@@ -125,7 +134,7 @@ def test_a_process_that_dies_is_named_and_the_next_run_goes_on(complete, tmp_pat
 def test_a_damaged_part_is_named_and_recorded_again_once_deleted(complete, tmp_path):
     out = tmp_path / "data"
     with pytest.raises(UserError):
-        gather(out, 3, rig=fake_simulator.full_disk_rig)
+        gather(out, 3, rig=fake_environment.full_disk_rig)
     path = parts.part_path(out, 1)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=f"{path} is damaged"):
@@ -137,7 +146,7 @@ def test_a_damaged_part_is_named_and_recorded_again_once_deleted(complete, tmp_p
 
 def test_an_unfinished_collection_can_end_with_fewer_episodes(complete, tmp_path):
     with pytest.raises(UserError):
-        gather(tmp_path / "data", 3, rig=fake_simulator.full_disk_rig)
+        gather(tmp_path / "data", 3, rig=fake_environment.full_disk_rig)
     gather(tmp_path / "data", 1)
     shorter, longer = open_dataset(tmp_path / "data"), open_dataset(complete)
     assert len(shorter.episodes) == 2
@@ -147,7 +156,7 @@ def test_an_unfinished_collection_can_end_with_fewer_episodes(complete, tmp_path
 
 def test_a_policy_visits_its_own_states_under_the_same_labels(tmp_path):
     settings = Settings(("pick",), 1_000_000, "policy 0123")
-    gather(tmp_path / "data", 2, rig=fake_simulator.policy_rig, settings=settings)
+    gather(tmp_path / "data", 2, rig=fake_environment.policy_rig, settings=settings)
     dataset = open_dataset(tmp_path / "data")
     for index in (0, 1):
         recording = dataset.recording(index)
@@ -155,7 +164,7 @@ def test_a_policy_visits_its_own_states_under_the_same_labels(tmp_path):
         assert not recording.noisy.any()
         # The policy looks at every third frame and carries out three of the actions it gives.
         for look in range(0, len(recording) - 2, 3):
-            said = fake_simulator.wander(recording.images[look], recording.info.instruction)
+            said = fake_environment.wander(recording.images[look], recording.info.instruction)
             assert np.array_equal(recording.action[look : look + 3], said[:3])
         # Labels still lead to each goal's object: the first action points at it.
         for g, goal in enumerate(recording.info.goals):
@@ -175,6 +184,7 @@ def test_impossible_wishes_are_refused_before_anything_starts(complete, tmp_path
 
     refuse("Unknown task 'fly'", settings=Settings(("fly",), 1_000_000, "expert"))
     refuse("Nothing to record", episodes=0)
+    refuse("named twice", settings=Settings(("pick", "reach", "pick"), 1_000_000, "expert"))
     refuse("not all for training", settings=Settings(("pick",), 0, "expert"))
     refuse("finished dataset with other settings", out=complete, episodes=4)
     (tmp_path / "mine").mkdir()
@@ -186,7 +196,7 @@ def test_impossible_wishes_are_refused_before_anything_starts(complete, tmp_path
 
 def test_other_settings_do_not_continue_a_collection(tmp_path):
     with pytest.raises(UserError):
-        gather(tmp_path / "data", 3, rig=fake_simulator.full_disk_rig)
+        gather(tmp_path / "data", 3, rig=fake_environment.full_disk_rig)
     with pytest.raises(UserError, match="unfinished collection with other settings"):
         gather(tmp_path / "data", 3, settings=Settings(("reach", "pick"), 2_000_000, "expert"))
 

@@ -2,18 +2,19 @@
 
 import json
 
-import fake_simulator
+import fake_environment
 
 from vlm4vla import cli
 from vlm4vla.commands import collect, replay
 
 
 def test_collect_cache_replay_describe(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(collect, "expert_rig", fake_simulator.rig)
-    monkeypatch.setattr(replay, "expert_rig", fake_simulator.rig)
+    monkeypatch.setattr(collect, "expert_rig", fake_environment.rig)
+    monkeypatch.setattr(replay, "expert_rig", fake_environment.rig)
     data, cache, docs = (str(tmp_path / name) for name in ("data", "cache", "docs"))
 
-    words = ["collect", "--tasks", "pick", "reach", "--episodes", "8", "--out", data]
+    # A task that is named twice is recorded once.
+    words = ["collect", "--tasks", "pick", "reach", "pick", "--episodes", "8", "--out", data]
     assert cli.main(words) == 0
     out, err = capsys.readouterr()
     assert "16 episodes" in out
@@ -36,6 +37,6 @@ def test_collect_cache_replay_describe(monkeypatch, tmp_path, capsys):
 
 def test_replay_fails_the_gate_with_exit_code_1(monkeypatch, dataset, capsys):
     failed = {"n": 100, "successes": 89, "rate": 0.89}
-    monkeypatch.setattr(replay, "expert_rig", fake_simulator.rig)
+    monkeypatch.setattr(replay, "expert_rig", fake_environment.rig)
     monkeypatch.setattr(replay, "gate", lambda *args: {"tasks": {"pick": failed}})
     assert cli.main(["replay", "--data", str(dataset), "--tasks", "pick"]) == 1

@@ -1,6 +1,6 @@
 """A real policy, of the smallest size, in the collector's place for the expert."""
 
-import fake_simulator
+import fake_environment
 import numpy as np
 import pytest
 
@@ -25,14 +25,14 @@ def checkpoint(tmp_path_factory):
 def test_the_policy_acts_and_the_expert_labels(checkpoint, monkeypatch):
     monkeypatch.setattr(
         command,
-        "driven_rig",
-        lambda driver, name: Rig(
-            fake_simulator.FakeSimulator(), fake_simulator.fake_plan, driver, name
+        "agent_rig",
+        lambda agent, name: Rig(
+            fake_environment.FakeEnvironment(), fake_environment.fake_plan, agent, name
         ),
     )
     rig = command.policy_rig(checkpoint)
     assert rig.name == command.policy_name(checkpoint)
-    recording = record(rig, "pick", 1_000_000)
+    recording = record(rig, "pick", 1_000_000).recording
     policy = Policy.from_pretrained(checkpoint)
     instruction = recording.info.instruction
     for look in range(0, 6, 2):  # it executes two actions a look

@@ -1,12 +1,12 @@
 import dataclasses
 import json
 
-import fake_simulator
+import fake_environment
 import numpy as np
 import pytest
 
 from vlm4vla.action import tiny
-from vlm4vla.data import finish, parts, record
+from vlm4vla.data import demonstrator, finish, parts, record
 from vlm4vla.data.reader import open_dataset
 from vlm4vla.data.replay import TOLERANCE, as_learned, candidates, gate, replay
 from vlm4vla.errors import UserError
@@ -15,9 +15,9 @@ SPEC = tiny((0.6, 0.6, 0.6, 0.0, 0.0, 0.0))
 
 
 def undisturbed(monkeypatch, task="pick", seeds=(1_000_000,)):
-    monkeypatch.setattr(record, "NOISY_STEPS", 0.0)
-    monkeypatch.setattr(record, "NEAR_SHARE", 0.0)
-    return [record.record(fake_simulator.rig(), task, seed) for seed in seeds]
+    monkeypatch.setattr(demonstrator, "NOISY_STEPS", 0.0)
+    monkeypatch.setattr(demonstrator, "NEAR_SHARE", 0.0)
+    return [record.record(fake_environment.rig(), task, seed).recording for seed in seeds]
 
 
 def refuse(state, goal, n):
@@ -35,7 +35,7 @@ def test_scaling_gives_every_possible_label_back():
 
 def test_without_physics_the_stored_labels_alone_solve_the_task(monkeypatch):
     for recording in undisturbed(monkeypatch, seeds=range(1_000_000, 1_000_010)):
-        outcome = replay(fake_simulator.FakeSimulator(), refuse, recording, SPEC)
+        outcome = replay(fake_environment.FakeEnvironment(), refuse, recording, SPEC)
         assert outcome.success and not outcome.wrong_object
         assert outcome.stored == outcome.looks == -(-len(recording) // 4)
 
@@ -44,13 +44,13 @@ def test_wrong_labels_fail(monkeypatch):
     recording = undisturbed(monkeypatch)[0]
     broken = dataclasses.replace(recording, chunks=-recording.chunks)
     stuck = replay(
-        fake_simulator.FakeSimulator(),
+        fake_environment.FakeEnvironment(),
         lambda state, goal, n: np.zeros((n, 7), np.float32),
         broken,
         SPEC,
     )
     assert not stuck.success
-    assert stuck.looks == fake_simulator.LIMIT // 4
+    assert stuck.looks == fake_environment.LIMIT // 4
 
 
 def shifted(recording, by):
@@ -63,17 +63,19 @@ def shifted(recording, by):
 def test_the_expert_is_asked_where_the_recording_never_was(monkeypatch):
     recording = undisturbed(monkeypatch)[0]
     elsewhere = shifted(recording, 2 * TOLERANCE)
-    outcome = replay(fake_simulator.FakeSimulator(), fake_simulator.fake_plan, elsewhere, SPEC)
+    outcome = replay(
+        fake_environment.FakeEnvironment(), fake_environment.fake_plan, elsewhere, SPEC
+    )
     assert (outcome.success, outcome.stored) == (True, 1)
     near = shifted(recording, 0.8 * TOLERANCE)
-    assert replay(fake_simulator.FakeSimulator(), refuse, near, SPEC).stored > 1
+    assert replay(fake_environment.FakeEnvironment(), refuse, near, SPEC).stored > 1
 
 
 def test_an_episode_that_begins_differently_now_is_refused(monkeypatch):
     recording = undisturbed(monkeypatch)[0]
     moved = dataclasses.replace(recording, state=recording.state + np.float32(2 * TOLERANCE))
     with pytest.raises(UserError, match="Seed 1000000 of pick does not give"):
-        replay(fake_simulator.FakeSimulator(), fake_simulator.fake_plan, moved, SPEC)
+        replay(fake_environment.FakeEnvironment(), fake_environment.fake_plan, moved, SPEC)
 
 
 def test_rows_have_the_shape_of_the_expert_contract(monkeypatch, tmp_path):
@@ -86,8 +88,8 @@ def test_rows_have_the_shape_of_the_expert_contract(monkeypatch, tmp_path):
         dataset,
         ["pick"],
         3,
-        fake_simulator.FakeSimulator(),
-        fake_simulator.fake_plan,
+        fake_environment.FakeEnvironment(),
+        fake_environment.fake_plan,
         SPEC,
         lines.append,
     )

@@ -3,7 +3,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vlm4vla.data import record
 from vlm4vla.data.schema import (
     EVENTS,
     FEATURES,
@@ -68,28 +67,3 @@ def test_a_recording_follows_the_labels_except_where_noise_was_added(recordings)
         assert np.array_equal(same, ~recording.noisy)
         assert recording.done.tolist() == [False] * (len(recording) - 1) + [True]
         assert recording.events[-1, EVENTS.index("success")] == recording.success[-1]
-
-
-def test_two_thirds_of_the_episodes_have_noise_and_three_in_ten_start_near():
-    from vlm4vla.suites.tabletop.scene import sample_episode
-
-    drawn = []
-    for seed in range(600):
-        episode = sample_episode("pick", seed)
-        rng = np.random.default_rng(seed)
-        drawn.append(record.draw(episode.scene, episode.goal, rng, expert=True))
-    # Binomial, 600 draws: three standard deviations are below 0.06.
-    assert abs(np.mean([d.noise > 0 for d in drawn]) - 2 / 3) < 0.06
-    assert abs(np.mean([d.start is not None for d in drawn]) - 0.3) < 0.06
-    policy = record.draw(episode.scene, episode.goal, np.random.default_rng(0), expert=False)
-    assert policy.noise == 0.0
-
-
-def test_noise_stays_within_the_action_range_and_turns_nothing():
-    rng = np.random.default_rng(0)
-    action = np.array([0.95, -0.95, 0.0, 0.0, 0.0, 0.0, 1.0], np.float32)
-    noisy = np.stack([record.disturbed(action, rng) for _ in range(500)])
-    assert np.abs(noisy).max() <= 1.0
-    assert (noisy[:, 3:6] == 0).all()
-    assert set(noisy[:, 6]) == {1.0, -1.0}
-    assert abs(noisy[:, 2].std() - record.NOISE) < 0.02

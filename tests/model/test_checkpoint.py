@@ -186,6 +186,74 @@ def test_a_broken_manifest_is_refused(folder, content, words):
         Policy.from_pretrained(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dtype": "float8"}, "precision 'float8'; known: float32"),
+        ({"dtype": "save"}, "precision 'save'"),
+        ({"dtype": None}, "wrong 'dtype': None"),
+        ({"action": None}, "wrong 'action': None"),
+        ({"files": []}, "wrong 'files'"),
+        ({"files": {"config.json": 3}}, "describes the file 'config.json' wrongly"),
+        ({"files": {"../x": {"bytes": 1, "sha256": ""}}}, "'../x' wrongly"),
+    ],
+)
+def test_an_odd_manifest_is_refused(folder, changes, words):
+    _edit(folder, **changes)
+    with pytest.raises(UserError, match=words):
+        Policy.from_pretrained(folder)
+
+
+def test_a_manifest_that_is_a_list_is_refused(folder):
+    (folder / "policy.json").write_text("[1]")
+    with pytest.raises(UserError, match="a list"):
+        Policy.from_pretrained(folder)
+
+
+def test_steps_are_whole_numbers(folder):
+    _edit(folder, action=action.tiny().to_json() | {"chunk": 4.0})
+    with pytest.raises(UserError, match="not whole"):
+        Policy.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["query", "head.arm.0.weight", "base.language_model.norm.weight"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_not_saved(small, tmp_path, name, value):
+    policy = Policy(small(), action.tiny())
+    with torch.no_grad():
+        policy.get_parameter(name).view(-1)[1] = value
+    with pytest.raises(UserError, match=f"{name.removeprefix('base.')!r} holds NaN or infinity"):
+        policy.save_pretrained(tmp_path / "c")
+    assert not any(tmp_path.iterdir())
+
+
+def test_weights_that_overflow_in_another_precision_are_not_saved(small, tmp_path):
+    policy = Policy(small(), action.tiny())
+    with torch.no_grad():
+        policy.query[0] = 1e5
+    with pytest.raises(UserError, match="'query' holds NaN or infinity in float16"):
+        policy.save_pretrained(tmp_path / "c", dtype=torch.float16)
+    policy.save_pretrained(tmp_path / "c", dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("file", ["action.safetensors", "model.safetensors"])
+def test_weights_that_are_not_finite_are_not_loaded(folder, file):
+    tensors = load_file(folder / file)
+    name = max(tensors)
+    tensors[name].view(-1)[0] = torch.nan
+    save_file(tensors, folder / file, metadata={"format": "pt"})
+    _rehash(folder)
+    with pytest.raises(UserError, match="NaN or infinity in"):
+        Policy.from_pretrained(folder)
+
+
+def test_adapting_a_policy_again_points_to_loading_it(folder):
+    with pytest.raises(UserError, match=r"drop its query and head. Use Policy.from_pretrained"):
+        Policy.from_vlm(folder)
+    fresh = Policy.from_vlm(folder, init="scratch", device="cpu")
+    assert not fresh.query.any()
+
+
 def test_a_newer_format_is_refused(folder):
     _edit(folder, format=2)
     with pytest.raises(UserError, match="format 2"):

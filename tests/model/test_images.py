@@ -56,15 +56,86 @@ def test_patches_are_those_of_the_shipped_processor(pictures, merge):
 
 
 def test_gradients_reach_float_pictures():
-    picture = torch.full((1, 16, 16, 3), 100.0, requires_grad=True)
+    picture = torch.full((1, 16, 16, 3), 0.4, requires_grad=True)
     to_pixels(picture, 16, HALF, CPU).sum().backward()
-    assert torch.allclose(picture.grad, torch.tensor(2 / 255))
+    assert torch.allclose(picture.grad, torch.tensor(2.0))
     to_pixels(picture, 32, HALF, CPU).sum().backward()
     # Each of the 16 x 16 numbers now stands for four.
-    assert picture.grad.sum().item() == pytest.approx(5 * 3 * 256 * 2 / 255, rel=1e-4)
+    assert picture.grad.sum().item() == pytest.approx(5 * 3 * 256 * 2, rel=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(128, 128, 3), (1, 3, 128, 128), (1, 0, 128, 3)])
+@pytest.mark.parametrize(
+    "shape", [(128, 128), (1, 3, 128, 128), (1, 0, 128, 3), (0, 128, 128, 3), (8, 8, 4), (2, 2)]
+)
 def test_other_shapes_are_refused(shape):
-    with pytest.raises(UserError, match="batch, height, width, 3"):
+    with pytest.raises(UserError, match=r"batch, height, width, 3\), not"):
         to_pixels(np.zeros(shape, np.uint8), 128, HALF, CPU)
+
+
+def test_what_is_unambiguous_means_the_same(pictures):
+    wanted = to_pixels(pictures, 128, HALF, CPU)
+    frozen = pictures.copy()
+    frozen.flags.writeable = False
+    for same in (
+        torch.from_numpy(pictures),
+        frozen,
+        list(pictures),
+        tuple(torch.from_numpy(picture) for picture in pictures),
+        [Image.fromarray(picture) for picture in pictures],
+        [pictures[:1], Image.fromarray(pictures[1]), pictures[2:]],
+        np.asfortranarray(pictures),
+        np.ascontiguousarray(pictures[:, :, ::-1])[:, :, ::-1],
+    ):
+        assert torch.equal(to_pixels(same, 128, HALF, CPU), wanted)
+    for kind in (np.float32, np.float64, ">f4"):
+        shares = (pictures / 255).astype(kind)
+        assert (to_pixels(shares, 128, HALF, CPU) - wanted).abs().max() < 1e-5
+    assert (
+        to_pixels((pictures / 255).astype(np.float16), 128, HALF, CPU) - wanted
+    ).abs().max() < 2e-3
+
+
+def test_one_picture_is_a_batch_of_one(pictures):
+    wanted = to_pixels(pictures[:1], 128, HALF, CPU)
+    for one in (pictures[0], Image.fromarray(pictures[0]), [pictures[0]]):
+        assert torch.equal(to_pixels(one, 128, HALF, CPU), wanted)
+
+
+def test_mixed_sizes_are_each_resized(pictures):
+    small, wide = pictures[0][::2, ::2], pictures[1][:100]
+    found = to_pixels([small, wide], 128, HALF, CPU)
+    alone = [to_pixels(one[None], 128, HALF, CPU) for one in (small, wide)]
+    assert torch.equal(found, torch.cat(alone))
+
+
+def test_float_pictures_mean_the_same_whatever_their_values():
+    # A picture of 0..255 that happens to be dark must not be taken for one of 0..1.
+    black = to_pixels(np.zeros((1, 8, 8, 3), np.float32), 8, HALF, CPU)
+    white = to_pixels(np.ones((1, 8, 8, 3), np.float32), 8, HALF, CPU)
+    assert black.unique().tolist() == [-1]
+    assert white.unique().tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("picture", "words"),
+    [
+        (np.full((1, 8, 8, 3), 200, np.float32), r"within 0..1, not 200..200"),
+        (np.linspace(-1, 1, 192, dtype=np.float32).reshape(1, 8, 8, 3), r"not -1..1"),
+        (np.full((1, 8, 8, 3), np.nan, np.float32), "not NaN"),
+        (np.full((1, 8, 8, 3), np.inf, np.float32), "within 0..1, not inf"),
+        (np.zeros((1, 8, 8, 3), np.uint16), "not uint16"),
+        (np.zeros((1, 8, 8, 3), np.int64), "not int64"),
+        (np.zeros((1, 8, 8, 3), bool), "not bool"),
+        (torch.zeros(1, 8, 8, 3, dtype=torch.int32), "not int32"),
+        (np.array([["a"]]), "not <U1"),
+        (Image.new("RGBA", (8, 8)), "mode 'RGBA'"),
+        (Image.new("I;16", (8, 8)), "mode 'I;16'"),
+        ([], "no picture"),
+        ([[1, 2], [3]], "not list"),
+        ("picture.png", "not str"),
+        (None, "not NoneType"),
+    ],
+)
+def test_anything_else_is_refused_in_a_sentence(picture, words):
+    with pytest.raises(UserError, match=words):
+        to_pixels(picture, 8, HALF, CPU)

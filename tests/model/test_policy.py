@@ -33,6 +33,63 @@ def test_numbers_of_pictures_and_instructions_must_agree(policy, pictures):
         policy.act(pictures, ["go"])
 
 
+def test_one_string_is_no_list_of_instructions(policy, pictures):
+    for wrong in ("go", []):
+        with pytest.raises(UserError, match="list of sentences"):
+            policy.act(pictures[:1], wrong)
+
+
+def test_pictures_may_come_as_a_list(policy, pictures):
+    chunk = policy.act(pictures, WORDS)
+    np.testing.assert_array_equal(policy.act(list(pictures), WORDS), chunk)
+    np.testing.assert_array_equal(
+        policy.act(pictures[0], WORDS[:1]), policy.act(pictures[:1], WORDS[:1])
+    )
+
+
+def test_no_action_is_ever_nan(small, pictures):
+    policy = Policy(small(), action.tiny()).eval()
+    weight = policy.base.visual.blocks[1].attn.proj.weight
+    with torch.no_grad():
+        kept = float(weight[3, 2])
+        weight[3, 2] = torch.nan
+    with pytest.raises(UserError, match=r"'base.visual.blocks.1.attn.proj.weight' is not finite"):
+        policy.act(pictures[:1], ["go"])
+    with torch.no_grad():
+        weight[3, 2] = kept
+        policy.head.trunk[0].weight.mul_(1e38)
+        policy.head.trunk[2].weight.mul_(1e38)
+    with pytest.raises(UserError, match="not finite in float32, although its weights are"):
+        policy.act(pictures[:1], ["go"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: p.half(),
+        lambda p: p.bfloat16(),
+        lambda p: p.double(),
+        lambda p: p.to(torch.float16),
+        lambda p: torch.nn.ModuleList([p]).to(dtype=torch.bfloat16),
+    ],
+)
+def test_precision_is_chosen_at_loading(policy, pictures, change):
+    before = policy.act(pictures, WORDS)
+    with pytest.raises(UserError, match="when it is loaded"):
+        change(policy)
+    np.testing.assert_array_equal(policy.float().to("cpu").act(pictures, WORDS), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_any_precision_acts_alike(policy, pictures, tmp_path, dtype):
+    policy.save_pretrained(tmp_path / "c")
+    other = Policy.from_pretrained(tmp_path / "c", "cpu", dtype=dtype)
+    assert other.base.dtype == dtype
+    assert other.query.dtype == torch.float32
+    difference = other.act(pictures, WORDS) - policy.act(pictures, WORDS)
+    assert abs(difference[..., :3]).max() < (0.02 if dtype == torch.bfloat16 else 1e-4)
+
+
 def test_chunk_length_comes_from_the_specification(small, pictures):
     policy = Policy(small(), action.tiny(chunk=7))
     assert policy.act(pictures[:1], ["go"]).shape == (1, 7, 7)
@@ -65,7 +122,7 @@ def test_one_vision_pass_serves_many_instructions(policy, pictures, monkeypatch)
 
 
 def test_gradient_reaches_query_words_pixels_and_head(policy, pictures):
-    image = torch.tensor(pictures[:1], dtype=torch.float32, requires_grad=True)
+    image = torch.tensor(pictures[:1] / 255, dtype=torch.float32, requires_grad=True)
     prediction = policy(image, ["go"])
     targets = torch.zeros(1, 4, 6), torch.zeros(1, 4), torch.ones(1, 4)
     policy.loss(prediction, *targets).backward()

@@ -20,7 +20,7 @@ from vlm4vla.train.objectives.language import make_backbone
 from vlm4vla.train.stages import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-import fake_simulator
+import fake_environment
 
 SMALL = {"vision_layers": 3, "vision_width": 48, "language_layers": 3, "language_width": 48}
 
@@ -48,14 +48,14 @@ def test_failure_rates_count_episodes_of_one_driver():
 
 
 def fake_rig(checkpoint):
-    return partial(fake_simulator.rig)
+    return partial(fake_environment.rig)
 
 
 def test_two_rounds_end_in_a_checkpoint_and_are_not_repeated(tmp_path, capsys):
     policy = Policy.from_vlm(make_backbone(**SMALL, heads=4), action.tiny(), device="cpu")
     policy.save_pretrained(tmp_path / "start")
     data = tmp_path / "data"
-    collect(data, Settings(("reach",), 1_000_000, "expert"), 30, 1, fake_simulator.rig, print)
+    collect(data, Settings(("reach",), 1_000_000, "expert"), 30, 1, fake_environment.rig, print)
     recipe = DaggerRecipe(
         ImitationRecipe(Recipe(steps=2, batch=2, learning_rate=1e-4, warmup=1), instructions=1),
         rounds=2,

@@ -38,4 +38,10 @@ def run(args: argparse.Namespace) -> int:
         f"{len(cache.chunks)} labels; {len(train)} frames to learn from, {len(validation)} to "
         "check on"
     )
+    if not len(validation):
+        print(
+            "All frames are of one scene, and training needs another one to check on: collect more "
+            "episodes with `vlm4vla collect`.",
+            file=sys.stderr,
+        )
     return 0

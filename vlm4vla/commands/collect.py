@@ -10,7 +10,7 @@ from vlm4vla.data import parts
 from vlm4vla.data.collect import Progress, Settings, collect
 from vlm4vla.data.reader import open_dataset
 from vlm4vla.data.record import Rig
-from vlm4vla.data.rigs import driven_rig, expert_rig
+from vlm4vla.data.rigs import agent_rig, expert_rig
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop.scene import TASKS
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     driver, make_rig = "expert", expert_rig
     if args.policy:
         driver, make_rig = policy_name(args.policy), partial(policy_rig, args.policy)
-    settings = Settings(tuple(args.tasks), args.first_seed, driver)
+    settings = Settings(tuple(dict.fromkeys(args.tasks)), args.first_seed, driver)
     try:
         collect(args.out, settings, args.episodes, args.workers, make_rig, _show)
     except KeyboardInterrupt:
@@ -65,14 +65,14 @@ def policy_name(checkpoint: Path) -> str:
 
 
 def policy_rig(checkpoint: Path) -> Rig:
-    """The simulator with a policy acting, as many steps a look as it was made for.
+    """The environment with a policy acting, as many actions an inference as it was made for.
 
     Raises:
         UserError: `checkpoint` is no whole checkpoint folder.
     """
-    from vlm4vla.eval.drivers import single_threaded_driver  # takes seconds: torch
+    from vlm4vla.agents.policy import single_threaded_agent  # takes seconds: torch
 
-    return driven_rig(single_threaded_driver(checkpoint), policy_name(checkpoint))
+    return agent_rig(single_threaded_agent(checkpoint), policy_name(checkpoint))
 
 
 def _show(now: Progress) -> None:

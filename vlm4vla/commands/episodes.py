@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from vlm4vla import paths
 from vlm4vla.core.condition import Condition
 from vlm4vla.episodes.films import Films
 from vlm4vla.episodes.filters import KINDS, Filter, Order
@@ -15,6 +16,7 @@ from vlm4vla.episodes.plain import agents_to_json
 from vlm4vla.episodes.rates import RateRow, rates
 from vlm4vla.episodes.rebuild import rebuild
 from vlm4vla.episodes.rows import Row
+from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 
@@ -56,8 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carries one action out."""
-    answer, lines = _ACTIONS[args.action](EpisodeTable(), args)
+    """Carries one action out; the first one of all brings in what is there already."""
+    table = EpisodeTable()
+    if not table.database.exists:
+        prepare(table, Films(table), legacy=paths.home(), shipped=SHIPPED)
+    answer, lines = _ACTIONS[args.action](table, args)
     print(json.dumps(answer) if args.json else "\n".join(lines))
     return 0
 
@@ -146,7 +151,7 @@ def _filter(args: argparse.Namespace) -> Filter:
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{args.condition!r} is no condition: {error}.",
-                'Write it as JSON, such as {"words": "held-out"}.',
+                'Write it as JSON, such as {"words": "known"}.',
             ) from error
     return Filter(
         agent=args.agent,

@@ -18,10 +18,10 @@ from vlm4vla.episodes.filters import Kind, Membership
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.eval.evaluate import evaluate
-from vlm4vla.eval.metrics import summarise, table
+from vlm4vla.eval.metrics import describe, summarise, table
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import TASKS
-from vlm4vla.suites.tabletop.suite import HELD_OUT, TRAINED
+from vlm4vla.suites.tabletop.suite import BROAD, HELD_OUT, KNOWN, TRAINED, reference_kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="first",
         help="alternate: ask for a second goal of the same scene and watch the first",
     )
-    parser.add_argument(
+    words = parser.add_mutually_exclusive_group()
+    words.add_argument(
+        "--words",
+        choices=(KNOWN, BROAD, HELD_OUT),
+        default=KNOWN,
+        help="held-out paraphrases of the known sentences, sentences of the whole language, or "
+        "such of words and combinations that training leaves out",
+    )
+    words.add_argument(
         "--trained-sentences",
         action="store_true",
         help="use the sentences of training instead of the held-out paraphrases",
@@ -72,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
     checkpoint = AgentCatalogue().folder(args.checkpoint)
     tasks = list(dict.fromkeys(args.tasks))
-    condition = Condition(TRAINED if args.trained_sentences else HELD_OUT, args.goal)
+    condition = Condition(TRAINED if args.trained_sentences else args.words, args.goal)
     numbers = range(args.first_seed, args.first_seed + args.episodes)
     specs = [TABLETOP.spec(task, seed, condition) for task in tasks for seed in numbers]
     identity = AgentId("policy", checkpoint_hash(checkpoint), checkpoint.name)
@@ -81,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
         done = run_missing(rows, specs, identity, make_agent, args.workers)
     found = {task: summarise([one for one in done if one.spec.task == task]) for task in tasks}
     answer = {"checkpoint": identity.digest, "first_seed": args.first_seed, "tasks": found}
+    if condition.words in (BROAD, HELD_OUT):
+        answer["kinds"] = _by_kind(done)
     if args.record:
         _record(checkpoint, answer, condition)
     if args.json:
@@ -88,7 +98,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         for line in table(found):
             print(line)
+        for kind, row in answer.get("kinds", {}).items():
+            print(describe(kind, row))
     return 0
+
+
+def _by_kind(episodes: Sequence[Episode]) -> dict[str, dict[str, Any]]:
+    """The metrics by how the sentences refer to things."""
+    kinds: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        kinds.setdefault(reference_kind(episode.spec), []).append(episode)
+    return {kind: summarise(kinds[kind]) for kind in sorted(kinds)}
 
 
 def run_missing(
@@ -140,7 +160,8 @@ def _record(checkpoint: Path, answer: dict[str, Any], condition: Condition) -> N
     from vlm4vla.model.checkpoint import record_evaluation, verify
 
     kept = dict(verify(checkpoint)["evaluation"])
-    figures = {**answer, "sentences": "held out" if condition.words == HELD_OUT else "of training"}
+    named = {KNOWN: "held out", TRAINED: "of training"}
+    figures = {**answer, "sentences": named.get(condition.words, condition.words)}
     if condition.goal == "alternate":
         record_evaluation(checkpoint, {**kept, "alternate": figures})
     else:

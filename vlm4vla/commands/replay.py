@@ -32,13 +32,13 @@ def run(args: argparse.Namespace) -> int:
             dataset,
             args.tasks,
             args.episodes,
-            rig.simulator,
+            rig.environment,
             rig.plan,
             tiny(),
             lambda line: print(line, file=sys.stderr if args.json else sys.stdout, flush=True),
         )
     finally:
-        rig.simulator.close()
+        rig.environment.close()
     if args.json:
         print(json.dumps(found))
     return 0 if all(row["rate"] >= PASS_RATE for row in found["tasks"].values()) else 1

@@ -22,7 +22,7 @@ from vlm4vla.live.instruction import read
 from vlm4vla.suites.maniskill.suite import instructed
 from vlm4vla.suites.registry import MANISKILL, TABLETOP
 from vlm4vla.suites.tabletop.scene import TASKS
-from vlm4vla.suites.tabletop.suite import HELD_OUT, scene_of, with_sentence
+from vlm4vla.suites.tabletop.suite import KNOWN, scene_of, with_sentence
 from vlm4vla.workers.environment import EnvironmentProcess
 
 
@@ -97,7 +97,7 @@ def _asked(args: argparse.Namespace) -> tuple[Suite, EpisodeSpec]:
         return MANISKILL, instructed(
             args.env, args.seed, args.instruction, Condition(GIVEN, **changes)
         )
-    drawn = TABLETOP.spec(args.task, args.seed, Condition(HELD_OUT, **changes))
+    drawn = TABLETOP.spec(args.task, args.seed, Condition(KNOWN, **changes))
     if args.instruction is None:
         return TABLETOP, drawn
     scene = scene_of(drawn)

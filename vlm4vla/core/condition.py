@@ -60,7 +60,7 @@ class Condition:
     """An experimental condition: everything that was changed on purpose.
 
     Attributes:
-        words: which sentences are drawn, in the suite's terms ("held-out", "trained", ...);
+        words: which sentences are drawn, in the suite's terms ("known", "trained", ...);
             `GIVEN` for one that somebody typed.
         goal: "first" for the goal that the seed draws, "alternate" for a second one of the same
             scene, while the first is watched.
@@ -70,7 +70,7 @@ class Condition:
         perturbations: changes to pictures, sentences, the agent or the simulator.
     """
 
-    words: str = "held-out"
+    words: str = "known"
     goal: str = "first"
     max_steps: int = 0
     replan_every: int = 0

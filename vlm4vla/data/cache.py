@@ -6,8 +6,6 @@ that the dataset does not; it can be deleted and made again.
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -22,7 +20,7 @@ from vlm4vla.data.reader import Dataset, open_dataset
 from vlm4vla.data.schema import CHUNK, MAX_THINGS, EpisodeInfo, Recording, episode_info
 from vlm4vla.data.tables import damaged
 from vlm4vla.errors import UserError
-from vlm4vla.files import write_json
+from vlm4vla.files import replacing_folder
 from vlm4vla.suites.tabletop.instructions import Goal
 from vlm4vla.suites.tabletop.scene import Scene, sample_scene
 from vlm4vla.suites.tabletop.types import POLICY_PIXELS
@@ -92,14 +90,17 @@ class Cache:
     def split(self, validation: float = 0.05) -> Split:
         """Divides the frames by scene seed, so that no scene is on both sides.
 
-        A seed is on the same side in every dataset, so frames that are added later never move a
-        scene from one side to the other.
+        A seed is on the same side in every dataset, so frames that are added later never take a
+        scene from those to learn from. Where chance holds none of several seeds back, as with a
+        handful of episodes, the one that came nearest is.
 
         Args:
-            validation: the expected share of seeds to check on.
+            validation: the expected share of seeds to check on; 0 holds none back.
         """
-        seeds = [info.seed for info in self.episodes]
-        held = np.array([_uniform(seed) < validation for seed in seeds], dtype=bool)
+        draws = np.array([_uniform(info.seed) for info in self.episodes])
+        held = draws < validation
+        if validation > 0 and not held.any() and len(np.unique(draws)) > 1:
+            held = draws == draws.min()
         checked = held[self.episode]
         return Split(np.flatnonzero(~checked), np.flatnonzero(checked))
 
@@ -113,46 +114,47 @@ def build_cache(
 ) -> None:
     """Makes one cache of one or several datasets, one after the other.
 
+    Every episode is compared with the fingerprint of what was recorded.
+
     Args:
         datasets: folders made by `vlm4vla collect`.
         target: the folder to make; a cache that is there is replaced when the new one is whole.
         progress: called now and then with the frames done and the frames in all.
 
     Raises:
-        UserError: a dataset is damaged, has no labels, or was recorded with other scenes than this
-            version draws from the same seeds; or the disk is full. What was there is kept.
+        UserError: a dataset is damaged or changed, has no labels, is named twice, or was recorded
+            with other scenes than this version draws from the same seeds; or the disk is full.
+            What was there is kept.
     """
     opened = [open_dataset(path) for path in datasets]
+    _refuse_twice(opened)
     if target.exists() and not (target / _DESCRIPTION).is_file():
         raise UserError(f"{target} is there and is no cache.", "Choose another folder.")
     infos = [_checked(dataset, row.index) for dataset in opened for row in dataset.episodes]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    try:
+    # Links in either path would send a relative one astray.
+    home = os.path.realpath(target)
+    with replacing_folder(target) as building:
         _fill(opened, infos, building, progress or (lambda done, total: None))
         description = {
-            "datasets": [os.path.relpath(path, target) for path in datasets],
+            "datasets": [os.path.relpath(os.path.realpath(path), home) for path in datasets],
             "fingerprints": [dataset.fingerprint for dataset in opened],
             "episodes": [info.to_json() for info in infos],
         }
-        write_json(building / _DESCRIPTION, description)
-        building.chmod(0o755)
-        shutil.rmtree(target, ignore_errors=True)
-        building.replace(target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        (building / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
 
 
-def _unwritable(target: Path, error: OSError) -> UserError:
-    return UserError(
-        f"Could not write {target}: {error.strerror or error}.",
-        "Free some disk space or choose another folder; the dataset is intact.",
-    )
+def _refuse_twice(datasets: Sequence[Dataset]) -> None:
+    """Frames that are there twice would count twice in every draw and every rate."""
+    seen: dict[str, Path] = {}
+    for dataset in datasets:
+        # A copy is the same dataset; one that we did not write has no fingerprint.
+        name = dataset.fingerprint or os.path.realpath(dataset.root)
+        if name in seen:
+            raise UserError(
+                f"{dataset.root} holds the episodes of {seen[name]}: each would count twice.",
+                "Name each dataset once.",
+            )
+        seen[name] = dataset.root
 
 
 def _checked(dataset: Dataset, episode: int) -> EpisodeInfo:
@@ -264,9 +266,10 @@ def open_cache(folder: Path) -> Cache:
         episodes = tuple(episode_info(text) for text in description["episodes"])
         fingerprints = [str(value) for value in description["fingerprints"]]
         datasets = [folder / relative for relative in description["datasets"]]
+        sources = list(zip(datasets, fingerprints, strict=True))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
-    for dataset, fingerprint in zip(datasets, fingerprints, strict=True):
+    for dataset, fingerprint in sources:
         _refuse_stale(folder, dataset, fingerprint)
     arrays = {
         field.name: _map(folder / f"{field.name}.npy")
@@ -277,6 +280,8 @@ def open_cache(folder: Path) -> Cache:
     for name, (shape, dtype) in expected.items():
         if arrays[name].shape != shape or arrays[name].dtype != dtype:
             raise damaged(folder / f"{name}.npy", ValueError(f"its shape is not {shape}"))
+    if len(arrays["episode"]) and int(arrays["episode"][-1]) != len(episodes) - 1:
+        raise damaged(path, ValueError("it counts other episodes than the frames"))
     return Cache(**arrays, episodes=episodes, fingerprint="+".join(fingerprints))
 
 

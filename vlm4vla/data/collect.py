@@ -1,21 +1,21 @@
 """Recording a dataset in several processes that know nothing of each other.
 
-An episode is a function of the settings and its number. Each process is given every n-th of the
-numbers that are still missing, so nothing has to be shared while they run, and an interrupted
-collection goes on wherever it stopped, with any number of processes.
+An episode is a function of the settings and its number. Each process is given the next of the
+numbers that are still missing whenever it is done with one, and an interrupted collection goes on
+wherever it stopped, with any number of processes.
 """
 
 import fcntl
 import json
-import multiprocessing
 import os
-import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
 from vlm4vla import seeds
@@ -23,10 +23,19 @@ from vlm4vla.data import finish, parts
 from vlm4vla.data.layout import OURS
 from vlm4vla.data.record import Rig, record
 from vlm4vla.data.tables import damaged
+from vlm4vla.episodes.filters import Membership
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
 from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.suites.tabletop.scene import TASKS
+from vlm4vla.workers.child import Child
+
+_REMEDY: Final = "Run the same command again: it continues with the episodes that are missing."
+
+_EPISODE_TIMEOUT: Final = 1800.0
+"""Seconds until a process that does not finish an episode is given up; a large policy on a small
+machine takes minutes."""
 
 _SETTINGS: Final = Path(parts.FOLDER, "settings.json")
 
@@ -119,6 +128,10 @@ def _check(settings: Settings, total: int) -> None:
         raise UserError(f"Unknown task {unknown[0]!r}; known: {', '.join(TASKS)}.")
     if total < 1:
         raise UserError("Nothing to record.", "Ask for at least one task and one episode.")
+    if len(set(settings.tasks)) < len(settings.tasks):
+        raise UserError(
+            f"A task is named twice: {', '.join(settings.tasks)}.", "Name each task once."
+        )
     drawn = [settings.episode(index)[1] for index in range(total)]
     if min(drawn) not in seeds.TRAIN or max(drawn) not in seeds.TRAIN:
         raise UserError(
@@ -198,100 +211,70 @@ def _run(
     make_rig: Callable[[], Rig],
     report: Callable[[Progress], None],
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    running: dict[Connection, multiprocessing.process.BaseProcess] = {}
-    began = time.monotonic()
-    done = frames = 0
-    try:
-        with _environment(OMP_NUM_THREADS="1"):
-            for number in range(min(workers, len(missing))):
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(
-                    target=_work,
-                    args=(out, settings, missing[number::workers], make_rig, sender),
-                    daemon=True,
-                )
-                process.start()
-                # Only the child may hold the writing end, else its death would go unnoticed.
-                sender.close()
-                running[receiver] = process
-        while running:
-            ready = wait(list(running))
-            for receiver in [one for one in running if one in ready]:
-                try:
-                    message = receiver.recv()
-                except EOFError:
-                    _check_ended(running.pop(receiver))
-                    continue
-                if isinstance(message, UserError):
-                    raise message
-                done, frames = done + 1, frames + int(message)
-                seconds = time.monotonic() - began
-                report(
-                    Progress(
-                        episodes=total - len(missing) + done,
-                        total=total,
-                        frames=frames,
-                        seconds=seconds,
-                        rate=frames / seconds,
-                        left=seconds / done * (len(missing) - done),
-                    )
-                )
-    finally:
-        for unfinished in running.values():
-            unfinished.terminate()
-            unfinished.join()
+    waiting = iter(missing)
+    told: SimpleQueue[int | Exception] = SimpleQueue()
+    children: list[Child] = []
+    ended = threading.Event()
 
-
-def _check_ended(process: multiprocessing.process.BaseProcess) -> None:
-    process.join()
-    if process.exitcode:
-        how = (
-            f"was ended by {signal.Signals(-process.exitcode).name}"
-            if process.exitcode < 0
-            else f"ended with exit code {process.exitcode}"
-        )
-        raise UserError(
-            f"A collector process {how}.",
-            "Run the same command again: it continues with the episodes that are missing.",
-        )
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Sets environment variables for the processes that are started in the block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _work(
-    out: Path,
-    settings: Settings,
-    indices: Sequence[int],
-    make_rig: Callable[[], Rig],
-    sender: Connection,
-) -> None:
-    """One process: records its episodes and tells the length of each."""
-    # Ctrl-C reaches the whole group; the parent decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A parent that is gone shows as a broken pipe: then there is nobody to work for.
-    with suppress(BrokenPipeError):
+    def work() -> None:
+        """One process's thread: hands out episodes and tells the length of each."""
         try:
-            rig = make_rig()
-            for index in indices:
-                recording = record(rig, *settings.episode(index))
-                parts.write_part(out, index, recording)
-                sender.send(len(recording))
-        except UserError as error:
-            sender.send(error)
-    sender.close()
-    # Vulkan's own clean-up can hang at exit; everything is in this process and ends with it.
-    os._exit(0)
+            make = partial(_Collector, out, settings, make_rig)
+            child = Child(make, "collector", _REMEDY, _EPISODE_TIMEOUT)
+            children.append(child)
+            while not ended.is_set() and (index := next(waiting, None)) is not None:
+                told.put(child.call("record", index))
+            child.close()
+        except Exception as error:  # noqa: BLE001 - whoever waits must be told whatever it is
+            told.put(error)
+
+    threads = [
+        threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(missing)))
+    ]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    frames = 0
+    try:
+        for done in range(1, len(missing) + 1):
+            answer = told.get()
+            if isinstance(answer, Exception):
+                raise answer
+            frames += answer
+            seconds = time.monotonic() - began
+            report(
+                Progress(
+                    episodes=total - len(missing) + done,
+                    total=total,
+                    frames=frames,
+                    seconds=seconds,
+                    rate=frames / seconds,
+                    left=seconds / done * (len(missing) - done),
+                )
+            )
+        for thread in threads:
+            thread.join()
+    finally:
+        # One that is still starting up finds nothing to do, and ends with this process at latest.
+        ended.set()
+        for child in children:
+            child.kill()
+
+
+class _Collector:
+    """What a process does: records episodes, into the table and into files."""
+
+    def __init__(self, out: Path, settings: Settings, make_rig: Callable[[], Rig]) -> None:
+        self._out = out
+        self._settings = settings
+        self._rig = make_rig()
+        self._table = EpisodeTable()
+        self._membership = Membership("collection", out.resolve().name)
+
+    def record(self, index: int) -> int:
+        """Records an episode and returns its number of frames."""
+        recorded = record(self._rig, *self._settings.episode(index))
+        # The row first: what has a file is not recorded again, so it must have its row by then.
+        self._table.put(recorded.episode, [self._membership])
+        parts.write_part(self._out, index, recorded.recording)
+        return len(recorded.recording)

@@ -312,7 +312,9 @@ cache.images[1234], cache.labels(1234), cache.goals(cache.episode[1234])
 Each episode is a file of its own until the dataset is finished, so Ctrl-C, `kill -9` and a full
 disk cost the episodes in progress; the same command continues. Until then `--episodes` may change.
 The result does not depend on the number of processes or on interruptions. Data pages carry
-checksums: a damaged file is named and refused. A training cache that does not fit its dataset is
+checksums, and `meta/episodes` the fingerprint of each episode's content: what is damaged, missing,
+not a number, in another order or otherwise not what was recorded is refused with file, episode and
+column, before anything is learned from it. A training cache that does not fit its dataset is
 refused as well.
 
 ## The gate

@@ -5,7 +5,6 @@ many processes recorded it, or how often they were interrupted. `meta/info.json`
 folder that has it is a finished dataset, one that has not can be finished again from its parts.
 """
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vlm4vla.data import statistics
+from vlm4vla.data.integrity import FINGERPRINT, fingerprint_of
 from vlm4vla.data.layout import DATA_PATH, EPISODES_PATH, INFO, OURS, STATS, TASKS
 from vlm4vla.data.parts import FOLDER, Part, part_path, read_part
 from vlm4vla.data.schema import CHUNKS, FEATURES, FPS, IMAGE, PLACED, arrow_schema
@@ -68,7 +68,8 @@ def finish(root: Path, total: int, settings: dict[str, Any]) -> None:
     whole = {IMAGE: statistics.of_levels(pictures, frames)}
     whole |= {name: statistics.of_values(np.concatenate(found)) for name, found in values.items()}
     write_json(root / STATS, whole)
-    write_json(root / OURS, {"fingerprint": fingerprint_of(parts), "settings": settings})
+    whole_fingerprint = fingerprint_of([part.fingerprint for part in parts])
+    write_json(root / OURS, {"fingerprint": whole_fingerprint, "settings": settings})
     write_json(root / INFO, _info(total, frames, len(tasks)))
     discard_parts(root)
 
@@ -76,11 +77,6 @@ def finish(root: Path, total: int, settings: dict[str, Any]) -> None:
 def discard_parts(root: Path) -> None:
     """Removes the parts of a finished dataset."""
     shutil.rmtree(root / FOLDER, ignore_errors=True)
-
-
-def fingerprint_of(parts: Sequence[Part]) -> str:
-    """SHA-256 over the fingerprints of the episodes, in order."""
-    return hashlib.sha256("".join(part.fingerprint for part in parts).encode()).hexdigest()
 
 
 _MEASURED: Final = tuple(name for name in FEATURES if name not in (IMAGE, CHUNKS))
@@ -139,7 +135,7 @@ def _episode_row(
         "meta/episodes/chunk_index": 0,
         "meta/episodes/file_index": 0,
         "vlm4vla/info": info.to_json(),
-        "vlm4vla/fingerprint": part.fingerprint,
+        FINGERPRINT: part.fingerprint,
     }
     measured = {IMAGE: statistics.of_levels(part.levels, part.length)}
     measured |= {name: statistics.of_values(values_of(table[name])) for name in _MEASURED}

@@ -11,6 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from vlm4vla.data.integrity import (
+    FINGERPRINT,
+    fingerprint_of,
+    refuse_changed,
+    refuse_disorder,
+    refuse_nonfinite,
+    refuse_other_sizes,
+    refuse_other_types,
+)
 from vlm4vla.data.layout import DATA_PATH, INFO, OURS, TASKS
 from vlm4vla.data.pictures import decode_image
 from vlm4vla.data.schema import (
@@ -46,6 +55,8 @@ class EpisodeRow:
         file: the data file that holds it, relative to the dataset.
         offset: row of that file at which it begins.
         info: what was recorded about it; None in datasets that we did not write.
+        info_text: the text of `info` as it is stored.
+        fingerprint: of its content when it was recorded; empty where nothing says so.
     """
 
     index: int
@@ -55,6 +66,8 @@ class EpisodeRow:
     file: str
     offset: int
     info: EpisodeInfo | None
+    info_text: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,27 +114,35 @@ class Dataset:
         """One column of all frames, (N,) or (N, d), in the order of the episodes.
 
         Raises:
-            UserError: a file is damaged, or the column is missing or not numeric.
+            UserError: a file is damaged, or the column is missing, not numeric or not finite.
         """
         found = []
         for file, starts in self.groups.items():
             table = read_groups(self.root / file, range(len(starts) - 1), [name])
             try:
-                found.append(values_of(table[name]))
+                values = values_of(table[name])
             except ValueError as error:
                 raise damaged(self.root / file, error) from error
+            for row in self.episodes:
+                if row.file == file:
+                    part = values[row.offset : row.offset + row.length]
+                    refuse_nonfinite(self.root / file, row.index, name, part)
+            found.append(values)
         return np.concatenate(found)
 
     def values(self, episode: int, column: str) -> NDArray[Any]:
         """One column of an episode as (T,) or (T, d).
 
         Raises:
-            UserError: the file is damaged, or the column is missing or not numeric.
+            UserError: the file is damaged, or the column is missing, not numeric or not finite.
         """
+        file = self.root / self.episodes[episode].file
         try:
-            return values_of(self.table(episode, [column])[column])
+            values = values_of(self.table(episode, [column])[column])
         except ValueError as error:
-            raise damaged(self.root / self.episodes[episode].file, error) from error
+            raise damaged(file, error) from error
+        refuse_nonfinite(file, episode, column, values)
+        return values
 
     def images(self, episode: int, key: str = IMAGE) -> NDArray[np.uint8]:
         """The pictures of an episode, (T, height, width, 3) uint8 RGB.
@@ -141,7 +162,8 @@ class Dataset:
         """An episode of a dataset that this project recorded, as it was before it was stored.
 
         Raises:
-            UserError: the dataset has no labels, or a file is damaged.
+            UserError: the dataset has no labels, a file is damaged, or the episode is not what was
+                recorded.
         """
         row = self.episodes[episode]
         info = row.info
@@ -150,15 +172,23 @@ class Dataset:
                 f"{self.root} has no labels for its instructions.",
                 "Use a dataset made by `vlm4vla collect`.",
             )
+        file = self.root / row.file
         table = self.table(episode)
+        if missing := {IMAGE, *_RECORDED} - set(table.column_names):
+            raise UserError(f"{file} has no column {', '.join(sorted(missing))}.", _AGAIN)
+        refuse_other_types(file, episode, table, (IMAGE, *_RECORDED))
         goals, things = len(info.goals), len(info.things)
         try:
             values = {name: values_of(table[name]) for name in _RECORDED}
-        except (KeyError, ValueError) as error:
-            raise damaged(self.root / row.file, error) from error
-        return Recording(
+        except ValueError as error:
+            raise damaged(file, error) from error
+        for name, found in values.items():
+            refuse_nonfinite(file, episode, name, found)
+        images = self._decoded(episode, table[IMAGE])
+        refuse_other_sizes(file, episode, images)
+        recording = Recording(
             info=info,
-            images=self._decoded(episode, table[IMAGE]),
+            images=images,
             state=values[STATE],
             velocity=values[VELOCITY],
             action=values[ACTION],
@@ -170,6 +200,9 @@ class Dataset:
             success=values[NEXT_SUCCESS],
             done=values[NEXT_DONE],
         )
+        now = recording.fingerprint(row.info_text)
+        refuse_changed(self.root, file, episode, table, row.fingerprint, now)
+        return recording
 
     def _decoded(self, episode: int, column: pa.ChunkedArray) -> NDArray[np.uint8]:
         try:
@@ -177,6 +210,8 @@ class Dataset:
         except (OSError, TypeError, KeyError, ValueError) as error:
             raise damaged(self.root / self.episodes[episode].file, error) from error
 
+
+_AGAIN = "Copy the dataset again, or collect it again."
 
 _RECORDED = (
     STATE,
@@ -193,10 +228,14 @@ _RECORDED = (
 
 
 def open_dataset(root: Path) -> Dataset:
-    """Reads a dataset's metadata and checks that every data file is there and as long as it says.
+    """Reads a dataset's metadata and checks that every data file is there and as it says.
+
+    Every file must have the columns that the metadata lists, and its frames in their order.
+    What the columns hold is checked when it is read.
 
     Raises:
-        UserError: `root` is not a finished dataset of layout v3, or a file is missing or damaged.
+        UserError: `root` is not a finished dataset of layout v3, or a file is missing, damaged or
+            changed.
     """
     if not (root / INFO).is_file():
         raise UserError(
@@ -221,7 +260,7 @@ def open_dataset(root: Path) -> Dataset:
             episodes=episodes,
             fingerprint=ours.get("fingerprint"),
             settings=ours.get("settings"),
-            groups=_groups(root, episodes),
+            groups=_groups(root, episodes, _stored(info["features"])),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(root / INFO, error) from error
@@ -231,7 +270,16 @@ def open_dataset(root: Path) -> Dataset:
             f"frames, but meta/episodes {len(dataset.episodes)} of {len(dataset)}.",
             "Copy the dataset again.",
         )
+    recorded = [row.fingerprint for row in episodes]
+    if dataset.fingerprint and all(recorded) and fingerprint_of(recorded) != dataset.fingerprint:
+        reason = "its fingerprint is not that of the episodes in meta/episodes"
+        raise damaged(root / OURS, ValueError(reason))
     return dataset
+
+
+def _stored(features: dict[str, dict[str, Any]]) -> list[str]:
+    """The features that have a column; videos are files of their own."""
+    return [name for name, feature in features.items() if feature.get("dtype") != "video"]
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -269,7 +317,7 @@ def _episodes(root: Path, data_path: str) -> Iterator[EpisodeRow]:
     for path in paths:
         with open_parquet(path) as file:
             groups, names = range(file.num_row_groups), file.schema_arrow.names
-        ours = [name for name in ("vlm4vla/info",) if name in names]
+        ours = [name for name in ("vlm4vla/info", FINGERPRINT) if name in names]
         wanted = [*columns, "dataset_from_index", *ours]
         rows += read_groups(path, groups, wanted).to_pylist()
     rows.sort(key=lambda row: row["episode_index"])
@@ -290,20 +338,43 @@ def _episodes(root: Path, data_path: str) -> Iterator[EpisodeRow]:
             file=file_name,
             offset=begin - begins.setdefault(file_name, begin),
             info=None if text is None else episode_info(text),
+            info_text=text or "",
+            fingerprint=row.get(FINGERPRINT) or "",
         )
 
 
-def _groups(root: Path, episodes: Sequence[EpisodeRow]) -> dict[str, NDArray[np.int64]]:
+def _groups(
+    root: Path, episodes: Sequence[EpisodeRow], features: Sequence[str]
+) -> dict[str, NDArray[np.int64]]:
     """Where the row groups of every data file begin; the files hold what the episodes need."""
-    needed: dict[str, int] = defaultdict(int)
+    needed: dict[str, list[EpisodeRow]] = defaultdict(list)
     for episode in episodes:
-        needed[episode.file] += episode.length
+        needed[episode.file].append(episode)
     groups = {}
-    for name, rows in needed.items():
+    for name, held in needed.items():
         with open_parquet(root / name) as file:
             counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            columns = file.schema_arrow.names
         groups[name] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        if groups[name][-1] != rows:
-            reason = f"it has {groups[name][-1]} frames instead of {rows}"
+        if groups[name][-1] != sum(row.length for row in held):
+            reason = f"it has {groups[name][-1]} frames instead of {sum(r.length for r in held)}"
             raise damaged(root / name, ValueError(reason))
+        if missing := [feature for feature in features if feature not in columns]:
+            listed = f"{root / name} has no column {', '.join(missing)}, which {INFO} lists."
+            raise UserError(listed, _AGAIN)
+        _refuse_disorder(root / name, held, len(counts), columns)
     return groups
+
+
+def _refuse_disorder(
+    path: Path, held: Sequence[EpisodeRow], groups: int, columns: Sequence[str]
+) -> None:
+    numbered = [name for name in ("episode_index", "frame_index") if name in columns]
+    if not numbered:
+        return
+    table = read_groups(path, range(groups), numbered)
+    try:
+        values = {name: values_of(table[name]).reshape(-1) for name in numbered}
+    except ValueError as error:
+        raise damaged(path, error) from error
+    refuse_disorder(path, held[0].index, [row.length for row in held], values)

@@ -1,28 +1,34 @@
 """The gate that data must pass: stored labels, replayed open loop, must solve the task.
 
-An episode that was recorded without noise is set up again from its seed. At every look the label
-is taken from the dataset if the episode visited this state (`TOLERANCE`), else asked of the expert
-exactly as the collector asked for it. All four actions of the label are carried out blindly, after
-going through the scaling to training targets and back; then comes the next look. What fails here
-cannot be learned: the labels would be wrong, too coarse for four blind steps, or damaged on the
-way through storage and scaling.
+An episode that was recorded without noise is set up again from its seed. At every inference the
+label is taken from the dataset if the episode visited this state (`TOLERANCE`), else asked of the
+expert exactly as the collector asked for it. All four actions of the label are carried out blindly,
+after going through the scaling to training targets and back; then comes the next inference. What
+fails here cannot be learned: the labels would be wrong, too coarse for four blind steps, or damaged
+on the way through storage and scaling.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from vlm4vla.action import ActionSpec
+from vlm4vla.core.condition import Condition, Perturbation
+from vlm4vla.core.environment import Environment
+from vlm4vla.core.episode import AgentId, EpisodeSpec
+from vlm4vla.core.observation import Array, Observation
+from vlm4vla.core.rollout import rollout
+from vlm4vla.data.demonstrator import Planner
 from vlm4vla.data.reader import Dataset
-from vlm4vla.data.record import Planner
-from vlm4vla.data.schema import CHUNK, Recording
+from vlm4vla.data.schema import CHUNK, EpisodeInfo, Recording
 from vlm4vla.errors import UserError
 from vlm4vla.statistics import wilson
+from vlm4vla.suites.tabletop.environment import START
 from vlm4vla.suites.tabletop.instructions import Task
-from vlm4vla.suites.tabletop.scene import sample_scene
-from vlm4vla.suites.tabletop.types import Array, Pictures, Simulator, State
+from vlm4vla.suites.tabletop.suite import NAME, TRAINED
+from vlm4vla.suites.tabletop.types import State
 
 PASS_RATE: Final = 0.9
 """Smallest success rate with which a task passes."""
@@ -30,8 +36,6 @@ PASS_RATE: Final = 0.9
 TOLERANCE: Final = 0.005
 """A state was visited if the finger tips, the finger opening and every thing are this near to a
 recorded frame (metres)."""
-
-_BLIND: Final = Pictures(image=False)
 
 
 @dataclass(frozen=True)
@@ -76,44 +80,96 @@ def candidates(dataset: Dataset, task: Task, count: int) -> list[int]:
     return found[:count]
 
 
-def replay(simulator: Simulator, plan: Planner, recording: Recording, spec: ActionSpec) -> Outcome:
-    """Sets a recorded episode up again and solves it with labels alone, four actions a look.
+class Replayer:
+    """The labels of a recording as an agent; needs the true state to know which label is due.
+
+    See `vlm4vla.core.agent.Agent` and `vlm4vla.core.agent.PrivilegedAgent`.
 
     Args:
-        simulator: where to carry the actions out.
         plan: the expert, for states that the recording has no label for.
         recording: the episode.
         spec: the scaling that labels go through on their way into and out of a model.
 
+    Attributes:
+        looks: how many labels it gave.
+        stored: how many of them came from the recording.
+    """
+
+    identity: AgentId = AgentId("expert", "labels", "stored labels")
+    replan_every: int = CHUNK
+    cameras: tuple[str, ...] = ()
+
+    def __init__(self, plan: Planner, recording: Recording, spec: ActionSpec) -> None:
+        self.looks = self.stored = 0
+        self._plan = plan
+        self._recording = recording
+        self._spec = spec
+        self._followed = recording.info.goals.index(str(recording.info.goal))
+        self._environment: Environment | None = None
+
+    def watch(self, environment: Environment) -> None:
+        """See `PrivilegedAgent.watch`."""
+        self._environment = environment
+
+    def reset(self, instruction: str) -> None:
+        """See `Agent.reset`.
+
+        Raises:
+            UserError: the episode begins otherwise than was recorded.
+        """
+        info, state = self._recording.info, self._state()
+        if info.things != state.names or _visited(self._recording, state) != 0:
+            raise UserError(
+                f"Seed {info.seed} of {info.task} does not give the beginning that was recorded: "
+                "the simulator or the scenes have changed.",
+                "Collect the dataset again with this version.",
+            )
+        self.looks = self.stored = 0
+
+    def act(self, observation: Observation) -> Array:
+        """See `Agent.act`; four actions of (7,)."""
+        state = self._state()
+        frame = _visited(self._recording, state)
+        self.looks += 1
+        self.stored += frame is not None
+        if frame is None:
+            label = self._plan(state, self._recording.info.goal, CHUNK)
+        else:
+            label = self._recording.chunks[frame, self._followed]
+        return as_learned(label, self._spec)
+
+    def _state(self) -> State:
+        if self._environment is None:
+            raise UserError("The labels have no environment.", "Call watch() first.")
+        state: State = self._environment.privileged()
+        return state
+
+
+def replay(
+    environment: Environment, plan: Planner, recording: Recording, spec: ActionSpec
+) -> Outcome:
+    """Sets a recorded episode up again and solves it with labels alone; see `Replayer`.
+
+    Args:
+        environment: where to carry the actions out.
+        plan: the expert.
+        recording: the episode.
+        spec: the scaling of labels.
+
     Raises:
         UserError: the seed gives another beginning than was recorded.
     """
-    info = recording.info
-    followed = info.goals.index(str(info.goal))
-    scene = sample_scene(info.layout, info.seed)
-    seen = simulator.reset(scene, info.goal, _BLIND, info.start)
-    if info.things != seen.state.names or _visited(recording, seen.state) != 0:
-        raise UserError(
-            f"Seed {info.seed} of {info.task} does not give the beginning that was recorded: the "
-            "simulator or the scenes have changed.",
-            "Collect the dataset again with this version.",
-        )
-    events = set(seen.events)
-    looks = stored = 0
-    while not seen.done:
-        frame = _visited(recording, seen.state)
-        if frame is None:
-            label = plan(seen.state, info.goal, CHUNK)
-        else:
-            label = recording.chunks[frame, followed]
-            stored += 1
-        looks += 1
-        for action in as_learned(label, spec):
-            seen = simulator.step(action, _BLIND)
-            events.update(seen.events)
-            if seen.done:
-                break
-    return Outcome(info.seed, seen.success, "wrong_object" in events, looks, stored)
+    agent = Replayer(plan, recording, spec)
+    seen = [step.transition for step in rollout(environment, agent, spec_of(recording.info))]
+    wrong = any("wrong_object" in transition.events for transition in seen)
+    return Outcome(recording.info.seed, seen[-1].success, wrong, agent.looks, agent.stored)
+
+
+def spec_of(info: EpisodeInfo) -> EpisodeSpec:
+    """The specification under which a recorded episode begins as it did."""
+    start = info.start and (Perturbation(START, dict(zip("xyz", info.start, strict=True))),)
+    condition = Condition(TRAINED, perturbations=start or ())
+    return EpisodeSpec(NAME, info.task, info.seed, info.instruction, asdict(info.goal), condition)
 
 
 def as_learned(label: Array, spec: ActionSpec) -> Array:
@@ -137,7 +193,7 @@ def gate(
     dataset: Dataset,
     tasks: Sequence[Task],
     count: int,
-    simulator: Simulator,
+    environment: Environment,
     plan: Planner,
     spec: ActionSpec,
     report: Callable[[str], None],
@@ -148,7 +204,7 @@ def gate(
         dataset: made by `vlm4vla collect`.
         tasks: which tasks to replay.
         count: episodes of each.
-        simulator: where to replay them.
+        environment: where to replay them.
         plan: the expert.
         spec: the scaling between actions and training targets.
         report: called with a line of text after each task.
@@ -166,7 +222,7 @@ def gate(
     first_seed = None
     for task, episodes in chosen.items():
         outcomes = [
-            replay(simulator, plan, dataset.recording(episode), spec) for episode in episodes
+            replay(environment, plan, dataset.recording(episode), spec) for episode in episodes
         ]
         first_seed = min(one.seed for one in outcomes) if first_seed is None else first_seed
         rate = wilson(sum(one.success for one in outcomes), len(outcomes))

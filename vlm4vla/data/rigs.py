@@ -1,26 +1,22 @@
 """What collectors and replays work with; imported in the process that owns the simulator."""
 
+from vlm4vla.core.agent import Agent
 from vlm4vla.data.record import Rig
-from vlm4vla.driver import Driver
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop import expert
-from vlm4vla.system.vulkan import ensure_driver
-from vlm4vla.workers.simulator import SimulatorProcess
+from vlm4vla.workers.environment import EnvironmentProcess
 
 
 def expert_rig() -> Rig:
-    """The tabletop simulator in this process, with the expert acting and labelling."""
-    ensure_driver()
-    # SAPIEN takes seconds to import, and it looks for its driver then.
-    from vlm4vla.suites.tabletop.env import Tabletop
-
-    return Rig(Tabletop(), expert.plan, None)
+    """The tabletop environment in this process, with the expert acting and labelling."""
+    return Rig(TABLETOP.open(), expert.plan)
 
 
-def driven_rig(driver: Driver, name: str) -> Rig:
-    """The tabletop simulator in a process of its own, away from whatever the driver computes with.
+def agent_rig(agent: Agent, name: str) -> Rig:
+    """The tabletop environment in a process of its own, away from whatever the agent computes with.
 
     Args:
-        driver: who acts; the expert labels.
-        name: what to call the driver in the data.
+        agent: who acts; the expert labels.
+        name: what to call the agent in the data.
     """
-    return Rig(SimulatorProcess(), expert.plan, driver, name)
+    return Rig(EnvironmentProcess(TABLETOP), expert.plan, agent, name)

@@ -212,9 +212,13 @@ class Recording:
     def __len__(self) -> int:
         return len(self.images)
 
-    def fingerprint(self) -> str:
-        """SHA-256 of the content: the same for the same frames however they are stored."""
-        digest = hashlib.sha256(self.info.to_json().encode())
+    def fingerprint(self, info: str | None = None) -> str:
+        """SHA-256 of the content: the same for the same frames however they are stored.
+
+        Args:
+            info: the text that was stored of `info`; None for the text of this version.
+        """
+        digest = hashlib.sha256((self.info.to_json() if info is None else info).encode())
         for field in fields(self):
             if field.name != "info":
                 digest.update(np.ascontiguousarray(getattr(self, field.name)).data)

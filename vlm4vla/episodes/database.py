@@ -36,7 +36,13 @@ class _Open(NamedTuple):
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that weak references may point to; sqlite3's own may not."""
+    """A connection that weak references may point to; sqlite3's own may not.
+
+    Attributes:
+        writes: whether it was opened to write.
+    """
+
+    writes: bool = False
 
 
 class Database:
@@ -99,9 +105,19 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    def gather(self) -> None:
+        """Puts what lies beside the file into it, so that it can be moved alone.
+
+        Raises:
+            UserError: see `writing`.
+        """
+        with self._told("write"), self._lock:
+            self._writer().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Closes every connection; a later use opens new ones."""
-        for connection in list(self._opened):
+        # Writers last: the last one to go puts what lies beside the file into it.
+        for connection in sorted(self._opened, key=lambda one: one.writes):
             connection.close()
         self._own = threading.local()
 
@@ -133,6 +149,7 @@ class Database:
             return known.connection
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = _connect(self.path, "mode=rwc")
+        connection.writes = True
         self._check(connection)
         _use_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -225,10 +242,7 @@ def _connect_to_read(path: Path) -> _Connection:
         connection.close()
         beside = path.with_name(path.name + "-wal")
         unread = beside.exists() and beside.stat().st_size > 0
-        if unread or error.sqlite_errorcode not in (
-            sqlite3.SQLITE_CANTOPEN,
-            sqlite3.SQLITE_READONLY,
-        ):
+        if unread or _kind(error) not in _FORBIDDEN:
             raise
     # WAL wants files beside the database. Where none can be made, nobody here writes either.
     return _connect(path, "immutable=1")

@@ -48,7 +48,7 @@ class Films:
         """
         with files.replacing(self._path(key)) as temporary:
             temporary.write_bytes(film)
-        self._account(key, len(film), created or time.time(), pinned=False)
+        self._account(key, len(film), created or time.time())
 
     def path(self, key: str) -> Path | None:
         """The film of an episode, or None if there is none."""
@@ -104,7 +104,9 @@ class Films:
             except OSError:  # another disk, or one without hard links
                 shutil.copy2(film, temporary)
         status = film.stat()
-        self._account(key, status.st_size, status.st_mtime, pinned=pinned)
+        self._account(key, status.st_size, status.st_mtime)
+        if pinned:
+            self.pin(key)
 
     def reconcile(self, pinned: Collection[str] = ()) -> None:
         """Brings the account in line with the folder, as after a rebuild of the table.
@@ -128,7 +130,7 @@ class Films:
             if known.get(key) != status.st_size or key in pinned:
                 self._account(key, status.st_size, status.st_mtime, pinned=key in pinned)
 
-    def _account(self, key: str, size: int, created: float, *, pinned: bool) -> None:
+    def _account(self, key: str, size: int, created: float, *, pinned: bool = False) -> None:
         with self._table.database.writing() as db:
             db.execute(
                 "INSERT INTO films VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "

@@ -26,7 +26,7 @@ from vlm4vla.episodes.filters import Kind, Membership
 from vlm4vla.episodes.rows import Entry
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.suites.tabletop.suite import HELD_OUT, NAME, TRAINED, TabletopSuite
+from vlm4vla.suites.tabletop.suite import KNOWN, NAME, TRAINED, TabletopSuite
 
 LOST: Final = "unknown"
 """`Condition.words` of an episode whose condition nobody wrote down."""
@@ -180,7 +180,7 @@ def _trial(row: dict[str, Any], agent: str, name: str, created: float) -> Entry:
         instruction=str(row["instruction"]),
         goal=goal_from_text(row["goal"]),
         condition=Condition(
-            words=HELD_OUT if row["held_out"] else TRAINED,
+            words=KNOWN if row["held_out"] else TRAINED,
             goal="alternate" if row["alternate"] else "first",
         ),
     )

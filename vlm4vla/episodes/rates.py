@@ -25,7 +25,7 @@ FACETS: Final = (
 """Columns whose values can be chosen among; `kind` (of membership) comes besides."""
 
 
-HELD_OUT: Final = Condition()
+USUAL: Final = Condition()
 """Drawn sentences that training never read, and nothing else changed."""
 
 _PICKED: Final = Condition(words=GIVEN)
@@ -141,7 +141,7 @@ def standing(
     goal_task: str,
     published: Mapping[str, Any],
     *,
-    condition: Condition = HELD_OUT,
+    condition: Condition = USUAL,
 ) -> Standing:
     """The rate of an agent on a task from the best episodes there are.
 

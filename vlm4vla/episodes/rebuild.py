@@ -63,6 +63,7 @@ def rebuild(table: EpisodeTable, films: Films | None = None) -> Rebuilt:
         if table.database.exists:
             saved, lost, pinned = _save(path, shop / "old", fresh)
         logged, skipped, more = replay(table.log, fresh) if table.log else (0, 0, set[str]())
+        fresh.database.gather()
         fresh.close()
         table.close()
         aside = _move_aside(path) if path.exists() else None

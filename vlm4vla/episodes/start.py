@@ -1,6 +1,7 @@
 """The first use of a table: made from the log, and filled with what is there already."""
 
 from pathlib import Path
+from typing import Final
 
 from vlm4vla.episodes.films import Films
 from vlm4vla.episodes.legacy import import_legacy
@@ -8,30 +9,30 @@ from vlm4vla.episodes.parquet import import_shipped
 from vlm4vla.episodes.rebuild import rebuild
 from vlm4vla.episodes.table import EpisodeTable
 
+SHIPPED: Final = Path(__file__).parents[2] / "assets" / "results"
+"""Results that come with the project, as exported tables."""
+
 
 def prepare(
-    table: EpisodeTable,
-    films: Films,
-    *,
-    legacy: Path | None = None,
-    shipped: Path | None = None,
+    table: EpisodeTable, films: Films, *, legacy: Path | None = None, shipped: Path | None = None
 ) -> None:
     """Makes a table ready for use; what was brought in once is not brought in again.
 
     An absent table is made from the log. Then come the folders of earlier versions and the results
-    that are shipped, each of which keeps what the table knows better.
+    that are shipped; where the table knows an episode already, it keeps its own. Where there is
+    nothing to bring in, nothing is made.
 
     Args:
         table: which.
         films: of its episodes.
-        legacy: data folder that an earlier version wrote into; None for none.
+        legacy: data folder that an earlier version may have written into; None for none.
         shipped: folder of exported tables; None for none.
 
     Raises:
         UserError: the disk is full or not writable, or something is damaged. The table can be used
             even so, with what it holds.
     """
-    if not table.database.exists:
+    if not table.database.exists and table.log and table.log.path.exists():
         rebuild(table, films)
     if legacy:
         import_legacy(legacy, table, films)

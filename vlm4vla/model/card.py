@@ -95,7 +95,13 @@ def _front_matter(manifest: Mapping[str, Any]) -> list[str]:
         {
             "task": {"type": "robotics", "name": f"{task}, {goal}"},
             "dataset": {"type": "vlm4vla-tabletop", "name": _setting(run, row)},
-            "metrics": [{"type": "success_rate", "name": _interval(row), "value": row["rate"]}],
+            "metrics": [
+                {
+                    "type": "success_rate",
+                    "name": _interval(row),
+                    "value": row["successes"] / row["n"],
+                }
+            ],
         }
         for goal, run in _runs(manifest["evaluation"])
         for task, row in run["tasks"].items()
@@ -104,6 +110,11 @@ def _front_matter(manifest: Mapping[str, Any]) -> list[str]:
         lines += ["model-index:", f"- name: {json.dumps(f'VLM4VLA on {source}')}", "  results:"]
         lines += [f"  - {json.dumps(result, ensure_ascii=False)}" for result in results]
     return [*lines, "---", ""]
+
+
+def _metric(row: Mapping[str, Any]) -> dict[str, Any]:
+    rate = row["successes"] / row["n"]
+    return {"type": "success_rate", "name": _interval(row), "value": rate}
 
 
 def _setting(run: Mapping[str, Any], row: Mapping[str, Any]) -> str:

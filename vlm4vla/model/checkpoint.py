@@ -28,6 +28,7 @@ from vlm4vla.action import ActionSpec
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing, write_json
 from vlm4vla.model.card import card
+from vlm4vla.model.finite import first_not_finite
 from vlm4vla.model.groups import GroupSize
 from vlm4vla.model.load import PICKLES, load_vlm
 from vlm4vla.model.swap import recover, replacing_folder, standing_folder
@@ -38,7 +39,16 @@ MANIFEST = "policy.json"
 ACTION = "action.safetensors"
 CARD = "README.md"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
-_REQUIRED = ("format", "family", "source", "action", "action_hash", "dtype", "files")
+_REQUIRED: dict[str, type] = {
+    "format": int,
+    "family": str,
+    "source": str,
+    "action": dict,
+    "action_hash": str,
+    "dtype": str,
+    "files": dict,
+}
+_DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +127,8 @@ def write(
             own precision again after loading.
 
     Raises:
-        UserError: the folder holds something else, or the disk is full or not writable.
+        UserError: the folder holds something else, a weight is not finite in that precision, or
+            the disk is full or not writable.
     """
     folder = Path(folder).absolute()
     if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
@@ -155,10 +166,17 @@ def write(
 def _write_tensors(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None) -> None:
     base = checkpoint.vlm.base
     stored = {name: tensor.to(dtype or tensor.dtype) for name, tensor in base.state_dict().items()}
+    action = {k: v.to(dtype or v.dtype).contiguous() for k, v in checkpoint.action.items()}
+    weights = [(name, stored[name]) for name, _ in base.named_parameters() if name in stored]
+    if name := first_not_finite([*action.items(), *weights]):
+        precision = f" in {str(dtype).removeprefix('torch.')}" if dtype else ""
+        raise UserError(
+            f"The weight {name!r} holds NaN or infinity{precision}, so nothing is saved.",
+            "Go back to a checkpoint from before that, or save in another precision.",
+        )
     with BUILDING, quiet():
         base.save_pretrained(folder, state_dict=stored)
     save_tokenizer(checkpoint.vlm, folder)
-    action = {k: v.to(dtype or v.dtype).contiguous() for k, v in checkpoint.action.items()}
     save_file(action, folder / ACTION, metadata={"format": "pt"})
     for file in folder.iterdir():
         file.chmod(0o644)
@@ -180,7 +198,10 @@ def record_evaluation(folder: str | Path, evaluation: Mapping[str, Any]) -> None
 
 
 def read(
-    folder: str | Path, device: str | torch.device | None = None, family: str | None = None
+    folder: str | Path,
+    device: str | torch.device | None = None,
+    family: str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Checkpoint:
     """Reads a checkpoint folder, after checking that it is whole and what it says it is.
 
@@ -188,9 +209,11 @@ def read(
         folder: what `write` wrote.
         device: None for the accelerator if there is one, else the CPU.
         family: refuse any other family than this one.
+        dtype: of the VLM's weights; None for the precision it was saved from.
 
     Raises:
-        UserError: anything is missing, foreign, changed, too long, pickled or contradictory.
+        UserError: anything is missing, foreign, changed, too long, pickled, contradictory or not
+            finite.
     """
     folder = standing_folder(Path(folder))
     manifest = verify(folder)
@@ -198,11 +221,14 @@ def read(
     if family is not None and family != name:
         raise UserError(f"{folder} is a checkpoint of the family {name!r}, not of {family!r}.")
     spec = ActionSpec.from_json(manifest["action"])
-    vlm = load_vlm(folder, getattr(torch, manifest["dtype"]), device, complete=True)
+    action = load_file(folder / ACTION)
+    if broken := first_not_finite(action.items()):
+        raise UserError(f"{folder / ACTION} holds NaN or infinity in {broken!r}.")
+    vlm = load_vlm(folder, dtype or _DTYPES[manifest["dtype"]], device, complete=True)
     if vlm.family.name != name:
         raise UserError(f"{folder} says family {name!r} but holds {vlm.family.name!r} weights.")
     vlm.source = manifest["source"]
-    return Checkpoint(vlm, spec, load_file(folder / ACTION))
+    return Checkpoint(vlm, spec, action)
 
 
 def verify(folder: str | Path) -> dict[str, Any]:
@@ -220,20 +246,39 @@ def verify(folder: str | Path) -> dict[str, Any]:
             f"{folder} has no {MANIFEST}, so it is no policy.",
             "It is a bare VLM: use Policy.from_vlm." if is_vlm else "",
         )
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
-        missing = [key for key in _REQUIRED if key not in manifest]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{folder / MANIFEST} is not readable: {error}.") from error
-    if missing:
-        raise UserError(f"{folder / MANIFEST} lacks {missing[0]!r}.")
+    manifest = _read_manifest(folder / MANIFEST)
     if manifest["format"] != FORMAT:
         raise UserError(
             f"{folder} has checkpoint format {manifest['format']}; this version reads {FORMAT}."
         )
+    if manifest["dtype"] not in _DTYPES:
+        raise UserError(
+            f"{folder / MANIFEST} names the precision {manifest['dtype']!r}; "
+            f"known: {', '.join(_DTYPES)}."
+        )
     if ActionSpec.from_json(manifest["action"]).hash != manifest["action_hash"]:
         raise UserError(f"The action specification in {folder / MANIFEST} was changed.")
     _verify_files(folder, manifest["files"])
+    return manifest
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    """Reads `policy.json` and refuses what is not of the kind it must be."""
+    try:
+        manifest = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not readable: {error}.") from error
+    if not isinstance(manifest, dict):
+        raise UserError(f"{file} holds no settings, but a {type(manifest).__name__}.")
+    for key, kind in _REQUIRED.items():
+        if key not in manifest:
+            raise UserError(f"{file} lacks {key!r}.")
+        if not isinstance(manifest[key], kind):
+            raise UserError(f"{file} holds a wrong {key!r}: {str(manifest[key])[:60]}.")
+    for name, entry in manifest["files"].items():
+        whole = isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys()
+        if not whole or Path(name).name != name:
+            raise UserError(f"{file} describes the file {name!r} wrongly.")
     return manifest
 
 

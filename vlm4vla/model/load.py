@@ -18,6 +18,7 @@ from transformers.utils.hub import cached_file
 
 from vlm4vla.errors import UserError
 from vlm4vla.model.family import FAMILIES, Family, family_of
+from vlm4vla.model.finite import first_not_finite
 from vlm4vla.model.hub import hub_answers
 from vlm4vla.model.introspect import introspect
 from vlm4vla.model.tokenizer import CORPUS
@@ -122,6 +123,8 @@ def _load_base(
             output_loading_info=True,
         )
     _check_report(source, report, complete)
+    if name := first_not_finite(base.named_parameters()):
+        raise UserError(f"{source} holds NaN or infinity in the weight {name!r}.")
     return base.eval()
 
 

@@ -5,7 +5,7 @@ picture), L tokens, T image tokens, D hidden size, n actions a chunk.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,14 @@ from vlm4vla.model import checkpoint
 from vlm4vla.model.checkpoint import Provenance
 from vlm4vla.model.family import Rows
 from vlm4vla.model.features import Features
+from vlm4vla.model.finite import first_not_finite
 from vlm4vla.model.groups import describe_trainable
 from vlm4vla.model.head import ActionHead, Prediction, action_loss
-from vlm4vla.model.images import to_pixels
+from vlm4vla.model.images import Images, to_pixels
 from vlm4vla.model.load import load_vlm
 from vlm4vla.model.prompt import build_rows, split_for_decoder
 from vlm4vla.model.query import attach_query, initial_query
 from vlm4vla.model.vlm import BUILDING, Vlm
-
-Images = npt.NDArray[np.uint8] | Tensor
 
 
 class Policy(nn.Module):
@@ -77,9 +76,19 @@ class Policy(nn.Module):
             dtype: of the VLM's weights; see `load_vlm`.
             device: see `load_vlm`.
             init: "vlm" for the VLM's weights, "scratch" for fresh ones.
+
+        Raises:
+            UserError: the folder holds a policy, whose query and head would be lost; or see
+                `load_vlm`.
         """
-        loaded = vlm if isinstance(vlm, Vlm) else load_vlm(vlm, dtype, device, init)
-        return cls(loaded, spec or tiny(), query_init)
+        if isinstance(vlm, Vlm):
+            return cls(vlm, spec or tiny(), query_init)
+        if init == "vlm" and (Path(vlm) / checkpoint.MANIFEST).is_file():
+            raise UserError(
+                f"{vlm} holds a whole policy, and from_vlm would drop its query and head.",
+                f'Use Policy.from_pretrained("{vlm}").',
+            )
+        return cls(load_vlm(vlm, dtype, device, init), spec or tiny(), query_init)
 
     @classmethod
     def from_pretrained(
@@ -87,9 +96,10 @@ class Policy(nn.Module):
         folder: str | Path,
         device: str | torch.device | None = None,
         family: str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> "Policy":
         """Loads a checkpoint folder; see `vlm4vla.model.checkpoint.read`."""
-        stored = checkpoint.read(folder, device, family)
+        stored = checkpoint.read(folder, device, family, dtype)
         policy = cls(stored.vlm, stored.spec)
         stored.copy_action_to(policy._action_tensors(), folder)
         return policy.eval()
@@ -116,6 +126,20 @@ class Policy(nn.Module):
         """Where the weights are."""
         return self.query.device
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Policy":
+        """Moves to a device, but refuses what `half`, `bfloat16`, `double` and `to(dtype)` ask.
+
+        They would round rotary frequencies too, and with them every position.
+        """
+        if fn(torch.zeros(1, device=self.device)).dtype != torch.float32:
+            raise UserError(
+                "A policy's precision is chosen when it is loaded: its query, its head and some "
+                "of the VLM's constants stay in float32.",
+                "Pass dtype= to Policy.from_vlm or Policy.from_pretrained.",
+            )
+        super()._apply(fn, recurse)
+        return self
+
     def attach(self) -> None:
         """Lets the query enter the VLM; done when the policy is made.
 
@@ -131,17 +155,28 @@ class Policy(nn.Module):
 
     # --- one vision pass ---------------------------------------------------------------------
 
-    def encode(self, images: Images) -> Features:
-        """Runs the vision tower and the projector.
+    def pixels(self, images: Images) -> Tensor:
+        """Pictures as the vision tower wants them: (B, 3, side, side) float32, normalised.
 
         Args:
-            images: (B, H, W, 3), uint8 RGB.
+            images: B pictures; see `vlm4vla.model.images.to_pixels`.
         """
-        family, config = self.vlm.family, self.base.config
-        pictures = to_pixels(images, family.side(config), family.mean_std, self.device)
-        given = family.pixels(pictures.to(self.base.dtype), config)
+        family = self.vlm.family
+        return to_pixels(images, family.side(self.base.config), family.mean_std, self.device)
+
+    def encode(self, images: Images) -> Features:
+        """Runs the vision tower and the projector over pictures."""
+        return self.encode_pixels(self.pixels(images))
+
+    def encode_pixels(self, pixels: Tensor) -> Features:
+        """Runs the vision tower and the projector over what `pixels` gave, or a change of it.
+
+        Args:
+            pixels: (B, 3, side, side); gradients flow into them.
+        """
+        given = self.vlm.family.pixels(pixels.to(self.base.dtype), self.base.config)
         output = self.base.get_image_features(**given, return_dict=True)
-        return Features.of(output, len(pictures))
+        return Features.of(output, len(pixels))
 
     # --- the language model over rows --------------------------------------------------------
 
@@ -156,7 +191,13 @@ class Policy(nn.Module):
         return build_rows(vlm.tokenizer, vlm.family, vlm.image_tokens, texts, answers, self.device)
 
     def prompt(self, instructions: Sequence[str]) -> Rows:
-        """The prompts of R instructions, each followed by the action query."""
+        """The prompts of R instructions, each followed by the action query.
+
+        Raises:
+            UserError: it is one string, or none at all.
+        """
+        if isinstance(instructions, str) or not len(instructions):
+            raise UserError("Instructions are a list of sentences, one a picture.")
         return self.rows([self.vlm.family.text(instruction) for instruction in instructions])
 
     def states(self, features: Features, rows: Rows, image_index: Tensor | None = None) -> Tensor:
@@ -228,7 +269,7 @@ class Policy(nn.Module):
         """Predicts normalised actions: arm (R, n, 6) in [-1, 1] and gripper logits (R, n).
 
         Args:
-            images: (B, H, W, 3), uint8 RGB.
+            images: B pictures; see `vlm4vla.model.images.to_pixels`.
             instructions: R instructions.
             image_index: (R,) the picture of each instruction; None when there is one each.
         """
@@ -248,18 +289,27 @@ class Policy(nn.Module):
 
     @torch.inference_mode()
     def act(self, images: Images, instructions: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Chunks of actions (B, n, 7) in the environment's units.
+        """Chunks of actions (B, n, 7) in the environment's units, every number finite.
 
         Args:
-            images: (B, H, W, 3), uint8 RGB.
+            images: B pictures; see `vlm4vla.model.images.to_pixels`.
             instructions: B instructions.
 
         Raises:
-            UserError: the numbers of pictures and instructions differ.
+            UserError: the numbers of pictures and instructions differ, a picture is not what it
+                should be, or no finite action comes out; the message names what is not finite.
         """
-        if len(images) != len(instructions):
-            raise UserError(f"{len(images)} pictures came with {len(instructions)} instructions.")
-        prediction = self(images, instructions)
-        return self.spec.unnormalise(
-            prediction.arm.float().cpu().numpy(), prediction.gripper.float().cpu().numpy()
-        )
+        pixels, rows = self.pixels(images), self.prompt(instructions)
+        if len(pixels) != len(rows.ids):
+            raise UserError(f"{len(pixels)} pictures came with {len(rows.ids)} instructions.")
+        prediction = self.predict(self.encode_pixels(pixels), rows)
+        arm, gripper = (part.float().cpu().numpy() for part in prediction)
+        if not (np.isfinite(arm).all() and np.isfinite(gripper).all()):
+            if name := first_not_finite(self.named_parameters()):
+                raise UserError(f"The weight {name!r} is not finite, so there is no action.")
+            dtype = str(self.base.dtype).removeprefix("torch.")
+            raise UserError(
+                f"The VLM's states are not finite in {dtype}, although its weights are.",
+                "Load it with dtype=torch.bfloat16 or torch.float32.",
+            )
+        return self.spec.unnormalise(arm, gripper)

@@ -48,14 +48,22 @@ class Child:
             or a partial of one.
         what: what to call the child in messages, such as "simulator".
         remedy: what to do when it has ended.
+        call_timeout: seconds that a call may take; a longer one holds for the start as well.
 
     Raises:
         UserError: the object could not be made; the message says why.
     """
 
-    def __init__(self, make: Callable[[], Any], what: str, remedy: str) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        what: str,
+        remedy: str,
+        call_timeout: float = CALL_TIMEOUT,
+    ) -> None:
         self._what = what
         self._remedy = remedy
+        self._call_timeout = call_timeout
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = _STARTER.submit(
@@ -75,7 +83,7 @@ class Child:
             # What `make` names must be found there as it is here.
             self._connection.send(sys.path)
             self._connection.send(make)
-        self._answer(START_TIMEOUT)
+        self._answer(max(START_TIMEOUT, call_timeout))
 
     @property
     def pid(self) -> int:
@@ -98,11 +106,16 @@ class Child:
             self._connection.send((method, arguments, named))
         except (OSError, ValueError):
             raise self._died() from None
-        return self._answer(CALL_TIMEOUT)
+        return self._answer(self._call_timeout)
 
     def get(self, attribute: str) -> Any:
         """An attribute of the object; see `call`."""
         return self.call("__getattribute__", attribute)
+
+    def kill(self) -> None:
+        """Ends the child in the middle of whatever it does; a call that waits for it fails."""
+        self._process.kill()
+        self._process.wait()
 
     def close(self) -> None:
         """Ends the child; it cannot be used afterwards."""

@@ -14,9 +14,17 @@ from vlm4vla.core.condition import GIVEN, Condition
 from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import EpisodeSpec, Event, Outcome
 from vlm4vla.errors import UserError
+from vlm4vla.language.draw import Split
 from vlm4vla.suites.tabletop.instructions import Goal
 from vlm4vla.suites.tabletop.outcome import CONTROL_HZ, judge
-from vlm4vla.suites.tabletop.scene import LAYOUT_OF_TASK, TASKS, Scene, sample_episode, sample_scene
+from vlm4vla.suites.tabletop.scene import (
+    LAYOUT_OF_TASK,
+    TASKS,
+    Episode,
+    Scene,
+    sample_episode,
+    sample_scene,
+)
 from vlm4vla.suites.tabletop.tasks import TIME_LIMIT
 
 NAME: Final = "tabletop"
@@ -25,9 +33,21 @@ POLICY_CAMERA: Final = "policy"
 VIEW_CAMERA: Final = "view"
 """The camera that policies see, and the one for people."""
 
-HELD_OUT: Final = "held-out"
+KNOWN: Final = "known"
 TRAINED: Final = "trained"
-"""`Condition.words`: paraphrases that training never read, and those that it did."""
+BROAD: Final = "broad"
+HELD_OUT: Final = "held-out"
+WORDS: Final = (KNOWN, TRAINED, BROAD, HELD_OUT)
+"""`Condition.words`: held-out paraphrases of the known sentences; those paraphrases that training
+reads; sentences of the whole language; and such of words or combinations that training leaves out
+(see `vlm4vla.language.draw.sentences`)."""
+
+_SPLITS: Final[dict[str, Split]] = {
+    KNOWN: "known",
+    TRAINED: "known",
+    BROAD: "broad",
+    HELD_OUT: "held-out",
+}
 
 
 @dataclass(frozen=True)
@@ -45,21 +65,8 @@ class TabletopSuite:
         return tiny()
 
     def spec(self, task: str, seed: int, condition: Condition) -> EpisodeSpec:
-        """See `Suite.spec`; the words are `HELD_OUT` or `TRAINED` paraphrases."""
-        known = next((one for one in TASKS if one == task), None)
-        if known is None:
-            raise UserError(f"Unknown task {task!r}; known: {', '.join(TASKS)}.")
-        if condition.words not in (HELD_OUT, TRAINED):
-            raise UserError(
-                f"No sentences are drawn for the words {condition.words!r}.",
-                f"Choose {HELD_OUT} or {TRAINED}, or give the sentence.",
-            )
-        drawn = sample_episode(
-            known,
-            seed,
-            held_out=condition.words == HELD_OUT,
-            alternate=condition.goal == "alternate",
-        )
+        """See `Suite.spec`; the words are among `WORDS`."""
+        drawn = _draw(task, seed, condition)
         return EpisodeSpec(NAME, task, seed, drawn.instruction, asdict(drawn.goal), condition)
 
     def limit(self, spec: EpisodeSpec) -> int:
@@ -82,6 +89,29 @@ class TabletopSuite:
         """See `Suite.versions`."""
         found = {name: metadata.version(name) for name in ("mani_skill", "sapien", "numpy")}
         return {"vlm4vla": __version__} | found
+
+
+def reference_kind(spec: EpisodeSpec) -> str:
+    """How a drawn sentence refers to things: "known", or a kind of `vlm4vla.language.kinds`."""
+    return _draw(spec.task, spec.seed, spec.condition).kind
+
+
+def _draw(task: str, seed: int, condition: Condition) -> Episode:
+    known = next((one for one in TASKS if one == task), None)
+    if known is None:
+        raise UserError(f"Unknown task {task!r}; known: {', '.join(TASKS)}.")
+    if condition.words not in WORDS:
+        raise UserError(
+            f"No sentences are drawn for the words {condition.words!r}.",
+            f"Choose {', '.join(WORDS)}, or give the sentence.",
+        )
+    return sample_episode(
+        known,
+        seed,
+        held_out=condition.words == KNOWN,
+        alternate=condition.goal == "alternate",
+        words=_SPLITS[condition.words],
+    )
 
 
 def with_sentence(spec: EpisodeSpec, sentence: str, goal: Goal) -> EpisodeSpec:
