@@ -15,27 +15,40 @@ from torch import nn
 
 from vlm4vla.model.vlm import Vlm
 
-EMBEDDING_STD: Final[Mapping[str, float]] = {"": 0.5, "kosmos-2": 0.16}
-"""Of words as the embedding hands them on, by family. Words must lie apart from the first step on,
-or patches find no word to go to. Kosmos-2 multiplies words and image tokens once more, and adds
-positions that would else be as large."""
+_WORD_STD: Final = 0.5
+_WORD_STD_OF: Final[Mapping[str, float]] = {"kosmos-2": 0.16, "paligemma": 1.0, "paligemma2": 1.0}
+"""Kosmos-2 multiplies words and image tokens once more and adds positions that would else be as
+large; Gemma's weights are a width's root smaller than the words they make, and must not be so small
+that a step of the optimiser turns them round."""
 
 _COPIED = 0.5
 """Share of what a head reads that is added to the stream; deeper layers would drown it at 1."""
 
 
+def word_std(family: str) -> float:
+    """Deviation of new words as the embedding hands them on.
+
+    Words must lie apart from the first step on, or patches find no word to go to.
+    """
+    return _WORD_STD_OF.get(family, _WORD_STD)
+
+
+def word_sharpness(family: str, sharpness: float) -> float:
+    """A factor of scores against words, given for words of the usual deviation."""
+    return sharpness * _WORD_STD / word_std(family)
+
+
 @torch.no_grad()
 def start_words(vlm: Vlm, seed: int) -> None:
-    """Draws the word embeddings anew, in place, at the scale that `EMBEDDING_STD` names.
+    """Draws the word embeddings anew, in place, with the deviation `word_std`.
 
     Args:
         vlm: a small VLM.
         seed: of the weights.
     """
     embedding = vlm.base.get_input_embeddings()
-    std = EMBEDDING_STD.get(vlm.family.name, EMBEDDING_STD[""])
     draw = torch.Generator().manual_seed(seed)
-    nn.init.normal_(embedding.weight, 0.0, std, draw)
+    nn.init.normal_(embedding.weight, 0.0, word_std(vlm.family.name), draw)
     # Some embeddings, Gemma's among them, scale words on the way out.
     some = torch.ones(1, dtype=torch.long)
     embedding.weight.mul_(embedding.weight[some].norm() / embedding(some).norm())

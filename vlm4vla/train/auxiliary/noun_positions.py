@@ -26,6 +26,7 @@ from vlm4vla.model.vlm import Vlm
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, FIXTURES, ROBOT, SHAPES, colour_of, kind_of
 from vlm4vla.train.auxiliary.patch_words import location_ids, word_tokens, word_vectors
 from vlm4vla.train.loop.ranks import mean_over_ranks
+from vlm4vla.train.mimetic_init import word_sharpness
 from vlm4vla.train.speed.prefix_cache import Asked, query_of, row_states
 
 _SHARPNESS: Final = 0.25
@@ -77,6 +78,7 @@ class NounPositionLoss:
         self._across, self._down = location_ids(vlm)
         layers = text_layers(vlm.base.get_submodule(vlm.family.language[0]))
         self._middle = layers[len(layers) // 2 - 1]
+        self._sharpness = word_sharpness(vlm.family.name, _SHARPNESS)
         self._states: Tensor | None = None
 
     @contextmanager
@@ -126,7 +128,7 @@ class NounPositionLoss:
         assert self._states is not None
         states = self._states[nouns.rows, nouns.columns - column].float()
         self._states = None
-        states = F.rms_norm(states, states.shape[-1:]) * _SHARPNESS
+        states = F.rms_norm(states, states.shape[-1:]) * self._sharpness
         count = torch.tensor(float(len(states)), device=states.device)
         loss = states.new_zeros(())
         near = torch.ones_like(nouns.rows, dtype=torch.bool)

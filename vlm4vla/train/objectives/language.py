@@ -31,7 +31,7 @@ from vlm4vla.train.batches.pictures import ImageStore, Pool, mirrored
 from vlm4vla.train.batches.transfer import to_arrays
 from vlm4vla.train.loop.ranks import mean_over_ranks
 from vlm4vla.train.loop.recipe import Recipe
-from vlm4vla.train.mimetic_init import EMBEDDING_STD, start_language_model, start_words
+from vlm4vla.train.mimetic_init import start_language_model, start_words, word_sharpness
 from vlm4vla.train.speed.prefix_cache import Asked, ask_rows, row_states
 from vlm4vla.train.synthetic.questions import LOCATIONS, Question, ask_several, cell_of, corpus
 
@@ -195,8 +195,7 @@ class _Module(nn.Module):
         self.recipe = recipe
         self.words = PatchWordLoss(policy.vlm)
         self.names = NounPositionLoss(policy.vlm)
-        std = EMBEDDING_STD.get(policy.vlm.family.name, EMBEDDING_STD[""])
-        self.sharpness = _SHARPNESS * EMBEDDING_STD[""] / std
+        self.sharpness = word_sharpness(policy.vlm.family.name, _SHARPNESS)
 
     def forward(self, batch: LanguageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         policy = self.policy
