@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from vlm4vla.data.cache import Cache
 from vlm4vla.errors import UserError
+from vlm4vla.language.draw import sentences
+from vlm4vla.language.things import Thing
 from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
 from vlm4vla.suites.tabletop.scene import Scene
-from vlm4vla.suites.tabletop.vocabulary import ROBOT
+from vlm4vla.suites.tabletop.vocabulary import ROBOT, colour_of, kind_of
 from vlm4vla.train.auxiliary.noun_positions import TIPS
 from vlm4vla.train.auxiliary.patch_words import PatchWords, label_patches
 from vlm4vla.train.batches.projection import below, label_view, project
@@ -52,6 +54,9 @@ class FrameBatch:
 
 _FAR = 9.0
 """Metres; where an object stands that a scene does not have."""
+
+_BROAD = 0.5
+"""Share of the instructions of training in broad language; the others are the known sentences."""
 
 _CONTACT = 0.06
 """Closer than this (metres) to the followed goal's object, frames matter more."""
@@ -219,6 +224,20 @@ class Frames:
             left = [group for group in left if group]
         return chosen
 
+    def _sentence(self, goal: Goal, frame: int, rng: np.random.Generator, held_out: bool) -> str:
+        """A sentence that means this goal and no other as things stand in the frame."""
+        if held_out or rng.random() >= _BROAD:
+            options = paraphrases(goal, held_out=held_out)
+            return options[int(rng.integers(len(options)))]
+        info = self.cache.episodes[int(self.cache.episode[frame])]
+        things = [
+            Thing(name, colour_of(name), kind_of(name), float(x), float(y), i < info.movable)
+            for i, (name, (x, y, _)) in enumerate(
+                zip(info.things, self.cache.positions[frame], strict=False)
+            )
+        ]
+        return next(sentences((goal.task, goal.object, goal.target), things, "broad", rng)).text
+
     def _batch(
         self,
         numbers: NDArray[np.int64],
@@ -229,7 +248,7 @@ class Frames:
         cache = self.cache
         index: list[int] = []
         goals: list[Goal] = []
-        sentences: list[str] = []
+        spoken: list[str] = []
         things, places, others, chunks = [], [], [], []
         drawn = zip(numbers, picked, draws, strict=True)
         for row, (frame, chosen, rng) in enumerate(drawn):
@@ -241,10 +260,9 @@ class Frames:
             movable = np.where(np.arange(len(centres))[:, None] < info.movable, centres, _FAR)
             for i in chosen:
                 goal = valid[i]
-                options = paraphrases(goal, held_out=held_out)
                 index.append(row)
                 goals.append(goal)
-                sentences.append(options[int(rng.integers(len(options)))])
+                spoken.append(self._sentence(goal, frame, rng, held_out))
                 things.append(centres[info.things.index(goal.object)])
                 places.append(
                     centres[info.things.index(goal.target)] if goal.target else np.zeros(3)
@@ -255,7 +273,7 @@ class Frames:
         return FrameBatch(
             numbers=np.asarray(numbers, np.int64),
             image_index=np.array(index, np.int64),
-            instructions=tuple(sentences),
+            instructions=tuple(spoken),
             goals=tuple(goals),
             tcp=np.ascontiguousarray(cache.state[frames, :3]),
             thing=np.array(things, np.float32),

@@ -8,6 +8,7 @@ the hidden state that the action head will read. This is control-relevant superv
 actions; a study can leave it out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +20,12 @@ from torch import Tensor, nn
 
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import Vlm
-from vlm4vla.train.auxiliary.noun_positions import NounPositionLoss, Nouns, query_state_and_nouns
+from vlm4vla.train.auxiliary.noun_positions import (
+    Cells,
+    NounPositionLoss,
+    Nouns,
+    query_state_and_nouns,
+)
 from vlm4vla.train.auxiliary.visual import VisualLoss, VisualTargets, visual_loss, watching
 from vlm4vla.train.batches.frames import FrameBatch, Frames
 from vlm4vla.train.batches.pictures import ImageStore
@@ -187,14 +193,38 @@ def ask_frames(vlm: Vlm, batch: FrameBatch) -> Asked:
     return ask_rows(vlm, texts, None, batch.image_index)
 
 
-def nouns_of(
-    names: NounPositionLoss | None, frames: Frames, batch: FrameBatch, asked: Asked
-) -> Nouns | None:
+@dataclass(frozen=True)
+class DrawnFrames:
+    """Frames with what their pictures teach, before any of it is put in a family's tokens.
+
+    Attributes:
+        frames: B frames and R instructions.
+        visual: what each frame shows; None where that is not learned.
+        cells: where the things of each frame are seen; None where names are not learned.
+    """
+
+    frames: FrameBatch
+    visual: VisualTargets | None
+    cells: Sequence[Cells] | None
+
+
+def draw_frames(
+    frames: Frames, drawn: FrameBatch, sight: VisualLoss | None, names: NounPositionLoss | None
+) -> DrawnFrames:
+    """Adds to drawn frames what their pictures teach."""
+    return DrawnFrames(
+        drawn,
+        sight.targets(frames, drawn.numbers) if sight else None,
+        frames.cells(drawn.numbers) if names else None,
+    )
+
+
+def nouns_of(names: NounPositionLoss | None, drawn: DrawnFrames, asked: Asked) -> Nouns | None:
     """The names in a batch's rows, or None where they are not learned."""
-    if names is None:
+    if names is None or drawn.cells is None:
         return None
-    cells = frames.cells(batch.numbers)
-    return names.find(asked.rows, [cells[int(i)] for i in batch.image_index])
+    cells = drawn.cells
+    return names.find(asked.rows, [cells[int(i)] for i in drawn.frames.image_index])
 
 
 class GroundingObjective:
@@ -218,18 +248,22 @@ class GroundingObjective:
 
     def batch(self, index: int, rank: int = 0, ranks: int = 1) -> GroundingBatch:
         """The batch of an index."""
+        drawn = self.draw(index, rank, ranks)
+        frames, visual = drawn.frames, drawn.visual
+        if not frames.instructions:
+            return GroundingBatch(frames.numbers, visual)
+        asked = ask_frames(self.vlm, frames)
+        nouns = nouns_of(self.grounding.names, drawn, asked)
+        return to_arrays(GroundingBatch(frames.numbers, visual, asked, points_of(frames), nouns))
+
+    def draw(self, index: int, rank: int = 0, ranks: int = 1) -> DrawnFrames:
+        """What is shown and said in a batch; nothing is said while only the vision tower learns."""
         recipe = self.recipe
         rng = np.random.default_rng([recipe.loop.seed, index, 4])
         seeing = recipe.alignment and index < recipe.sight_steps * recipe.loop.accumulation
         instructions = 0 if seeing else recipe.instructions
-        drawn = self.frames.draw(recipe.loop.batch, instructions, rng, rank=rank, ranks=ranks)
-        sight, names = self.grounding.sight, self.grounding.names
-        visual = sight.targets(self.frames, drawn.numbers) if sight else None
-        if seeing:
-            return GroundingBatch(drawn.numbers, visual)
-        asked = ask_frames(self.vlm, drawn)
-        nouns = nouns_of(names, self.frames, drawn, asked)
-        return to_arrays(GroundingBatch(drawn.numbers, visual, asked, points_of(drawn), nouns))
+        frames = self.frames.draw(recipe.loop.batch, instructions, rng, rank=rank, ranks=ranks)
+        return draw_frames(self.frames, frames, self.grounding.sight, self.grounding.names)
 
 
 @dataclass(frozen=True)

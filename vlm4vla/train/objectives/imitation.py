@@ -20,9 +20,11 @@ from vlm4vla.train.loop.precision import autocast
 from vlm4vla.train.loop.ranks import mean_over_ranks
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.objectives.grounding import (
+    DrawnFrames,
     GroundingHead,
     Points,
     ask_frames,
+    draw_frames,
     nouns_of,
     point_errors,
     points_of,
@@ -149,28 +151,37 @@ class ImitationObjective:
 
     def batch(self, index: int, rank: int = 0, ranks: int = 1) -> ImitationBatch:
         """The batch of an index, its pictures varied a little."""
-        recipe = self.recipe
-        rng = np.random.default_rng([recipe.loop.seed, index, 6])
-        drawn = self.frames.draw(
-            recipe.loop.batch, recipe.instructions, rng, weighted=True, rank=rank, ranks=ranks
-        )
-        size = (recipe.loop.batch, 2)
-        factors = 1 + rng.uniform(-recipe.brightness, recipe.brightness, size)[rank::ranks]
-        sight, names = self.imitation.sight, self.imitation.names
-        asked = ask_frames(self.vlm, drawn)
-        targets = self.spec.normalise(drawn.chunks)
+        drawn, (_, vary_with) = self.draw(index, rank, ranks), self._generators(index)
+        size = (self.recipe.loop.batch, 2)
+        amount = self.recipe.brightness
+        factors = 1 + vary_with.uniform(-amount, amount, size)[rank::ranks]
+        asked = ask_frames(self.vlm, drawn.frames)
+        targets = self.spec.normalise(drawn.frames.chunks)
         return to_arrays(
             ImitationBatch(
-                drawn.numbers,
+                drawn.frames.numbers,
                 factors.astype(np.float32),
-                sight.targets(self.frames, drawn.numbers) if sight else None,
+                drawn.visual,
                 asked,
                 targets.arm,
                 targets.gripper,
-                points_of(drawn),
-                nouns_of(names, self.frames, drawn, asked),
+                points_of(drawn.frames),
+                nouns_of(self.imitation.names, drawn, asked),
             )
         )
+
+    def draw(self, index: int, rank: int = 0, ranks: int = 1) -> DrawnFrames:
+        """What is shown and said in a batch."""
+        recipe, (rng, _) = self.recipe, self._generators(index)
+        frames = self.frames.draw(
+            recipe.loop.batch, recipe.instructions, rng, weighted=True, rank=rank, ranks=ranks
+        )
+        return draw_frames(self.frames, frames, self.imitation.sight, self.imitation.names)
+
+    def _generators(self, index: int) -> tuple[np.random.Generator, np.random.Generator]:
+        """Of an index: for frames and instructions, and for brightness."""
+        first, second = np.random.default_rng([self.recipe.loop.seed, index, 6]).spawn(2)
+        return first, second
 
 
 @dataclass(frozen=True)
