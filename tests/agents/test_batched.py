@@ -3,11 +3,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from vlm4vla.eval.batched import FILLER, BatchedDriver, Batcher
 
 from tests.waiting import until
 from vlm4vla import action
 from vlm4vla.errors import UserError
-from vlm4vla.eval.batched import FILLER, BatchedDriver, Batcher
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.prompt import token_ids
 from vlm4vla.suites.tabletop.instructions import paraphrases

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from vlm4vla.eval.cast import Cast, label_of
 
 from tests import waiting
 from vlm4vla.errors import UserError
 from vlm4vla.eval import policy_driver
-from vlm4vla.eval.cast import Cast, label_of
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
 

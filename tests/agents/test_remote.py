@@ -6,11 +6,11 @@ import numpy as np
 import psutil
 import pytest
 import torch
-
 from vlm4vla.driver import ExpertDriver
-from vlm4vla.errors import UserError
 from vlm4vla.eval.drivers import policy_drivers, single_threaded_driver
 from vlm4vla.eval.process import DriverProcess
+
+from vlm4vla.errors import UserError
 from vlm4vla.model.policy import Policy
 from vlm4vla.suites.tabletop.scene import sample_episode
 from vlm4vla.suites.tabletop.types import Observation, State

@@ -6,16 +6,16 @@ import time
 
 import numpy as np
 import pytest
+from vlm4vla.driver import ExpertDriver, rollout
+from vlm4vla.suites.maniskill.stock import INSTRUCTIONS, stock_goal, stock_scene
+from vlm4vla.workers.simulator import SimulatorPool, SimulatorProcess
 
 from tests.waiting import Output
-from vlm4vla.driver import ExpertDriver, rollout
 from vlm4vla.errors import UserError
-from vlm4vla.suites.maniskill.stock import INSTRUCTIONS, stock_goal, stock_scene
 from vlm4vla.suites.tabletop import expert
 from vlm4vla.suites.tabletop.env import Tabletop
 from vlm4vla.suites.tabletop.scene import sample_episode
 from vlm4vla.suites.tabletop.types import Pictures
-from vlm4vla.workers.simulator import SimulatorPool, SimulatorProcess
 
 BLIND = Pictures(image=False)
 STILL = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)

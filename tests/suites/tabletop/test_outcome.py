@@ -1,6 +1,6 @@
 import pytest
-
 from vlm4vla.eval.outcome import Happening, judge
+
 from vlm4vla.suites.tabletop.instructions import Goal
 from vlm4vla.suites.tabletop.types import Event
 
