@@ -208,6 +208,13 @@ class Episode:
         return episode_id(self.spec, self.agents, self.versions)
 
 
+def goal_text(episode: Episode) -> str:
+    """What success was measured by, in one line: "place: red cube -> blue bowl"; "" for nothing."""
+    goal = episode.spec.goal
+    named = [str(goal[part]) for part in ("object", "target") if goal.get(part)]
+    return ": ".join(filter(None, [str(goal.get("task", "")), " -> ".join(named)]))
+
+
 def request_id(spec: EpisodeSpec, agents: Sequence[AgentSpan]) -> str:
     """Sixteen hexadecimal digits of what is asked and of whom."""
     return _digest([spec.to_json(), spans_to_json(agents)])
