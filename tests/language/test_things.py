@@ -12,6 +12,7 @@ from vlm4vla.language.things import (
     resolve,
     resolve_target,
 )
+from vlm4vla.suites.tabletop.projection import POLICY_LENS, VIEW_LENS
 
 SCENE = SCENES["o"]
 
@@ -37,6 +38,12 @@ def test_a_camera_overhead_sees_both_axes_in_metres():
     distance = np.hypot(1.022, 1.0)
     assert right == pytest.approx(0.1 * distance / (distance + 0.01 * np.cos(np.pi / 4)), abs=0.003)
     assert away == pytest.approx(0.01, abs=0.0005)
+
+
+def test_the_views_are_the_suites_cameras():
+    for view, lens in zip(VIEWS, (POLICY_LENS, VIEW_LENS), strict=True):
+        assert view.eye == pytest.approx(lens.eye, abs=1e-4)
+        assert view.target == lens.target
 
 
 def test_left_is_the_robots_right_and_behind_is_towards_the_robot():
