@@ -137,7 +137,7 @@ _LIFT: Final = "(lift | raise | ~hoist)"
 _GRASP: Final = "(grasp | grab | pick up | take | get | ~seize)"
 _LAY: Final = "(put | place | set | lay | drop | ~deposit)"
 _MOVE: Final = "(move | bring | carry | transfer | ~shift)"
-_SLIDE: Final = "(push | slide | shove | nudge | ~scoot | ~sweep)"
+_SLIDE: Final = "(push | slide | shove | nudge | ~scoot | ~sweep | ?drag | ?pull)"
 
 _FORMS: Final[dict[Task, tuple[str, ...]]] = {
     "reach": (

@@ -256,7 +256,7 @@ class _Judge:
         if unknown:
             said = ", ".join(f'"{word}"' for word in unknown[:3])
             return _Problem(9, "no task", f"Not understood: {said}.")
-        if asked:
+        if asked and "it" not in words:
             return several
         return _Problem(9, "no task", "No task is understood in it.")
 
