@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": "success rates of a checkpoint in closed loop",
     "rollout": "one episode, with a video and everything that happened in it",
     "episodes": "list, rate, export and import the stored episodes of every door",
+    "language": "how a sentence is read in a scene; make the language page",
     "describe": "make the data page: counts, histograms, a sheet of pictures",
 }
 
