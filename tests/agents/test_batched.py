@@ -3,7 +3,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from vlm4vla.eval.batched import FILLER, BatchedDriver, Batcher
 
 from tests.waiting import until
 from vlm4vla import action

@@ -58,8 +58,8 @@ def test_a_checkpoint_that_appears_is_found_and_becomes_the_first(
     for agent in agents:
         assert agent.identity.name == "b"
         assert agent.replan_every == entry.replan_every == 4 == entry.chunk
-    assert label_of(entry.identity) == f"policy {digest[:12]}"
-    assert label_of(AgentId("policy", digest, "another name")) == label_of(entry.identity)
+    assert label_of(entry.identity) == f"b, hash {digest[:12]}"
+    assert label_of(AgentId("policy", digest)) == f"a policy, hash {digest[:12]}"
 
 
 @pytest.mark.parametrize("name", ["..", "../b", "/etc", "c", 7, ["b"], {"b": 1}, "b/"])
