@@ -46,7 +46,7 @@ class EpisodeSpec:
             "goal": dict(self.goal),
             "condition": self.condition.to_json(),
         }
-        if self.parent:
+        if self.parent or self.branch_step:
             plain |= {"parent": self.parent, "branch_step": self.branch_step}
         return plain
 
