@@ -115,6 +115,7 @@ def test_what_no_dataset_can_be_made_of_is_refused_before_anything_starts(tmp_pa
         ("holds no episodes", []),
         ("has the seed 3, which is not for training", [good, replace(good, spec=reported)]),
         ("is of the suite maniskill", [replace(good, spec=replace(spec, suite="maniskill"))]),
+        ("has no goal", [replace(good, spec=replace(spec, goal={}))]),
         ("stopped by a person", [replace(good, outcome=Outcome("stopped", ""))]),
         (
             "begun by another agent",

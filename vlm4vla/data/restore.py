@@ -184,6 +184,8 @@ def _problem(row: Row) -> str:
         return f"has the seed {row.spec.seed}, which is not for training"
     if row.spec.parent or len(row.agents) > 1:
         return "was begun by another agent than it was ended by"
+    if not row.spec.goal:
+        return "has no goal"
     if row.outcome.kind == STOPPED:
         return "was stopped by a person"
     return ""
