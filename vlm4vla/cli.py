@@ -13,6 +13,7 @@ COMMANDS = {
     "doctor": "check that this machine can run VLM4VLA",
     "expert": "success rates of the scripted expert",
     "collect": "record demonstrations with labels for every valid instruction",
+    "data": "make a dataset again from stored episodes",
     "replay": "replay stored labels open loop: the gate that data must pass",
     "cache": "lay datasets out for training",
     "train": "one gated stage of learning, resumable at any moment",
