@@ -25,7 +25,7 @@ _TEXTS: Final = {
     "suite": "benchmark suite",
     "task": "what the scene was drawn for",
     "goal-task": "the task that was carried out",
-    "words": "which sentences: held-out, trained, given",
+    "words": "which sentences: known, trained, broad, held-out or given",
     "split": "of the seeds: test, select, train",
     "outcome": "success, or the kind of failure",
     "source": "evaluation, live, rollout or collection",
