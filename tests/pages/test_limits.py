@@ -132,6 +132,22 @@ def test_results_that_nobody_fetches_are_forgotten() -> None:
         assert '"aa"' in result(client, ask(client).json()["event_id"])
 
 
+def test_the_state_of_a_session_goes_with_its_page() -> None:
+    with served(unfetched_seconds=0.3, unheard_seconds=0.3) as (app, client):
+        states = app.state_holder.session_data
+        joined = {"data": ["a"], "fn_index": 0}
+        with client.stream("GET", "heartbeat/open"):
+            for name in ("open", "none"):
+                body = joined | {"session_hash": name}
+                assert client.post("queue/join", json=body).status_code == 200
+            ask(client)
+            # An open page may be idle for as long as it likes.
+            until(lambda: kept(app) == 0 and set(states) == {"open"}, 30, lambda: set(states))
+            time.sleep(1.0)
+            assert set(states) == {"open"}
+        until(lambda: not states, 30, lambda: set(states))
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_who_listens_is_never_forgotten(named: bool) -> None:
     waited = 1.5
