@@ -16,7 +16,8 @@ from starlette.middleware import Middleware
 
 from pages import limits
 from pages.limits import LARGEST_EVENT, Limits, address_of
-from tests.pages.conftest import free_port
+from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
+from tests.pages.conftest import free_port, serve
 from tests.waiting import until, within
 
 
@@ -203,6 +204,18 @@ def test_only_a_space_has_a_proxy_unless_one_is_named(monkeypatch: pytest.Monkey
     assert believed() == ""
     assert believed(SPACE_ID="someone/robot") == "10.0.0.0/8"
     assert believed(SPACE_ID="someone/robot", FORWARDED_ALLOW_IPS="192.0.2.1") == "192.0.2.1"
+
+
+def test_the_app_itself_has_these_limits() -> None:
+    simulators: Any = FakeSimulators()
+    with (
+        serve(simulators, FakeCatalogue()) as url,
+        httpx.Client(base_url=url + "gradio_api/", timeout=60, trust_env=False) as client,
+    ):
+        body = json.dumps({"data": ["a" * limits.MOST_BYTES]}).encode()
+        assert client.post("call/run_episode", content=body).status_code == 413
+        assert client.post("upload", files={"files": ("a.txt", b"hello")}).status_code == 403
+        assert client.post("call/instructions", json={"data": ["pick", 0]}).status_code == 200
 
 
 def test_the_largest_event_is_measured(run_page: Any) -> None:
