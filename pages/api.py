@@ -9,7 +9,7 @@ from gradio.events import api as gradio_api
 
 from pages.run.handlers import visitor
 from vlm4vla.agents.catalogue import AgentCatalogue
-from vlm4vla.core.episode import Episode
+from vlm4vla.core.episode import Episode, goal_text
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.errors import UserError
 from vlm4vla.live.instruction import suggestions
@@ -72,9 +72,10 @@ def build(simulators: Simulators, catalogue: AgentCatalogue, archive: Archive) -
         with _told():
             asked = take_request(catalogue, task, scene, instruction, driver, most_steps, execute)
             if not asked.understood:
+                nearest = asked.reading.suggestions[:1]
                 raise UserError(
-                    "The instruction is not understood in this scene.",
-                    f"The nearest that is: {asked.reading.nearest}",
+                    f"The expert does not understand the instruction: {asked.reading.sentence}",
+                    f"The nearest that is understood: {nearest[0]}" if nearest else "",
                 )
             agent = asked.entry.new_agent()
             for moment in play(
@@ -103,7 +104,6 @@ def build(simulators: Simulators, catalogue: AgentCatalogue, archive: Archive) -
 
 def _told_of(episode: Episode) -> dict[str, Any]:
     spec = episode.spec
-    target = f" -> {spec.goal['target']}" if spec.goal.get("target") else ""
     return {
         "run_id": episode.id,
         "driver": episode.agent.digest,
@@ -111,7 +111,7 @@ def _told_of(episode: Episode) -> dict[str, Any]:
         "seed": spec.seed,
         "instruction": spec.instruction,
         "condition": spec.condition.label,
-        "goal": f"{episode.goal_task}: {spec.goal.get('object', '')}{target}",
+        "goal": goal_text(episode),
         "outcome": episode.outcome.kind,
         "sentence": episode.outcome.sentence,
         "steps": episode.steps,

@@ -27,6 +27,9 @@ else at its longest; `tests/pages/test_limits.py` measures it.
 MOST_BYTES: Final = 2 * LARGEST_EVENT
 """A longer body is refused with 413."""
 
+MOST_SESSIONS: Final = 500
+"""Sessions whose state Gradio may keep, 61 kB each; it would keep 10,000."""
+
 MOST_EVENTS: Final = 256
 """Events of one address whose results nobody has fetched; a class behind one address has room."""
 
@@ -41,6 +44,7 @@ _READ_SECONDS: Final = 60.0
 _TAKEN = re.compile(r"/gradio_api/(queue/join|(call(/v2)?|run|api)/[^/]+|cancel|reset|mcp(/.*)?)/?")
 _CALL = re.compile(r"/gradio_api/call(?:/v2)?/[^/]+/?")
 _RESULT = re.compile(r"/gradio_api/call(?:/v2)?/[^/]+/([^/]+)")
+_HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)/?")
 
 
 def address_of(host: str | None) -> str:
@@ -100,7 +104,8 @@ class Limits:
     - A body longer than `most_bytes` gets 413, one that does not come to its end 408.
     - A POST that is no event, such as an upload, gets 403.
     - An address with `most_events` results that nobody fetches gets 429.
-    - Results that nobody fetches are forgotten.
+    - Results that nobody fetches are forgotten, and with them what Gradio keeps of a session whose
+      page is closed.
 
     Args:
         app: what is served.
@@ -125,12 +130,16 @@ class Limits:
         self._unfetched_seconds = unfetched_seconds
         self._sessions: dict[str, _Session] = {}
         self._by_event: dict[str, _Session] = {}
+        # A page that is open holds a connection for nothing but that.
+        self._open_pages: Counter[str] = Counter()
         self._sweeping: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+        elif heartbeat := _HEARTBEAT.fullmatch(_path(scope)):
+            await self._stay(heartbeat[1], scope, receive, send)
         elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self._listen(scope, receive, send)
         else:
@@ -152,7 +161,7 @@ class Limits:
             await _refuse(403, "This app takes events and no files.")(scope, receive, send)
             return
         event = path.startswith("/gradio_api/queue/join") or bool(_CALL.fullmatch(path))
-        address = address_of((scope.get("client") or ("",))[0])
+        address = _address(scope)
         if event and self._waiting()[address] >= self._most_events:
             refusal = f"{self._most_events} results of this address wait to be fetched already."
             await _refuse(429, refusal)(scope, receive, send)
@@ -190,8 +199,21 @@ class Limits:
             session.events += 1
             session.names.add(event)
             self._by_event[event] = session
+        self._start_sweeping(scope)
+
+    def _start_sweeping(self, scope: Scope) -> None:
         if self._sweeping is None or self._sweeping.done():
             self._sweeping = asyncio.create_task(self._sweep(scope["app"]))
+
+    async def _stay(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        self._open_pages[name] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._open_pages -= Counter([name])
+            session = _Session(_address(scope), self._unheard_seconds)
+            self._sessions.setdefault(name, session).since = time.monotonic()
+            self._start_sweeping(scope)
 
     async def _listen(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = _stream(scope) or ""
@@ -206,6 +228,8 @@ class Limits:
         finally:
             session.listeners -= 1
             session.since = time.monotonic()
+            # What was fetched need not be kept for long.
+            session.keep = self._unheard_seconds
 
     async def _sweep(self, app: Any) -> None:
         pause = min(self._unheard_seconds, self._unfetched_seconds) / 4
@@ -218,6 +242,9 @@ class Limits:
                     for event in session.names:
                         del self._by_event[event]
                     await _forget(app, name)
+                    if name not in self._open_pages:
+                        app.state_holder.session_data.pop(name, None)
+                        app.state_holder.time_last_used.pop(name, None)
 
 
 async def _forget(app: Any, name: str) -> None:
@@ -267,6 +294,10 @@ def _again(body: bytes, receive: Receive) -> Receive:
 def _refuse(status: int, detail: str) -> JSONResponse:
     # Gradio's page shows what stands under this name.
     return JSONResponse({"detail": detail}, status_code=status)
+
+
+def _address(scope: Scope) -> str:
+    return address_of((scope.get("client") or ("",))[0])
 
 
 def _path(scope: Scope) -> str:

@@ -54,5 +54,6 @@ def launch_settings() -> dict[str, Any]:
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,
+        "state_session_capacity": limits.MOST_SESSIONS,
         "app_kwargs": {"middleware": [Middleware(limits.Limits)]},
     }

@@ -64,6 +64,16 @@ def tabletop() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def environment() -> Iterator[Any]:
+    """The suite as a `vlm4vla.core.environment.Environment` in this process."""
+    from vlm4vla.suites.registry import TABLETOP
+
+    opened = TABLETOP.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium, headless, for the whole run: a Playwright `Browser`."""
     from playwright.sync_api import sync_playwright

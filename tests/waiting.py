@@ -66,3 +66,8 @@ class Output:
             return lines
 
         return until(found, seconds, lambda: "".join(self.lines))[0]
+
+    def end(self, seconds: float) -> list[str]:
+        """All lines, once the process has said its last."""
+        until(self._ended.is_set, seconds, lambda: "".join(self.lines))
+        return self.lines

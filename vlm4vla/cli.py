@@ -13,6 +13,7 @@ COMMANDS = {
     "doctor": "check that this machine can run VLM4VLA",
     "expert": "success rates of the scripted expert",
     "collect": "record demonstrations with labels for every valid instruction",
+    "data": "make a dataset again from stored episodes",
     "replay": "replay stored labels open loop: the gate that data must pass",
     "cache": "lay datasets out for training",
     "train": "one gated stage of learning, resumable at any moment",
@@ -20,6 +21,7 @@ COMMANDS = {
     "eval": "success rates of a checkpoint in closed loop",
     "rollout": "one episode, with a video and everything that happened in it",
     "episodes": "list, rate, export and import the stored episodes of every door",
+    "language": "how a sentence is read in a scene; make the language page",
     "describe": "make the data page: counts, histograms, a sheet of pictures",
 }
 

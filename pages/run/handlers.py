@@ -3,24 +3,27 @@
 import contextlib
 import html
 import random
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import gradio as gr
 
+from pages.limits import address_of
 from pages.run import moments
 from pages.run.layout import Layout, agents, samples
 from pages.run.live_view import Shown, message, new_turn
+from pages.run.reading_line import told as read_out
 from pages.run.result_card import as_data_url, card
 from vlm4vla import seeds
 from vlm4vla.agents.catalogue import AgentCatalogue, label_of
 from vlm4vla.core.condition import Condition
-from vlm4vla.core.episode import Outcome
+from vlm4vla.core.episode import Episode, Outcome
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.rates import Standing, standing
 from vlm4vla.errors import UserError
-from vlm4vla.live.instruction import read, suggestions
+from vlm4vla.live.instruction import sentence_for, suggestions, understand
 from vlm4vla.live.request import MOST_STEPS, Choice, Request, choose, take_request
 from vlm4vla.live.session import Finished, Frame, Waiting, look, play
 from vlm4vla.live.simulators import Simulators
@@ -97,8 +100,10 @@ class Handlers:
             yield self._complain(error) | (self._broken(shown, error) if loading else {})
             return
         label = label_of(asked.entry.identity)
-        shown = replace(shown, driver=label, instruction=asked.reading.sentence)
-        told = self._quiet() | ({} if asked.reading.goal else self._not_known(asked))
+        shown = replace(shown, driver=label, instruction=asked.reading.text)
+        told = self._quiet() | {self.parts.reading: read_out(asked.reading)}
+        if not asked.reading.judged:
+            told |= self._not_judged(asked)
         if not asked.understood:
             yield told
             return
@@ -131,6 +136,29 @@ class Handlers:
         yield from self._show_stored(
             self.recordings, self.recordings.oldest_first()[index], request
         )
+
+    def understand(self, task: str, number: float | None, sentence: str) -> dict[str, Any] | None:
+        """Something was typed."""
+        try:
+            return read_out(understand(sentence, choose(task, number).scene))
+        except UserError:
+            # It is refused when it is run; nobody is told off in the middle of a word.
+            return None
+
+    def point(self, task: str, number: float | None, event: gr.SelectData) -> Updates:
+        """Things in the picture were pointed at."""
+        try:
+            scene = choose(task, number).scene
+        except UserError as error:
+            return self._complain(error)
+        names = [str(name) for name in event.index][:2] if isinstance(event.index, list) else []
+        sentence = sentence_for(scene, names) or sentence_for(scene, names[:1])
+        if not sentence:
+            return {}
+        return {
+            self.parts.instruction: sentence,
+            self.parts.reading: read_out(understand(sentence, scene)),
+        }
 
     def stop(self, request: gr.Request) -> None:
         """Stop was pressed."""
@@ -166,7 +194,9 @@ class Handlers:
         shown = Shown(new_turn(), "still", note)
         spec = TABLETOP.spec(chosen.task, chosen.scene.seed, Condition())
         try:
-            with contextlib.closing(look(self.simulators, visitor(request), spec)) as seen:
+            with contextlib.closing(
+                look(self.simulators, visitor(request), spec, address(request))
+            ) as seen:
                 for moment in seen:
                     if isinstance(moment, Waiting):
                         yield {live: message(moments.waiting(shown, moment))}
@@ -200,12 +230,7 @@ class Handlers:
         film = shelf.films.path(episode.id)
         name = self.catalogue.name_of(episode.agent.digest)
         changed = episode.spec.condition
-        known = standing(
-            self.archive.table,
-            episode.agent.digest,
-            episode.goal_task,
-            self.catalogue.evaluation(name),
-        )
+        known = self._standing(episode, name)
         told = self._offer(chosen, episode.spec.instruction) | {
             self.parts.result: card(episode, known, as_data_url(film) if film else "", name),
             self.parts.max_steps: changed.max_steps or MOST_STEPS,
@@ -214,10 +239,10 @@ class Handlers:
         if name:
             told[self.parts.agent] = gr.Dropdown(agents(self.catalogue), value=name)
         else:
-            gone = UserError(_GONE, "Run takes the driver chosen below.")
+            gone = UserError(_GONE, "Run takes who is chosen above.")
             told[self.parts.complaint] = _message(gone)
         if film:
-            recorded = moments.recording(episode, film)
+            recorded = moments.recording(episode, film, chosen.scene)
             yield from _with_first(told, self._announce(recorded))
         else:
             yield from _with_first(told, self._look_at(chosen, _NO_VIDEO, request))
@@ -263,37 +288,49 @@ class Handlers:
         } | ({self.parts.run: gr.Button(interactive=False)} if lost else {})
 
     def _offer(self, chosen: Choice, sentence: str) -> Updates:
-        placeholder = suggestions(chosen.scene, chosen.task)[0]
+        offered = sentence or suggestions(chosen.scene, chosen.task)[0]
         return self._quiet() | {
             self.parts.task: chosen.task,
             self.parts.seed: chosen.scene.seed,
             self.parts.chips: gr.Dataset(samples=samples(chosen)),
-            self.parts.instruction: gr.Textbox(sentence, placeholder=placeholder),
+            self.parts.instruction: offered,
+            self.parts.reading: None,
             self.parts.result: None,
         }
 
-    def _not_known(self, asked: Request) -> Updates:
-        nearest = asked.reading.nearest
-        return {
-            self.parts.complaint: _message(_why_not_known(asked)),
+    def _not_judged(self, asked: Request) -> Updates:
+        reading = asked.reading
+        if not asked.understood:
+            sorry = UserError("The scripted expert cannot do this.", reading.sentence)
+            updates: Updates = {self.parts.complaint: _message(sorry)}
+        else:
+            updates = {}
+        if not reading.suggestions:
+            return updates
+        nearest = reading.suggestions[0]
+        return updates | {
             self.parts.proposed: nearest,
             self.parts.proposal: gr.Button(f"Run “{nearest}” instead", visible=True),
         }
 
     def _card_of(self, asked: Request, finished: Finished) -> dict[str, Any]:
         name = asked.entry.name
-        known = self._standing(asked.entry.identity.digest, asked.goal.task, name)
+        known = self._standing(finished.episode, name)
         film = as_data_url(finished.film)
         return card(finished.episode, known, film, name, finished.problem)
 
-    def _standing(self, digest: str, task: str, name: str) -> Standing:
-        return standing(self.archive.table, digest, task, self.catalogue.evaluation(name))
+    def _standing(self, episode: Episode, name: str) -> Standing | None:
+        """How often the agent does this task; None where the sentence is no known one."""
+        if episode.reading.get("kind", "known") != "known":
+            return None
+        published = self.catalogue.evaluation(name)
+        return standing(self.archive.table, episode.agent.digest, episode.goal_task, published)
 
     def _recording(self, shelf: Archive, run_id: str) -> Shown:
         episode = shelf.table.get(run_id)
         film = shelf.films.path(episode.id)
         assert film is not None, "every recording has a film"
-        return moments.recording(episode, film)
+        return moments.recording(episode, film, _scene_of(episode))
 
 
 GETTING_READY: Final = "Recorded earlier. The simulator is getting ready."
@@ -306,8 +343,13 @@ _GONE: Final = "The checkpoint that acted here is not on this server any more."
 
 
 def visitor(request: gr.Request) -> str:
-    """Who asks: a page that is open in a browser, or a program's address."""
-    return request.session_hash or (request.client.host if request.client else "")
+    """Who asks: a page that is open in a browser, or one call of a program."""
+    return request.session_hash or uuid.uuid4().hex
+
+
+def address(request: gr.Request) -> str:
+    """Where somebody asks from, for the share of the queue that one address may take."""
+    return address_of(request.client.host if request.client else None)
 
 
 def _with_first(updates: Updates, stream: Iterator[Updates]) -> Iterator[Updates]:
@@ -318,7 +360,7 @@ def _with_first(updates: Updates, stream: Iterator[Updates]) -> Iterator[Updates
 
 def _valid(sentence: str, scene: Scene) -> bool:
     try:
-        return read(sentence, scene).goal is not None
+        return understand(sentence, scene).judged
     except UserError:
         return False
 
@@ -330,15 +372,8 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _why_not_known(asked: Request) -> UserError:
-    words = ", ".join(f"“{word}”" for word in asked.reading.unknown)
-    why = f"Words that training never held: {words}." if words else ""
-    if asked.understood:
-        nearest = asked.reading.nearest
-        return UserError(
-            f"No known instruction says this; success is judged as for “{nearest}”.", why
-        )
-    return UserError("The scripted expert does not understand this here.", why)
+def _scene_of(episode: Episode) -> Scene:
+    return choose(episode.spec.task, episode.spec.seed).scene
 
 
 def _message(error: UserError) -> gr.HTML:

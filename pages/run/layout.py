@@ -6,6 +6,7 @@ from typing import Any, Final
 import gradio as gr
 
 from pages.run.live_view import Shown, live_view
+from pages.run.reading_line import reading_line
 from pages.run.result_card import result_card
 from vlm4vla import seeds
 from vlm4vla.agents.catalogue import AgentCatalogue
@@ -15,11 +16,11 @@ from vlm4vla.live.request import FEWEST_STEPS, MOST_STEPS, Choice
 from vlm4vla.suites.tabletop.instructions import Task
 
 TASKS: Final[dict[Task, str]] = {
-    "place": "put on a plate or in a bowl",
-    "stack": "stack on another object",
-    "pick": "lift",
-    "push": "push into a zone",
-    "reach": "touch",
+    "place": "place: onto a plate or into a bowl",
+    "stack": "stack: on another object",
+    "pick": "pick: lift an object",
+    "push": "push: into a zone",
+    "reach": "reach: touch an object",
 }
 
 
@@ -31,6 +32,7 @@ class Layout:
     result: gr.HTML
     banner: gr.HTML
     instruction: gr.Textbox
+    reading: gr.HTML
     complaint: gr.HTML
     proposed: gr.State
     proposal: gr.Button
@@ -68,67 +70,81 @@ def lay_out(
     """
     parts: dict[str, Any] = {}
     gr.Markdown(
-        "# VLM4VLA\nTell a simulated robot what to do, and watch it happen: what you start here "
-        "is simulated now, while you look."
+        "# VLM4VLA\nA vision-language model (VLM) sees one small picture, reads your sentence, and "
+        "moves the robot. What you start here is simulated now, while you look.",
+        elem_id="pitch",
     )
     parts["banner"] = gr.HTML(visible=False, elem_id="banner")
+    parts |= _bar(first, catalogue)
     with gr.Row():
-        with gr.Column(scale=3, min_width=320):
+        with gr.Column(scale=8, min_width=320):
             parts["live"] = live_view(opening)
-        with gr.Column(scale=2, min_width=320):
-            parts |= _sentence(first, recorded) | _scene(first, catalogue)
+        with gr.Column(scale=4, min_width=280):
+            parts |= _offers(first, recorded) | _scene(first)
             with gr.Accordion("More settings", open=False, elem_id="settings"):
                 parts |= _settings()
     parts["result"] = result_card()
     return Layout(**parts)
 
 
-def _sentence(first: Choice, recorded: list[str]) -> dict[str, Any]:
-    parts: dict[str, Any] = {
-        "instruction": gr.Textbox(
-            label="Instruction",
-            placeholder=suggestions(first.scene, first.task)[0],
+def _bar(first: Choice, catalogue: AgentCatalogue) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    with gr.Row(elem_id="bar"):
+        parts["instruction"] = gr.Textbox(
+            suggestions(first.scene, first.task)[0],
+            label="Tell the robot what to do",
             elem_id="instruction",
-        ),
-        "complaint": gr.HTML(visible=False, elem_id="complaint"),
-        "proposed": gr.State(""),
-        "proposal": gr.Button(visible=False, size="sm", elem_id="proposal"),
-    }
-    with gr.Row():
-        parts["run"] = gr.Button("Run", variant="primary", min_width=120, elem_id="run")
-        parts["stop"] = gr.Button("Stop", interactive=False, min_width=120, elem_id="stop")
-    parts["chips"] = gr.Dataset(
-        components=["textbox"],
-        samples=samples(first),
-        label="Or press one of these to run it",
-        samples_per_page=20,
-        elem_id="chips",
-    )
-    parts["recorded"] = gr.Dataset(
-        components=["textbox"],
-        samples=[[sentence] for sentence in recorded],
-        label="Recorded episodes: press one to watch it",
-        samples_per_page=20,
-        visible=False,
-        type="index",
-        elem_id="recorded",
-    )
+            scale=5,
+            min_width=280,
+        )
+        parts["agent"] = gr.Dropdown(
+            agents(catalogue),
+            value=catalogue.names()[0],
+            label="Who acts",
+            elem_id="driver",
+            scale=2,
+            min_width=200,
+        )
+        parts["run"] = gr.Button("Run", variant="primary", min_width=90, elem_id="run")
+        parts["stop"] = gr.Button("Stop", interactive=False, min_width=90, elem_id="stop")
+    parts["reading"] = reading_line()
+    parts["complaint"] = gr.HTML(visible=False, elem_id="complaint")
+    parts["proposed"] = gr.State("")
+    parts["proposal"] = gr.Button(visible=False, size="sm", elem_id="proposal")
     return parts
 
 
-def _scene(first: Choice, catalogue: AgentCatalogue) -> dict[str, Any]:
-    parts: dict[str, Any] = {
-        "agent": gr.Dropdown(
-            agents(catalogue), value=catalogue.names()[0], label="Driver", elem_id="driver"
+def _offers(first: Choice, recorded: list[str]) -> dict[str, Any]:
+    return {
+        "chips": gr.Dataset(
+            components=["textbox"],
+            samples=samples(first),
+            label="Point at one thing in the picture, or at two in turn, or press one of these",
+            samples_per_page=20,
+            elem_id="chips",
         ),
-        "task": gr.Dropdown(
-            [(text, name) for name, text in TASKS.items()],
-            value=first.task,
-            label="Scene with something to",
-            elem_id="task",
+        "recorded": gr.Dataset(
+            components=["textbox"],
+            samples=[[sentence] for sentence in recorded],
+            label="Recorded episodes: press one to watch it",
+            samples_per_page=20,
+            visible=False,
+            type="index",
+            elem_id="recorded",
         ),
     }
+
+
+def _scene(first: Choice) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
     with gr.Row(elem_classes="scene-number"):
+        parts["task"] = gr.Dropdown(
+            [(text, name) for name, text in TASKS.items()],
+            value=first.task,
+            label="Scene made for",
+            elem_id="task",
+            min_width=200,
+        )
         parts["seed"] = gr.Number(
             first.scene.seed,
             label=f"Scene, 0 to {seeds.UNSEEN[-1]:,}",
@@ -152,9 +168,9 @@ def _settings() -> dict[str, Any]:
             elem_id="most-steps",
         ),
         "replan_every": gr.Radio(
-            [("as the driver is made", 0), *[(str(n), n) for n in range(1, CHUNK + 1)]],
+            [("as it was trained", 0), *[(str(n), n) for n in range(1, CHUNK + 1)]],
             value=0,
-            label="Actions carried out before the next look",
+            label="Actions carried out before the next inference",
             elem_id="execute",
         ),
     }
@@ -164,7 +180,7 @@ def agents(catalogue: AgentCatalogue) -> list[tuple[str, str]]:
     """The menu of agents: what is shown, and the name."""
     return [
         (
-            "expert (scripted, not learned)" if name == EXPERT.name else f"{name} (trained policy)",
+            "expert (scripted, not learned)" if name == EXPERT.name else f"{name} (VLM policy)",
             name,
         )
         for name in catalogue.names()

@@ -22,7 +22,7 @@ async function paint(now) {
   const [view, seen] = await Promise.all([decode(now.src), now.eye ? decode(now.eye) : null]);
   draw(view, canvas);
   if (seen) draw(seen, eye);
-  part('model').hidden = !seen;
+  element.dataset.eye = seen ? '1' : '';
   painted += 1;
   element.dataset.painted = String(painted);
 }
@@ -50,8 +50,54 @@ function reveal(phase) {
   canvas.scrollIntoView({ block: 'nearest', behavior: calm ? 'auto' : 'smooth' });
 }
 
+// What a sentence names, drawn where it stands before anything moves.
+let outlined = [];
+let boxes = {};
+function outline() {
+  const at_start = ['still', 'recording'].includes(element.dataset.phase);
+  const names = at_start ? outlined.filter((name) => boxes[name]) : [];
+  const film = part('video');
+  if (names.length && !film.hidden) {
+    film.pause();
+    film.currentTime = 0;
+  }
+  part('outlines').replaceChildren(
+    ...names.map((name) => {
+      const box = document.createElement('span');
+      const [left, top, width, height] = boxes[name].map((share) => `${100 * share}%`);
+      Object.assign(box.style, { left, top, width, height });
+      box.dataset.name = name;
+      box.title = name;
+      return box;
+    })
+  );
+}
+document.addEventListener('vlm4vla:outline', (event) => {
+  outlined = event.detail;
+  outline();
+});
+
+// Pointing at one thing, or at two in turn, asks for a sentence about them.
+let pointed = [];
+part('picture').addEventListener('click', (event) => {
+  if (!['still', 'recording'].includes(element.dataset.phase)) return;
+  const area = part('picture').getBoundingClientRect();
+  const x = (event.clientX - area.left) / area.width;
+  const y = (event.clientY - area.top) / area.height;
+  const hit = Object.entries(boxes)
+    .filter(([, [l, t, w, h]]) => x >= l && x <= l + w && y >= t && y <= t + h)
+    .sort(([, a], [, b]) => a[2] * a[3] - b[2] * b[3])[0];
+  if (!hit) return;
+  pointed = pointed.length === 1 && pointed[0] !== hit[0] ? [pointed[0], hit[0]] : [hit[0]];
+  trigger('select', { index: pointed, value: pointed.join(', ') });
+});
+
 function tell(value) {
   reveal(value.phase);
+  if (Object.keys(value.things).length) {
+    if (JSON.stringify(value.things) !== JSON.stringify(boxes)) pointed = [];
+    boxes = value.things;
+  }
   element.dataset.phase = value.phase;
   element.dataset.step = String(value.step);
   element.dataset.events = value.events.map(([, event]) => event).join(' ');
@@ -61,18 +107,19 @@ function tell(value) {
   part('bar').style.width = value.limit ? `${(100 * value.step) / value.limit}%` : '0';
   part('timing').textContent = value.timing;
   part('instruction').textContent = value.instruction ? `“${value.instruction}”` : '';
-  part('driver').textContent = `Driver: ${value.driver}`;
+  part('driver').textContent = `Acts: ${value.driver}`;
   if (value.label) {
     canvas.setAttribute('aria-label', value.label);
     part('video').setAttribute('aria-label', value.label);
   }
+  outline();
   const list = part('events');
   while (list.children.length > value.events.length) list.lastChild.remove();
   value.events.forEach(([step, event], index) => {
     let item = list.children[index];
     if (!item) item = list.appendChild(document.createElement('li'));
     item.dataset.event = event;
-    item.textContent = `${event.replace('_', ' ')}, step ${step}`;
+    item.textContent = `${event.replaceAll('_', ' ')}, step ${step}`;
   });
 }
 

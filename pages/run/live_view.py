@@ -3,7 +3,8 @@
 import base64
 import io
 import itertools
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,7 +15,16 @@ from vlm4vla.core.episode import Event
 from vlm4vla.core.observation import Image as Picture
 
 Phase = Literal[
-    "recording", "starting", "waiting", "still", "live", "success", "failure", "stopped", "error"
+    "recording",
+    "starting",
+    "waiting",
+    "still",
+    "live",
+    "success",
+    "failure",
+    "unjudged",
+    "stopped",
+    "error",
 ]
 
 _BADGES: Final[dict[Phase, str]] = {
@@ -25,6 +35,7 @@ _BADGES: Final[dict[Phase, str]] = {
     "live": "live",
     "success": "success",
     "failure": "not done",
+    "unjudged": "not judged",
     "stopped": "stopped",
     "error": "problem",
 }
@@ -37,20 +48,23 @@ _TEMPLATE: Final = """
     <canvas class="lv-view" width="384" height="384" role="img" aria-label="The robot's table">
     </canvas>
     <video class="lv-video" muted loop playsinline hidden></video>
+    <div class="lv-outlines"></div>
     <span class="lv-phase"></span>
     <span class="lv-instruction"></span>
     <div class="lv-track"><div class="lv-bar"></div></div>
   </div>
-  <figure class="lv-model" hidden>
-    <canvas class="lv-eye" width="128" height="128" role="img" aria-label="What the model sees">
-    </canvas>
-    <figcaption>What the model sees</figcaption>
-  </figure>
+  <div class="lv-side">
+    <figure class="lv-model">
+      <canvas class="lv-eye" width="128" height="128" role="img" aria-label="What the model sees">
+      </canvas>
+      <figcaption>What the model sees: all of it, 128 x 128 pixels</figcaption>
+    </figure>
+    <p class="lv-facts"><span class="lv-driver"></span></p>
+    <p class="lv-facts"><span class="lv-step"></span><span class="lv-timing"></span></p>
+  </div>
 </div>
 <p class="lv-note" role="status"></p>
 <ol class="lv-events" aria-label="Events, each with its step"></ol>
-<p class="lv-facts"><span class="lv-step"></span><span class="lv-timing"></span></p>
-<p class="lv-facts"><span class="lv-driver"></span></p>
 """
 
 
@@ -72,6 +86,9 @@ class Shown:
         timing: what the time went into.
         label: what the picture shows, for those who cannot see it; "" keeps the one before.
         video: an MP4 as a data URL that plays over `src` until the next picture comes.
+        things: the box of each thing in the picture of the scene as it starts: left, top, width
+            and height as shares; what a sentence names is outlined there, and a thing that is
+            pointed at is named in a sentence.
     """
 
     turn: int
@@ -87,6 +104,7 @@ class Shown:
     timing: str = ""
     label: str = ""
     video: str = ""
+    things: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
 
 
 def live_view(first: Shown) -> gr.HTML:

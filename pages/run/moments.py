@@ -9,10 +9,11 @@ from vlm4vla.agents.catalogue import label_of
 from vlm4vla.core.episode import Episode, Outcome
 from vlm4vla.live.film import last_picture
 from vlm4vla.live.session import Frame, Waiting
+from vlm4vla.suites.tabletop.projection import VIEW_LENS, outlines
 from vlm4vla.suites.tabletop.scene import Scene
 
 
-def recording(episode: Episode, film: Path) -> Shown:
+def recording(episode: Episode, film: Path, scene: Scene) -> Shown:
     """A stored episode, playing."""
     return Shown(
         new_turn(),
@@ -24,6 +25,7 @@ def recording(episode: Episode, film: Path) -> Shown:
         events=episode.events,
         video=as_data_url(film),
         label=f"Recording: {episode.outcome.sentence}",
+        things=outlines(scene, VIEW_LENS),
     )
 
 
@@ -39,7 +41,13 @@ def still(shown: Shown, frame: Frame, scene: Scene) -> Shown:
     """A scene before anything moves."""
     things = [item.name for item in scene.objects] + [item.name for item in scene.fixtures]
     label = f"The robot's table with {', '.join(things)}"
-    return replace(shown, src=encode(frame.view), eye=encode(frame.image), label=label)
+    return replace(
+        shown,
+        src=encode(frame.view),
+        eye=encode(frame.image),
+        label=label,
+        things=outlines(scene, VIEW_LENS),
+    )
 
 
 def at(shown: Shown, frame: Frame) -> Shown:
@@ -51,7 +59,7 @@ def at(shown: Shown, frame: Frame) -> Shown:
         step=frame.step,
         limit=frame.limit,
         events=frame.events,
-        timing=f"driver {frame.think_ms:.1f} ms · physics {frame.physics_ms:.0f} ms · "
+        timing=f"inference {frame.think_ms:.1f} ms · physics {frame.physics_ms:.0f} ms · "
         f"picture {frame.render_ms:.0f} ms",
     )
 
@@ -63,4 +71,6 @@ def ended(shown: Shown, outcome: Outcome) -> Shown:
         phase = "success"
     elif outcome.kind == "stopped":
         phase = "stopped"
+    elif outcome.kind == "not judged":
+        phase = "unjudged"
     return replace(shown, phase=phase, note=outcome.sentence, src="", eye="")

@@ -33,10 +33,11 @@ def build(
     opening = recordings.table.get(recordings.oldest_first()[0])
     film = recordings.films.path(opening.id)
     assert film is not None, "every recording has a film"
-    shown = replace(moments.recording(opening, film), note=GETTING_READY)
+    first = choose(opening.spec.task, opening.spec.seed)
+    shown = replace(moments.recording(opening, film, first.scene), note=GETTING_READY)
     parts = lay_out(
         shown,
-        choose(opening.spec.task, opening.spec.seed),
+        first,
         catalogue,
         [recordings.table.get(run_id).spec.instruction for run_id in recordings.oldest_first()],
     )
@@ -51,6 +52,17 @@ def build(
     }
     scene = [parts.task, parts.seed, parts.instruction]
     gr.on([parts.task.input, parts.seed.input], on.show_scene, scene, **streaming)
+    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    # Only the newest of the sentences that are typed matters.
+    parts.instruction.input(
+        on.understand, scene, parts.reading, trigger_mode="always_last", **private
+    )
+    parts.live.select(
+        on.point,
+        [parts.task, parts.seed],
+        [parts.instruction, parts.reading, parts.complaint, parts.proposal, parts.proposed],
+        **private,
+    )
     parts.another.click(on.draw_scene, [parts.task, parts.instruction], **streaming)
     gr.on(
         [parts.run.click, parts.instruction.submit],

@@ -9,7 +9,7 @@ from typing import Any, Final
 import gradio as gr
 
 from vlm4vla.agents.expert import EXPERT
-from vlm4vla.core.episode import Episode
+from vlm4vla.core.episode import Episode, Outcome
 from vlm4vla.episodes.rates import Standing
 from vlm4vla.suites.registry import SUITES
 
@@ -70,13 +70,13 @@ def result_card() -> gr.HTML:
 
 
 def card(
-    episode: Episode, known: Standing, film: str, name: str, problem: str = ""
+    episode: Episode, known: Standing | None, film: str, name: str, problem: str = ""
 ) -> dict[str, Any]:
     """What is sent to the browser.
 
     Args:
         episode: what was asked and what happened.
-        known: how often its agent does its task.
+        known: how often its agent does its task; None where that would not be like with like.
         film: its film, as `as_data_url` makes it; "" for none.
         name: what its agent is chosen by; "" if it is not here any more.
         problem: why it could not be stored.
@@ -87,20 +87,38 @@ def card(
     outcome = episode.outcome
     return {
         "id": episode.id,
-        "title": "Success" if outcome.success else f"Not done: {outcome.kind}",
+        "title": _title(outcome),
+        "verdict": "success" if outcome.success else outcome.kind,
         "sentence": outcome.sentence,
         "facts": [
             ["Instruction", spec.instruction],
+            *_read_as(episode),
             ["Steps", f"{episode.steps} ({seconds:.1f} s of the robot's time)"],
             ["Scene", f"{spec.task} {spec.seed}"],
             *([["Changed", changed]] if changed else []),
-            ["Driver", _agent(episode, name)],
-            [f"Its success at “{episode.goal_task}”", _share(known)],
+            ["Acted", _agent(episode, name)],
+            *([[f"Its success at {episode.goal_task}", _share(known)]] if known else []),
         ],
         "film": film,
         "problem": problem,
         **(_programs(episode, name) if name else {}),
     }
+
+
+def _title(outcome: Outcome) -> str:
+    if outcome.success:
+        return "Success"
+    return "Not judged" if outcome.kind == "not judged" else f"Not done: {outcome.kind}"
+
+
+def _read_as(episode: Episode) -> list[list[str]]:
+    """How a sentence that is no known one was understood."""
+    reading = episode.reading
+    if reading.get("kind") == "understood":
+        return [["Judged as", str(reading["judged_as"])]]
+    if reading.get("kind") == "not judged":
+        return [["Why not judged", str(reading["sentence"])]]
+    return []
 
 
 def _programs(episode: Episode, name: str) -> dict[str, str]:

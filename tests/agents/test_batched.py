@@ -3,16 +3,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from vlm4vla.eval.batched import FILLER, BatchedDriver, Batcher
 
 from tests.waiting import until
 from vlm4vla import action
+from vlm4vla.agents.batched import FILLER, BatchedAgent, Batcher
+from vlm4vla.core.episode import AgentId
+from vlm4vla.core.observation import Observation
 from vlm4vla.errors import UserError
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.prompt import token_ids
 from vlm4vla.suites.tabletop.instructions import paraphrases
 from vlm4vla.suites.tabletop.scene import TASKS, sample_episode
-from vlm4vla.suites.tabletop.types import Observation, State
 from vlm4vla.train.objectives.language import make_backbone
 
 
@@ -119,21 +120,22 @@ def test_closing_answers_what_was_asked_and_refuses_the_rest():
         batcher.act(picture(0), "go")
 
 
-def observation(image):
-    nothing = np.zeros((0, 3), np.float32)
-    state = State(nothing, nothing, 0.0, (), nothing, nothing[:, 0], 0)
-    return Observation(0, state, image, None, None, (), False, False, False, 0.0, 0.0)
-
-
-def test_a_driver_asks_with_its_own_sentence():
+def test_an_agent_asks_with_its_own_sentence_and_its_own_camera():
     policy = Recorder()
     batcher = Batcher(policy.act, rows=2)
-    episode = sample_episode("pick", 3)
-    driver = BatchedDriver(batcher, 4, "stand-in")
-    driver.begin(episode.scene, "lift it")
-    assert driver.act(observation(picture(5)))[0, 0] == 5 + len("lift it")
+    identity = AgentId("policy", "0123", "stand-in")
+    agent, other = BatchedAgent(batcher, identity, 4), BatchedAgent(batcher, identity, 2, "top")
+    assert (agent.identity, agent.replan_every, agent.cameras) == (identity, 4, ("policy",))
+    assert (other.replan_every, other.cameras) == (2, ("top",))
+    agent.reset("lift it")
+    other.reset("push it away")
+    images = {"policy": picture(5), "top": picture(50)}
+    seen = Observation(0, images, np.zeros(0, np.float32))
+    assert agent.act(seen)[0, 0] == 5 + len("lift it")
+    assert other.act(seen)[0, 0] == 50 + len("push it away")
+    agent.reset("lift")
+    assert agent.act(seen)[0, 0] == 5 + len("lift")
     batcher.close()
-    assert (driver.kind, driver.execute) == ("policy", 4)
 
 
 @pytest.fixture(scope="module")

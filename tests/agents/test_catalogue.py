@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vlm4vla.eval.cast import Cast, label_of
 
 from tests import waiting
+from vlm4vla.agents import policy as policies
+from vlm4vla.agents.catalogue import AgentCatalogue, label_of
+from vlm4vla.agents.expert import EXPERT
+from vlm4vla.core.episode import AgentId
+from vlm4vla.core.observation import Observation
 from vlm4vla.errors import UserError
-from vlm4vla.eval import policy_driver
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
 
@@ -23,37 +26,46 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_without_checkpoints_the_expert_acts(tmp_path: Path) -> None:
-    cast = Cast(roots=[tmp_path / "nothing here"])
-    assert cast.names() == ["expert"]
-    actor = cast.actor("")
-    assert (actor.identity, actor.kind, actor.chunk, actor.execute) == ("expert", "expert", 4, 4)
-    assert [actor.new_driver(n).execute for n in (0, 2)] == [4, 2]
-    assert "expert" in label_of("expert")
+    catalogue = AgentCatalogue(roots=[tmp_path / "nothing here"])
+    assert catalogue.names() == ["expert"]
+    entry = catalogue.entry("")
+    assert (entry.name, entry.identity, entry.folder) == ("expert", EXPERT, None)
+    assert (entry.chunk, entry.replan_every) == (4, 4)
+    agents = [entry.new_agent() for _ in range(2)]
+    assert agents[0] is not agents[1] and agents[0].identity == EXPERT
+    assert "scripted expert" in label_of(EXPERT)
 
 
 def test_a_checkpoint_that_appears_is_found_and_becomes_the_first(
     root: Path, tmp_path: Path
 ) -> None:
-    cast = Cast(roots=[tmp_path])
-    assert cast.names() == ["expert"]
+    catalogue = AgentCatalogue(roots=[tmp_path])
+    assert catalogue.names() == ["expert"]
     (tmp_path / "b").symlink_to(root / "b")
-    assert cast.names() == ["b", "expert"]
-    assert not cast.loaded("")
-    actor = cast.actor("")
-    assert actor.identity == checkpoint_hash(root / "b")
-    assert cast.loaded("b")
-    assert cast.actor("b") is actor
-    assert cast.name_of(actor.identity) == "b"
-    assert cast.name_of("0" * 16) == ""
-    assert cast.name_of("expert") == "expert"
-    assert actor.new_driver(2).execute == 2
-    assert label_of(actor.identity) == actor.new_driver(0).label
+    assert catalogue.names() == ["b", "expert"]
+    assert not catalogue.loaded("")
+    entry = catalogue.entry("")
+    digest = checkpoint_hash(root / "b")
+    assert (entry.identity, entry.identity.name) == (AgentId("policy", digest), "b")
+    assert entry.folder == tmp_path / "b"
+    assert catalogue.loaded("b")
+    assert catalogue.entry("b") is entry
+    assert catalogue.name_of(digest) == "b"
+    assert catalogue.name_of("0" * 16) == ""
+    assert catalogue.name_of("expert") == "expert"
+    agents = [entry.new_agent() for _ in range(2)]
+    assert agents[0] is not agents[1]
+    for agent in agents:
+        assert agent.identity.name == "b"
+        assert agent.replan_every == entry.replan_every == 4 == entry.chunk
+    assert label_of(entry.identity) == f"b, hash {digest[:12]}"
+    assert label_of(AgentId("policy", digest)) == f"a policy, hash {digest[:12]}"
 
 
 @pytest.mark.parametrize("name", ["..", "../b", "/etc", "c", 7, ["b"], {"b": 1}, "b/"])
 def test_a_name_reaches_nothing_but_what_is_listed(root: Path, name: Any) -> None:
-    with pytest.raises(UserError, match="no such driver"):
-        Cast(roots=[root]).actor(name)
+    with pytest.raises(UserError, match="no such agent"):
+        AgentCatalogue(roots=[root]).entry(name)
 
 
 def test_a_damaged_checkpoint_is_refused_and_the_expert_still_acts(
@@ -63,12 +75,12 @@ def test_a_damaged_checkpoint_is_refused_and_the_expert_still_acts(
     damaged.mkdir()
     for file in (root / "b").iterdir():
         (damaged / file.name).write_bytes(file.read_bytes()[:-1])
-    cast = Cast(roots=[tmp_path])
+    catalogue = AgentCatalogue(roots=[tmp_path])
     with pytest.raises(UserError, match="damaged"):
-        cast.actor("")
-    assert cast.name_of("0" * 16) == ""
-    assert cast.evaluation("damaged") == {}
-    assert cast.actor("expert").kind == "expert"
+        catalogue.entry("")
+    assert catalogue.name_of("0" * 16) == ""
+    assert catalogue.evaluation("damaged") == {}
+    assert catalogue.entry("expert").identity == EXPERT
 
 
 def test_only_the_newest_two_stay_in_memory_and_a_new_save_is_loaded_again(
@@ -78,21 +90,21 @@ def test_only_the_newest_two_stay_in_memory_and_a_new_save_is_loaded_again(
         (tmp_path / name).mkdir()
         for file in (root / "b").iterdir():
             os.link(file, tmp_path / name / file.name)
-    cast = Cast(roots=[tmp_path])
-    first = cast.actor("a")
+    catalogue = AgentCatalogue(roots=[tmp_path])
+    first = catalogue.entry("a")
     for name in "bca":
-        cast.actor(name)
-    assert [cast.loaded(name) for name in "abc"] == [True, False, True]
-    assert cast.actor("a") is not first
-    again = cast.actor("a")
+        catalogue.entry(name)
+    assert [catalogue.loaded(name) for name in "abc"] == [True, False, True]
+    assert catalogue.entry("a") is not first
+    again = catalogue.entry("a")
     os.utime(tmp_path / "a" / "policy.json", (1, 1))
-    assert cast.actor("a") is not again
+    assert catalogue.entry("a") is not again
 
 
 def test_the_evaluation_is_read_from_the_manifest(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     manifest = tmp_path / "a" / "policy.json"
-    cast = Cast(roots=[tmp_path])
+    catalogue = AgentCatalogue(roots=[tmp_path])
     for content, found in (
         ({"evaluation": {"tasks": {}}}, {"tasks": {}}),
         ({"evaluation": []}, {}),
@@ -100,47 +112,46 @@ def test_the_evaluation_is_read_from_the_manifest(tmp_path: Path) -> None:
         ([], {}),
     ):
         manifest.write_text(json.dumps(content))
-        assert cast.evaluation("a") == found
-    assert cast.evaluation("expert") == {}
+        assert catalogue.evaluation("a") == found
+    assert catalogue.evaluation("expert") == {}
 
 
-def test_loads_and_predictions_of_many_threads_come_one_at_a_time(
+def test_a_name_or_a_path_leads_to_a_folder(root: Path, tmp_path: Path) -> None:
+    catalogue = AgentCatalogue(roots=[root])
+    assert catalogue.folder("b") == root / "b" == catalogue.folder(str(root / "b"))
+    with pytest.raises(UserError, match=r"no checkpoint c\. Name a folder, or one of b\."):
+        catalogue.folder("c")
+    with pytest.raises(UserError, match="the shipped ones"):
+        AgentCatalogue(roots=[tmp_path]).folder("b")
+
+
+def test_a_checkpoint_is_loaded_once_however_many_ask(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Seen:
-        image = np.zeros((128, 128, 3), np.uint8)
+    loads: list[Path] = []
+    load = policies.load_agent
 
-    inside: list[int] = []
-    most: list[int] = []
+    def counted(folder: Path) -> policies.PolicyAgent:
+        loads.append(folder)
+        return load(folder)
 
-    def counted(inner: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            inside.append(1)
-            most.append(len(inside))
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                inside.pop()
-
-        return call
-
-    monkeypatch.setattr(Policy, "act", counted(Policy.act))
-    monkeypatch.setattr(policy_driver, "load_driver", counted(policy_driver.load_driver))
-    cast = Cast(roots=[root])
-    answers: list[Any] = []
+    monkeypatch.setattr(policies, "load_agent", counted)
+    catalogue = AgentCatalogue(roots=[root])
+    image = np.zeros((128, 128, 3), np.uint8)
+    seen = Observation(0, {"policy": image}, np.zeros(4, np.float32))
+    answers: list[tuple[str, Any]] = []
 
     def visit(sentence: str) -> None:
-        driver = cast.actor("b").new_driver(0)
-        driver.begin(None, sentence)  # type: ignore[arg-type]
-        answers.append((sentence, driver.act(Seen())))  # type: ignore[arg-type]
+        agent = catalogue.entry("b").new_agent()
+        agent.reset(sentence)
+        answers.append((sentence, agent.act(seen)))
 
     sentences = ["pick up the red cube", "push it"] * 4
     threads = [threading.Thread(target=visit, args=(sentence,)) for sentence in sentences]
     for thread in threads:
         thread.start()
     waiting.join(threads, 120)
-    assert len(answers) == 8
-    assert max(most) == 1
+    assert loads == [root / "b"] and len(answers) == 8
     for sentence in set(sentences):
         same = [chunk for said, chunk in answers if said == sentence]
         assert all(np.array_equal(chunk, same[0]) for chunk in same)

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from vlm4vla.core.environment import Pose, Transition
+from vlm4vla.core.environment import Drawing, Pose, Transition
 from vlm4vla.core.episode import AgentId
 from vlm4vla.core.observation import Array, Observation
 from vlm4vla.data.record import Rig
@@ -79,8 +79,11 @@ class FakeEnvironment:
             segments[row : row + 8, column : column + 8] = index
         return segments
 
-    def draw(self, spec, pose, cameras=(), *, segmentation=False):
-        raise NotImplementedError
+    def draw(self, spec, pose, cameras=(), *, segmentation=False) -> Drawing:
+        self.reset(spec)
+        self.tcp, self.opening = pose.joints[:3].copy(), float(pose.joints[3])
+        self.places[: self.movable] = pose.poses[:, :3]
+        return Drawing({POLICY_CAMERA: self._image()}, self.segmentation(), self.privileged())
 
     def close(self) -> None:
         pass

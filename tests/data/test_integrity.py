@@ -141,6 +141,57 @@ def test_a_column_that_is_gone_is_named(
     assert caught.value.fix
 
 
+def rewritten(root: Path, **columns: Callable[[list], list]) -> None:
+    """Changes columns of `meta/episodes`."""
+    [path] = root.rglob("meta/episodes/chunk-000/file-000.parquet")
+    table = pq.read_table(path)
+    for name, how in columns.items():
+        column = pa.array(how(table[name].to_pylist()), table.schema.field(name).type)
+        table = table.set_column(table.column_names.index(name), name, column)
+    pq.write_table(table, path)
+
+
+def test_episodes_that_begin_elsewhere_are_refused(dataset: Path) -> None:
+    rewritten(dataset, dataset_from_index=lambda begins: [*begins[:-1], begins[-1] - 3])
+    with pytest.raises(UserError, match=r"meta/episodes is damaged: dataset_from_index does not"):
+        open_dataset(dataset)
+
+
+def test_goals_that_do_not_fit_the_frames_are_refused(dataset: Path) -> None:
+    def more(texts: list[str]) -> list[str]:
+        info = json.loads(texts[FOURTH])
+        info["things"] = [*info["things"], *["green cube"] * 5]
+        return [*texts[:FOURTH], json.dumps(info), *texts[FOURTH + 1 :]]
+
+    rewritten(dataset, **{"vlm4vla/info": more})
+    with pytest.raises(UserError, match=f"episode {FOURTH}, positions is float32"):
+        open_dataset(dataset).recording(FOURTH)
+
+
+def test_a_value_and_a_picture_that_are_missing_are_named(dataset: Path) -> None:
+    def without(name: str) -> Change:
+        def how(table: pa.Table) -> pa.Table:
+            kept = table[name].to_pylist()
+            kept[1] = {"bytes": None, "path": None} if isinstance(kept[1], dict) else None
+            column = pa.array(kept, table.schema.field(name).type)
+            return table.set_column(table.column_names.index(name), name, column)
+
+        return how
+
+    change(dataset, without("next.done"))
+    with pytest.raises(UserError, match=r"episode 3, column next\.done: a value is missing"):
+        open_dataset(dataset).recording(FOURTH)
+    change(
+        dataset,
+        lambda table: table.set_column(
+            table.column_names.index("next.done"), "next.done", pa.array([False] * len(table))
+        ),
+    )
+    change(dataset, without("observation.images.policy"))
+    with pytest.raises(UserError, match="episode 3, a picture: "):
+        open_dataset(dataset).recording(FOURTH)
+
+
 def test_columns_that_are_read_alone_are_checked_as_well(dataset: Path) -> None:
     change(dataset, put("label.chunks", 2, 5, np.nan))
     opened = open_dataset(dataset)

@@ -56,7 +56,7 @@ def test_rows_are_listed_newest_first(table, capsys) -> None:
         (["--name", "reported"], 3),
         (["--agent", "bed03166840b0dc4", "--goal-task", "pick"], 4),
         (["--condition", '{"words": "given"}'], 1),
-        (["--words", "held-out", "--split", "test", "--suite", "tabletop"], 3),
+        (["--words", "known", "--split", "test", "--suite", "tabletop"], 3),
         (["--source", "live", "--task", "pick"], 1),
         (["--text", "RED"], 4),
         (["--text", "blue"], 0),
@@ -88,7 +88,7 @@ def test_one_episode_is_shown_with_all_that_is_known(table, capsys) -> None:
 def test_rates_stand_beside_their_conditions(table, capsys) -> None:
     found = answer(capsys, "rates")["rates"]
     assert [(one["rate"]["successes"], one["rate"]["n"]) for one in found] == [(0, 1), (3, 3)]
-    assert found[1]["condition"] == {"words": "held-out"} and found[1]["drawn"] is True
+    assert found[1]["condition"] == {"words": "known"} and found[1]["drawn"] is True
     assert main(["episodes", "rates", "--words", "given"]) == 0
     line = capsys.readouterr().out
     assert "tabletop pick: 0/1 (0.0%" in line and "scenes picked by people" in line

@@ -150,11 +150,11 @@ def test_rows_of_an_evaluation_keep_their_true_condition(old: Old) -> None:
     )
     assert old.bring_in() == 4
     found = {row.spec.seed: row for row in old.table.query()}
-    assert found[0].spec.condition == Condition(words="held-out")
+    assert found[0].spec.condition == Condition(words="known")
     assert found[0].outcome.success
     assert found[0].outcome.sentence.startswith("The robot touched the orange cylinder in 10 steps")
     assert (found[0].times.think_ms, found[0].times.physics_ms) == (31.5, 4.25)
-    assert found[1].spec.condition == Condition(words="held-out", goal="alternate")
+    assert found[1].spec.condition == Condition(words="known", goal="alternate")
     assert found[1].outcome.kind == "not reached" and found[1].outcome.measures["old_goal_done"]
     assert found[2].spec.condition == Condition(words="trained")
     assert found[2].outcome.kind == "wrong object" and found[2].outcome.measures["wrong_object"]

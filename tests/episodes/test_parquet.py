@@ -64,7 +64,7 @@ def test_the_file_holds_what_is_declared(tmp_path: Path) -> None:
     poses = np.array(row["poses"], np.float32).reshape(row["poses_shape"])
     assert np.array_equal(poses, episode.trace.poses)
     assert row["chunk_steps"] == [0, 4, 8] and row["chunk_shapes"] == [4, 7] * 3
-    assert row["condition"] == '{"words":"held-out"}'
+    assert row["condition"] == '{"words":"known"}'
     assert row["memberships"] == '[["evaluation","reported"],["live",""]]'
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import waiting
 from tests.episodes.examples import content, example
 from vlm4vla.episodes.filters import Filter
 from vlm4vla.episodes.table import EpisodeTable
@@ -66,10 +67,10 @@ def test_two_processes_write_what_a_third_one_reads(tmp_path: Path) -> None:
 
 def test_kill_9_of_a_writer_loses_nothing_that_was_put(tmp_path: Path) -> None:
     running = start(WRITER, tmp_path, 0, 100_000)
-    assert running.stdout is not None
-    put = [int(running.stdout.readline()) for _ in range(25)]
+    said = waiting.Output(running)
+    waiting.until(lambda: len(said.lines) >= 25, 120, lambda: said.lines)
     os.kill(running.pid, signal.SIGKILL)
-    put += [int(line) for line in running.stdout]
+    put = [int(line) for line in said.end(60)]
     assert running.wait(60) == -signal.SIGKILL
     table = EpisodeTable(tmp_path)
     found = {row.spec.seed for row in table.query(limit=100_000)}

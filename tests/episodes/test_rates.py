@@ -120,7 +120,7 @@ def test_a_filter_chooses_which_are_counted(table: EpisodeTable) -> None:
     table.put(example(2), [Membership("evaluation", "b")])
     table.put(example(3, words="trained"), [Membership("evaluation", "b")])
     assert shown(table, Filter(kind="evaluation", name="b")) == [(1, 1), (1, 1)]
-    assert shown(table, Filter(words="held-out")) == [(2, 2)]
+    assert shown(table, Filter(words="known")) == [(2, 2)]
     assert rates(table, Filter(agent="nobody")) == []
 
 
@@ -132,7 +132,7 @@ def test_facets_count_every_value(table: EpisodeTable) -> None:
     assert set(found) == {*FACETS, "kind"}
     assert found["agent"] == {AGENT: 2, "cc": 1}
     assert found["outcome"] == {"dropped": 1, "success": 2}
-    assert found["words"] == {"held-out": 2, "trained": 1}
+    assert found["words"] == {"known": 2, "trained": 1}
     assert found["condition"][condition_key(Condition())] == 2
     assert found["split"] == {"select": 1, "test": 2}
     assert found["kind"] == {"evaluation": 2, "live": 1}

@@ -166,3 +166,20 @@ def test_what_stands_in_no_table_is_told(tmp_path: Path) -> None:
     (tmp_path / "table").touch()
     with pytest.raises(UserError, match="could not be made again"):
         rebuild(at(tmp_path))
+
+
+def test_a_table_that_another_process_makes_meanwhile_is_told(tmp_path: Path, monkeypatch) -> None:
+    table = at(tmp_path)
+    table.put(example(1))
+    aside = tmp_path / "table" / "episodes-old-1.sqlite"
+
+    def moved(path: Path) -> Path:
+        path.rename(aside)
+        at(tmp_path).put(example(2))
+        return aside
+
+    monkeypatch.setattr("vlm4vla.episodes.rebuild._move_aside", moved)
+    with pytest.raises(UserError, match=r"Another process made .*episodes-old-1\.sqlite"):
+        rebuild(table)
+    assert aside.exists()
+    assert [row.spec.seed for row in at(tmp_path).query()] == [2]

@@ -54,3 +54,23 @@ def test_a_lost_table_is_made_again_without_anything_twice(tmp_path: Path) -> No
     assert again.count() == 2
     assert films.total_bytes == 4 and films.pinned() == [again.row(RECORD_ID).id]
     assert (tmp_path / "home" / "episodes.jsonl").read_bytes() == log
+
+
+def test_a_table_that_somebody_made_before_gets_what_the_log_holds(tmp_path: Path) -> None:
+    log = tmp_path / "home" / "episodes.jsonl"
+    lost = EpisodeTable(tmp_path / "lost", log=log)
+    lost.put(example(1, source="live", outcome="dropped"), [LIVE], created=10.0)
+    lost.put(example(2, source="live"), [LIVE])
+    lost.label(example(2).id, "odd", "ann")
+    before = log.read_bytes()
+    # An evaluation comes before the app, and finds other things than the log knows.
+    EpisodeTable(tmp_path / "local", log=log).put(example(1), [EVALUATION])
+    table, _ = ready(tmp_path)
+    assert table.row(example(1).id).outcome.success
+    assert table.memberships(example(1).id) == [EVALUATION, LIVE]
+    assert [one.label for one in table.labels(example(2).id)] == ["odd"]
+    assert log.read_bytes() == before
+    table.put(example(3, source="live"), [LIVE])
+    table.drop(example(2).id)
+    again, _ = ready(tmp_path)
+    assert {row.spec.seed for row in again.query()} == {1, 3}

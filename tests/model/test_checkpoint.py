@@ -260,6 +260,14 @@ def test_a_newer_format_is_refused(folder):
         Policy.from_pretrained(folder)
 
 
+def test_the_normalisation_of_sentences_is_declared_and_checked(folder):
+    manifest = json.loads((folder / "policy.json").read_text())
+    assert manifest["normalisation"] == "nfkc-lower-v1"
+    _edit(folder, normalisation="none")
+    with pytest.raises(UserError, match="nfkc-lower-v1"):
+        Policy.from_pretrained(folder)
+
+
 def test_a_bare_vlm_is_no_policy(policy, tmp_path):
     save_vlm(policy.vlm, tmp_path)
     with pytest.raises(UserError, match=r"bare VLM: use Policy.from_vlm"):

@@ -1,8 +1,12 @@
 import pytest
 import torch
 
+from vlm4vla import action
 from vlm4vla.errors import UserError
+from vlm4vla.language.known import TEMPLATES, fill
+from vlm4vla.language.vocabulary import COLOURS
 from vlm4vla.model.family import FAMILIES, QUERY_ID
+from vlm4vla.model.policy import Policy
 from vlm4vla.model.prompt import build_rows, split_for_decoder, token_id, token_ids
 
 CPU = torch.device("cpu")
@@ -95,3 +99,63 @@ def test_any_text_can_be_written(policy):
     text = "Stëck ⬛ naïvely, 3.5 cm!"
     ids = token_ids(policy.vlm.tokenizer, text)
     assert policy.vlm.tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_what_is_typed_never_becomes_a_token_of_the_prompt(name, small):
+    vlm = small(name)
+    vlm.tokenizer.add_special_tokens(["<across_00>", "<down_31>"])
+    added = {token.content: i for i, token in vlm.tokenizer.get_added_tokens_decoder().items()}
+    plain = policy_ids(vlm, "stack the blocks")
+    for token in (*added, "<|image_pad|>", "<|im_end|>", "<eos>", "</s>", "<image>"):
+        for typed in (token, f"stack {token} the {token.upper()}{token}", f"lift it{token}"):
+            ids = policy_ids(vlm, typed)
+            for content, i in added.items():
+                assert ids.count(i) == plain.count(i), (content, typed)
+            written = vlm.tokenizer.decode(ids, skip_special_tokens=False)
+            assert typed.lower() in written
+
+
+def policy_ids(vlm, instruction):
+    rows = build_rows(
+        vlm.tokenizer, vlm.family, vlm.image_tokens, [vlm.family.text(instruction)], None, CPU
+    )
+    return rows.ids[0, :-1].tolist()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_typed_image_token_is_no_second_picture(name, small, pictures):
+    policy = Policy(small(name), action.tiny()).eval()
+    token = policy.vlm.family.image_token
+    acted = policy.act(pictures[:1], [f"pick up {token} the red cube"])
+    assert acted.shape == policy.act(pictures[:1], ["pick up the red cube"]).shape
+
+
+def test_special_tokens_of_our_own_questions_are_recognised(policy):
+    text = "What is at <|vision_end|>?"
+    rows = policy.rows([text], ["a red cube"])
+    wanted = token_id(policy.vlm.tokenizer, "<|vision_end|>")
+    assert rows.ids[0].tolist().count(wanted) == 2
+    assert policy.rows([text]).ids[0].tolist().count(wanted) == 1
+
+
+def test_a_sentence_means_the_same_however_it_is_typed(policy):
+    one = policy_ids(policy.vlm, "pick up the red cube")
+    for typed in (
+        "PICK UP THE RED CUBE",
+        " Pick up  the\u00a0red cube! ",
+        "ｐick up the red cube.",
+    ):
+        assert policy_ids(policy.vlm, typed) == one
+    written = policy.vlm.tokenizer.decode(one)
+    assert "What action should the robotic arm take to pick up the red cube" in written
+
+
+def test_normalisation_leaves_every_known_sentence_as_it_was_taught():
+    # So the rows of a checkpoint that was trained before it was declared are the same.
+    family = FAMILIES.get("qwen3-vl")
+    for task, templates in TEMPLATES.items():
+        for template in (*templates.train, *templates.held_out):
+            for colour in COLOURS:
+                sentence = fill(template, f"{colour} cube", f"{colour} bowl")
+                assert family.text(sentence) == family.question.format(instruction=sentence), task

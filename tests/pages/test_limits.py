@@ -16,7 +16,8 @@ from starlette.middleware import Middleware
 
 from pages import limits
 from pages.limits import LARGEST_EVENT, Limits, address_of
-from tests.pages.conftest import free_port
+from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
+from tests.pages.conftest import free_port, serve
 from tests.waiting import until, within
 
 
@@ -132,6 +133,22 @@ def test_results_that_nobody_fetches_are_forgotten() -> None:
         assert '"aa"' in result(client, ask(client).json()["event_id"])
 
 
+def test_the_state_of_a_session_goes_with_its_page() -> None:
+    with served(unfetched_seconds=0.3, unheard_seconds=0.3) as (app, client):
+        states = app.state_holder.session_data
+        joined = {"data": ["a"], "fn_index": 0}
+        with client.stream("GET", "heartbeat/open"):
+            for name in ("open", "none"):
+                body = joined | {"session_hash": name}
+                assert client.post("queue/join", json=body).status_code == 200
+            ask(client)
+            # An open page may be idle for as long as it likes.
+            until(lambda: kept(app) == 0 and set(states) == {"open"}, 30, lambda: set(states))
+            time.sleep(1.0)
+            assert set(states) == {"open"}
+        until(lambda: not states, 30, lambda: set(states))
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_who_listens_is_never_forgotten(named: bool) -> None:
     waited = 1.5
@@ -187,6 +204,18 @@ def test_only_a_space_has_a_proxy_unless_one_is_named(monkeypatch: pytest.Monkey
     assert believed() == ""
     assert believed(SPACE_ID="someone/robot") == "10.0.0.0/8"
     assert believed(SPACE_ID="someone/robot", FORWARDED_ALLOW_IPS="192.0.2.1") == "192.0.2.1"
+
+
+def test_the_app_itself_has_these_limits() -> None:
+    simulators: Any = FakeSimulators()
+    with (
+        serve(simulators, FakeCatalogue()) as url,
+        httpx.Client(base_url=url + "gradio_api/", timeout=60, trust_env=False) as client,
+    ):
+        body = json.dumps({"data": ["a" * limits.MOST_BYTES]}).encode()
+        assert client.post("call/run_episode", content=body).status_code == 413
+        assert client.post("upload", files={"files": ("a.txt", b"hello")}).status_code == 403
+        assert client.post("call/instructions", json={"data": ["pick", 0]}).status_code == 200
 
 
 def test_the_largest_event_is_measured(run_page: Any) -> None:

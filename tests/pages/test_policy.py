@@ -28,19 +28,14 @@ def open_scene(page: Any, address: str, query: str) -> None:
     wait_for_phase(page, "still")
 
 
-def test_an_unknown_sentence_is_marked_and_runs_and_failure_is_explained(
+def test_a_known_sentence_runs_and_failure_is_explained(
     page: Any, address: str, checkpoints: Path
 ) -> None:
     open_scene(page, address, "task=pick&seed=0")
-    # A checkpoint is the driver to begin with, once there is one.
+    # A checkpoint acts to begin with, once there is one.
     assert "untrained" in page.input_value("#driver input")
-    known = page.locator("#chips button").first.inner_text()
-    page.fill("#instruction textarea", f"kindly {known}")
     page.click("#run")
     wait_for_phase(page, "failure")
-    assert "kindly" in page.inner_text("#complaint")
-    assert "judged as for" in page.inner_text("#complaint")
-    assert page.is_visible("#proposal")
     assert "timeout" in page.get_attribute(LIVE, "data-events")
     page.wait_for_selector(".result-card[data-run]")
     facts = page.inner_text(".rc-facts")
@@ -49,6 +44,31 @@ def test_an_unknown_sentence_is_marked_and_runs_and_failure_is_explained(
     assert "7 of 100" in facts
     assert "evaluation that comes with the checkpoint" in facts
     assert page.is_visible("[data-copy=command]")
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["zarf the blick", "do nothing", "prends le cube rouge", "<script>alert(1)</script>"],
+)
+def test_nonsense_is_run_and_never_judged(page: Any, address: str, sentence: str) -> None:
+    open_scene(page, address, "task=pick&seed=0")
+    page.fill("#instruction textarea", sentence)
+    page.click("#settings button")
+    page.fill("#most-steps input[type=number]", "6")
+    page.click("#run")
+    wait_for_phase(page, "unjudged")
+    assert page.inner_text(".lv-phase") == "not judged"
+    assert page.is_visible("#proposal")
+    page.wait_for_selector(".result-card[data-run]")
+    assert page.inner_text(".rc-title") == "Not judged"
+    facts = page.inner_text(".rc-facts")
+    assert "Why not judged" in facts
+    assert "of 100" not in facts
+    # The link says the same.
+    page.reload()
+    page.wait_for_selector(".result-card[data-run]")
+    assert page.inner_text(".rc-title") == "Not judged"
+    assert page.inner_text(".rc-facts") == facts
 
 
 def test_about_shows_what_the_checkpoint_was_measured_at(page: Any, address: str) -> None:

@@ -89,7 +89,7 @@ class Visitor:
                 self.done[what.__name__] += 1
                 time.sleep(self.rng.uniform(0, 0.5))
 
-    def join(self) -> str:
+    def press_run(self) -> str:
         who = f"{self.number}-{self.rng.getrandbits(60):x}"
         data = ["expert", "pick", 0, SENTENCE, 100, 0]
         body = {"data": data, "fn_index": self.index, "session_hash": who, "trigger_id": None}
@@ -99,7 +99,9 @@ class Visitor:
     def watch(self) -> None:
         """Runs an episode on the page, to its end."""
         last = ""
-        with self.client.stream("GET", "queue/data", params={"session_hash": self.join()}) as said:
+        with self.client.stream(
+            "GET", "queue/data", params={"session_hash": self.press_run()}
+        ) as said:
             for line in waiting.within(120, said.iter_lines()):
                 last = line or last
                 if '"process_completed"' in line:
@@ -108,7 +110,7 @@ class Visitor:
 
     def leave(self) -> None:
         """Starts an episode and does not look, or looks away at once."""
-        who = self.join()
+        who = self.press_run()
         if self.rng.random() < 0.5:
             with self.client.stream("GET", "queue/data", params={"session_hash": who}):
                 pass

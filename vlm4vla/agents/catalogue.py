@@ -170,7 +170,7 @@ def label_of(agent: AgentId) -> str:
     """What people are shown for an episode's agent."""
     if agent == EXPERT:
         return "scripted expert (reads the simulator's state, not the picture)"
-    return f"policy {agent.digest[:12]}"
+    return f"{agent.name or 'a policy'}, hash {agent.digest[:12]}"
 
 
 def _age(folder: Path) -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from vlm4vla import seeds
 from vlm4vla.data import parts
-from vlm4vla.data.collect import Progress, Settings, collect
+from vlm4vla.data.collect import Settings, collect
+from vlm4vla.data.fill import Progress
 from vlm4vla.data.reader import open_dataset
 from vlm4vla.data.record import Rig
 from vlm4vla.data.rigs import agent_rig, expert_rig
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         driver, make_rig = policy_name(args.policy), partial(policy_rig, args.policy)
     settings = Settings(tuple(dict.fromkeys(args.tasks)), args.first_seed, driver)
     try:
-        collect(args.out, settings, args.episodes, args.workers, make_rig, _show)
+        collect(args.out, settings, args.episodes, args.workers, make_rig, show)
     except KeyboardInterrupt:
         kept = len(parts.indices(args.out))
         print(
@@ -75,7 +76,8 @@ def policy_rig(checkpoint: Path) -> Rig:
     return agent_rig(single_threaded_agent(checkpoint), policy_name(checkpoint))
 
 
-def _show(now: Progress) -> None:
+def show(now: Progress) -> None:
+    """Tells people how far a collection is."""
     live = sys.stderr.isatty()
     if not live and now.episodes % 20 and now.episodes != now.total:
         return

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ _TEXTS: Final = {
     "suite": "benchmark suite",
     "task": "what the scene was drawn for",
     "goal-task": "the task that was carried out",
-    "words": "which sentences: held-out, trained, given",
+    "words": "which sentences: known, trained, broad, held-out or given",
     "split": "of the seeds: test, select, train",
     "outcome": "success, or the kind of failure",
     "source": "evaluation, live, rollout or collection",
@@ -60,8 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carries one action out; the first one of all brings in what is there already."""
     table = EpisodeTable()
-    if not table.database.exists:
-        prepare(table, Films(table), legacy=paths.home(), shipped=SHIPPED)
+    if args.action != "rebuild":
+        try:
+            prepare(table, Films(table), legacy=paths.home(), shipped=SHIPPED)
+        except UserError as error:
+            # What is in the table can be looked at even so.
+            print(f"vlm4vla episodes: {error}", file=sys.stderr)
     answer, lines = _ACTIONS[args.action](table, args)
     print(json.dumps(answer) if args.json else "\n".join(lines))
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
@@ -11,14 +12,14 @@ from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import ExpertAgent
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import GIVEN, Condition
-from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec
+from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, goal_text
 from vlm4vla.core.observation import Image
 from vlm4vla.core.rollout import Recorder, rollout
 from vlm4vla.core.suite import Suite
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing, write_json
-from vlm4vla.live.instruction import read
+from vlm4vla.live.instruction import goal_in, understand
 from vlm4vla.suites.maniskill.suite import instructed
 from vlm4vla.suites.registry import MANISKILL, TABLETOP
 from vlm4vla.suites.tabletop.scene import TASKS
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the episode, keeps it, and writes `rollout.mp4` (H.264) and `episode.json`."""
-    suite, spec = _asked(args)
+    suite, spec, reading = _asked(args)
     agent = _agent(args)
     recorder = Recorder(suite, spec, [AgentSpan(agent.identity)])
     views: list[Image] = []
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         environment.close()
     print(file=sys.stderr)
-    episode = recorder.episode("rollout")
+    episode = recorder.episode("rollout", reading=reading)
     EpisodeTable().put(episode, [])
     with replacing(args.out / "rollout.mp4") as film:
         imageio.imwrite(
@@ -65,13 +66,13 @@ def run(args: argparse.Namespace) -> int:
         )
     write_json(args.out / "episode.json", _told(episode))
     verdict = "success" if episode.outcome.success else "failure"
+    if spec.suite == TABLETOP.name and not spec.goal:
+        verdict = "not judged"
     print(f"{spec.instruction}: {verdict} after {episode.steps} steps")
     return 0
 
 
 def _told(episode: Episode) -> dict[str, object]:
-    goal = episode.spec.goal
-    target = f" -> {goal['target']}" if goal.get("target") else ""
     tabletop = episode.spec.suite == TABLETOP.name
     return {
         "id": episode.id,
@@ -79,7 +80,8 @@ def _told(episode: Episode) -> dict[str, object]:
         "task": episode.goal_task,
         "seed": episode.spec.seed,
         "instruction": episode.spec.instruction,
-        "goal": f"{goal['task']}: {goal['object']}{target}" if tabletop else goal["task"],
+        "goal": goal_text(episode),
+        "reading": dict(episode.reading),
         "driver": episode.agent.name,
         "checkpoint": None if episode.agent.kind == "expert" else episode.agent.digest,
         "success": episode.outcome.success,
@@ -89,23 +91,20 @@ def _told(episode: Episode) -> dict[str, object]:
     }
 
 
-def _asked(args: argparse.Namespace) -> tuple[Suite, EpisodeSpec]:
+def _asked(args: argparse.Namespace) -> tuple[Suite, EpisodeSpec, dict[str, Any]]:
     if min(args.seed, args.most_steps, args.execute) < 0:
         raise UserError("Seeds, steps and executed actions start at 0.")
     changes = {"max_steps": args.most_steps, "replan_every": args.execute}
     if args.env:
-        return MANISKILL, instructed(
-            args.env, args.seed, args.instruction, Condition(GIVEN, **changes)
-        )
+        condition = Condition(GIVEN, **changes)
+        return MANISKILL, instructed(args.env, args.seed, args.instruction, condition), {}
     drawn = TABLETOP.spec(args.task, args.seed, Condition(KNOWN, **changes))
     if args.instruction is None:
-        return TABLETOP, drawn
-    scene = scene_of(drawn)
-    reading = read(args.instruction, scene)
-    # Judged as the app judges it: an unknown sentence by the known one that is most like it.
-    judged_by = reading.goal or read(reading.nearest, scene).goal
-    assert judged_by is not None
-    return TABLETOP, with_sentence(drawn, reading.sentence, judged_by)
+        return TABLETOP, drawn, {}
+    reading = understand(args.instruction, scene_of(drawn))
+    if not reading.judged:
+        print(f"{reading.sentence} What happens is told, not judged.", file=sys.stderr)
+    return TABLETOP, with_sentence(drawn, reading.text, goal_in(reading)), reading.as_json()
 
 
 def _agent(args: argparse.Namespace) -> Agent:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vlm4vla.commands.collect import policy_name, policy_rig
-from vlm4vla.data.collect import Progress
+from vlm4vla.data.fill import Progress
 from vlm4vla.errors import UserError
 from vlm4vla.model.family import FAMILIES
 from vlm4vla.model.groups import GROUPS, set_trainable

@@ -46,7 +46,7 @@ class EpisodeSpec:
             "goal": dict(self.goal),
             "condition": self.condition.to_json(),
         }
-        if self.parent:
+        if self.parent or self.branch_step:
             plain |= {"parent": self.parent, "branch_step": self.branch_step}
         return plain
 
@@ -206,6 +206,13 @@ class Episode:
     def id(self) -> str:
         """Sixteen hexadecimal digits: a function of specification, agents and versions."""
         return episode_id(self.spec, self.agents, self.versions)
+
+
+def goal_text(episode: Episode) -> str:
+    """What success was measured by, in one line: "place: red cube -> blue bowl"; "" for nothing."""
+    goal = episode.spec.goal
+    named = [str(goal[part]) for part in ("object", "target") if goal.get(part)]
+    return ": ".join(filter(None, [str(goal.get("task", "")), " -> ".join(named)]))
 
 
 def request_id(spec: EpisodeSpec, agents: Sequence[AgentSpan]) -> str:

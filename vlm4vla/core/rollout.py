@@ -65,6 +65,8 @@ def rollout(
 
     An agent's own cameras take a picture only where it makes an inference.
 
+    An agent that takes over begins anew: with the instruction, and with a chunk of its own.
+
     Args:
         environment: where it happens.
         agent: who acts; several with the step from which on each does, the first at 0.
@@ -74,7 +76,7 @@ def rollout(
             leaves it; they are carried out first.
 
     Raises:
-        UserError: the agent cannot follow the instruction, the environment cannot set the
+        UserError: an agent cannot follow the instruction, the environment cannot set the
             episode up, or nobody carries out one of its perturbations. Nothing has moved then.
     """
     shifts = list(agent) if isinstance(agent, Sequence) else [Shift(0, agent)]
@@ -82,22 +84,23 @@ def rollout(
     for _, one in shifts:
         if isinstance(one, PrivilegedAgent):
             one.watch(environment)
-    acting = shifts[0].agent
     forced = list(prefix) if prefix is not None else []
+    acting = _acting(shifts, len(forced))
     transition = environment.reset(spec, _wanted(cameras, None if forced else acting))
     # After the environment: an expert looks at what stands there.
-    acting.reset(spec.instruction)
+    for _, one in shifts:
+        one.reset(spec.instruction)
     yield Step(transition)
     planned: list[Array] = []
-    chunk: Array | None = None
-    think_ms = 0.0
     while not _over(transition, spec):
         step = transition.observation.step
+        chunk: Array | None = None
+        think_ms = 0.0
         if forced:
-            action, chunk, think_ms = forced.pop(0), None, 0.0
+            action = forced.pop(0)
         else:
-            if due := [one for first, one in shifts[1:] if first == step]:
-                acting, planned = due[0], []
+            if acting is not _acting(shifts, step):
+                acting, planned = _acting(shifts, step), []
                 acting.reset(spec.instruction)
             if not planned:
                 began = time.perf_counter()
@@ -105,20 +108,23 @@ def rollout(
                 think_ms = (time.perf_counter() - began) * 1e3
                 planned = list(chunk[: spec.condition.replan_every or acting.replan_every])
             action = planned.pop(0)
-        following = acting
-        for first, one in shifts[1:]:
-            following = one if first == step + 1 else following
+        following = _acting(shifts, step + 1)
         thinks_next = not forced and (not planned or following is not acting)
         transition = environment.step(action, _wanted(cameras, following if thinks_next else None))
         yield Step(transition, action, chunk, think_ms)
-        chunk, think_ms = None, 0.0
 
 
 def _check(
     environment: Environment, shifts: Sequence[Shift], spec: EpisodeSpec, prefix: Array | None
 ) -> None:
-    if shifts[0].first_step != 0:
+    first_steps = [first for first, _ in shifts]
+    if first_steps[:1] != [0]:
         raise UserError("Nobody acts at the first step.", "Let the first agent begin at step 0.")
+    if first_steps != sorted(set(first_steps)):
+        raise UserError(
+            f"The agents begin at steps {', '.join(map(str, first_steps))}.",
+            "Name each with a later step than the one before.",
+        )
     if len(prefix if prefix is not None else ()) != spec.branch_step:
         raise UserError(
             f"The episode branches off at step {spec.branch_step}, but "
@@ -133,6 +139,10 @@ def _check(
             f"Nobody here carries out the perturbation {unknown[0]!r}.",
             f"Known here: {', '.join(sorted(known)) or 'none'}.",
         )
+
+
+def _acting(shifts: Sequence[Shift], step: int) -> Agent:
+    return [one for first, one in shifts if first <= step][-1]
 
 
 def _wanted(cameras: Collection[str], thinking: Agent | None) -> tuple[str, ...]:
@@ -204,6 +214,7 @@ class Recorder:
         if self._spec.condition.goal != "first":
             measures = {**outcome.measures, "old_goal_done": self._watched}
             outcome = type(outcome)(outcome.kind, outcome.sentence, measures)
+        width = len(self._suite.action.units)
         trace = Trace.empty()
         if self._joints:
             trace = Trace(np.stack(self._joints), np.stack(self._poses))
@@ -213,7 +224,7 @@ class Recorder:
             outcome=outcome,
             steps=self.steps,
             events=tuple(self.events),
-            actions=np.array(self._actions, np.float32),
+            actions=np.array(self._actions, np.float32).reshape(self.steps, width),
             predictions=tuple(self._predictions),
             trace=trace,
             times=Times(self._began, _mean(self._thinking), _mean(self._physics)),

@@ -12,10 +12,11 @@ from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import AgentId, EpisodeSpec
 from vlm4vla.core.observation import Array, Observation
 from vlm4vla.errors import UserError
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.environment import START
 from vlm4vla.suites.tabletop.instructions import Goal
 from vlm4vla.suites.tabletop.scene import Scene
-from vlm4vla.suites.tabletop.suite import TRAINED, goal_of
+from vlm4vla.suites.tabletop.suite import TRAINED, goal_of, scene_of
 from vlm4vla.suites.tabletop.types import State
 
 Planner = Callable[[State, Goal, int], Array]
@@ -80,6 +81,20 @@ def condition_of(drawn: Draw, *, expert: bool) -> Condition:
     return Condition(TRAINED, replan_every=1 if expert else 0, perturbations=tuple(changes))
 
 
+def drawn_of(spec: EpisodeSpec) -> Draw:
+    """What `condition_of` put into a specification's condition."""
+    noise, start = _change(spec, NOISE), _change(spec, START)
+    where = None
+    if start is not None:
+        where = (float(start.values["x"]), float(start.values["y"]), float(start.values["z"]))
+    return Draw(float(noise.values["probability"]) if noise is not None else 0.0, where)
+
+
+def chance(spec: EpisodeSpec) -> np.random.Generator:
+    """Where everything random in a recorded episode comes from, first `draw`, then the noise."""
+    return np.random.default_rng([spec.seed, sum(spec.task.encode()), 5])
+
+
 def disturbed(action: Array, rng: np.random.Generator) -> Array:
     """An action with noise: (7,) in simulator units, still within [-1, 1]."""
     noisy = action.copy()
@@ -112,9 +127,7 @@ class Demonstrator:
         self.noisy: list[bool] = []
         self._plan = plan
         self._goal = goal_of(spec)
-        self._rng = rng
-        changes = spec.condition.perturbations
-        self._noise = next((one for one in changes if one.name == NOISE), None)
+        self._noise = _Noise(spec, rng)
         self._environment: Environment | None = None
 
     def watch(self, environment: Environment) -> None:
@@ -130,8 +143,36 @@ class Demonstrator:
         if self._environment is None:
             raise UserError("The demonstrator has no environment.", "Call watch() first.")
         action = self._plan(self._environment.privileged(), self._goal, 1)[0]
+        executed, noisy = self._noise.add(action, observation.step)
+        self.noisy.append(noisy)
+        return executed[None]
+
+
+def noisy_steps(spec: EpisodeSpec, steps: int) -> list[bool]:
+    """At which of an episode's first steps a `Demonstrator` added noise; nothing has to move."""
+    rng = chance(spec)
+    first = TABLETOP.spec(spec.task, spec.seed, Condition(TRAINED))
+    draw(scene_of(first), goal_of(first), rng, expert=True)
+    noise = _Noise(spec, rng)
+    still = np.zeros(7, np.float32)
+    return [noise.add(still, step)[1] for step in range(steps)]
+
+
+class _Noise:
+    """The noise of one episode, step by step."""
+
+    def __init__(self, spec: EpisodeSpec, rng: np.random.Generator) -> None:
+        self._change = _change(spec, NOISE)
+        self._rng = rng
+
+    def add(self, action: Array, step: int) -> tuple[Array, bool]:
+        """The action of a step as it is executed, and whether it is disturbed."""
         probability = 0.0
-        if self._noise is not None and self._noise.holds(observation.step):
-            probability = float(self._noise.values["probability"])
-        self.noisy.append(bool(self._rng.random() < probability))
-        return (disturbed(action, self._rng) if self.noisy[-1] else action)[None]
+        if self._change is not None and self._change.holds(step):
+            probability = float(self._change.values["probability"])
+        noisy = bool(self._rng.random() < probability)
+        return (disturbed(action, self._rng) if noisy else action), noisy
+
+
+def _change(spec: EpisodeSpec, name: str) -> Perturbation | None:
+    return next((one for one in spec.condition.perturbations if one.name == name), None)

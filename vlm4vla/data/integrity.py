@@ -23,6 +23,11 @@ def fingerprint_of(episodes: Sequence[str]) -> str:
     return hashlib.sha256("".join(episodes).encode()).hexdigest()
 
 
+def changed(file: Path, episode: int, what: str) -> UserError:
+    """What to say about an episode that is not what was recorded; `what` names the column."""
+    return damaged(file, ValueError(f"episode {episode}, {what}"))
+
+
 def refuse_nonfinite(file: Path, episode: int, column: str, values: NDArray[Any]) -> None:
     """Raises `UserError` if a value of an episode, (T,) or (T, d), is NaN or infinite."""
     if not np.issubdtype(values.dtype, np.floating):
@@ -31,7 +36,7 @@ def refuse_nonfinite(file: Path, episode: int, column: str, values: NDArray[Any]
     if not finite.all():
         frame = int(np.flatnonzero(~finite.all(axis=1))[0])
         value = values.reshape(len(values), -1)[frame][~finite[frame]][0]
-        raise _changed(file, episode, f"column {column} is {value} in frame {frame}")
+        raise changed(file, episode, f"column {column} is {value} in frame {frame}")
 
 
 def refuse_other_types(file: Path, episode: int, table: pa.Table, columns: Sequence[str]) -> None:
@@ -39,7 +44,7 @@ def refuse_other_types(file: Path, episode: int, table: pa.Table, columns: Seque
     for name in columns:
         found, wanted = table.schema.field(name).type, arrow_type(FEATURES[name])
         if found != wanted:
-            raise _changed(file, episode, f"column {name} holds {found} instead of {wanted}")
+            raise changed(file, episode, f"column {name} holds {found} instead of {wanted}")
 
 
 def refuse_other_sizes(file: Path, episode: int, images: NDArray[np.uint8]) -> None:
@@ -47,7 +52,7 @@ def refuse_other_sizes(file: Path, episode: int, images: NDArray[np.uint8]) -> N
     height, width = images.shape[1:3]
     wanted = FEATURES[IMAGE]["shape"][:2]
     if [height, width] != wanted:
-        raise _changed(
+        raise changed(
             file,
             episode,
             f"column {IMAGE} holds pictures of {width} x {height} instead of "
@@ -70,7 +75,7 @@ def refuse_changed(
     """
     if recorded and recorded != found:
         what = ", ".join(_suspects(root, episode, table))
-        raise _changed(file, episode, f"column {what}: not what was recorded")
+        raise changed(file, episode, f"column {what}: not what was recorded")
 
 
 def refuse_disorder(
@@ -91,7 +96,7 @@ def refuse_disorder(
     for name, values in columns.items():
         if (values != expected[name]).any():
             row = int(np.flatnonzero(values != expected[name])[0])
-            raise _changed(
+            raise changed(
                 file,
                 int(expected["episode_index"][row]),
                 f"column {name} is {values[row]} in frame {expected['frame_index'][row]}: rows "
@@ -132,7 +137,3 @@ def _recorded_statistics(root: Path, episode: int) -> dict[str, dict[str, Any]]:
                     _, feature, measure = name.split("/", 2)
                     found.setdefault(feature, {})[measure] = row[name]
     return {name: told for name, told in found.items() if {"min", "max", "mean"} <= set(told)}
-
-
-def _changed(file: Path, episode: int, what: str) -> UserError:
-    return damaged(file, ValueError(f"episode {episode}, {what}"))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vlm4vla.data.integrity import (
     FINGERPRINT,
+    changed,
     fingerprint_of,
     refuse_changed,
     refuse_disorder,
@@ -178,28 +179,33 @@ class Dataset:
             raise UserError(f"{file} has no column {', '.join(sorted(missing))}.", _AGAIN)
         refuse_other_types(file, episode, table, (IMAGE, *_RECORDED))
         goals, things = len(info.goals), len(info.things)
-        try:
-            values = {name: values_of(table[name]) for name in _RECORDED}
-        except ValueError as error:
-            raise damaged(file, error) from error
-        for name, found in values.items():
-            refuse_nonfinite(file, episode, name, found)
+        values = {}
+        for name in _RECORDED:
+            try:
+                values[name] = values_of(table[name])
+            except ValueError as error:
+                raise changed(file, episode, f"column {name}: {error}") from error
+            refuse_nonfinite(file, episode, name, values[name])
         images = self._decoded(episode, table[IMAGE])
         refuse_other_sizes(file, episode, images)
-        recording = Recording(
-            info=info,
-            images=images,
-            state=values[STATE],
-            velocity=values[VELOCITY],
-            action=values[ACTION],
-            chunks=values[CHUNKS].reshape(row.length, -1, CHUNK, 7)[:, :goals],
-            noisy=values[NOISY],
-            positions=values[POSITIONS].reshape(row.length, -1, 3)[:, :things],
-            pixels=values[PIXELS][:, :things],
-            events=values[NEXT_EVENTS],
-            success=values[NEXT_SUCCESS],
-            done=values[NEXT_DONE],
-        )
+        try:
+            recording = Recording(
+                info=info,
+                images=images,
+                state=values[STATE],
+                velocity=values[VELOCITY],
+                action=values[ACTION],
+                chunks=values[CHUNKS].reshape(row.length, -1, CHUNK, 7)[:, :goals],
+                noisy=values[NOISY],
+                positions=values[POSITIONS].reshape(row.length, -1, 3)[:, :things],
+                pixels=values[PIXELS][:, :things],
+                events=values[NEXT_EVENTS],
+                success=values[NEXT_SUCCESS],
+                done=values[NEXT_DONE],
+            )
+        except ValueError as error:
+            # What is known of the episode, its goals say, does not fit its frames.
+            raise changed(file, episode, f"{error}") from error
         now = recording.fingerprint(row.info_text)
         refuse_changed(self.root, file, episode, table, row.fingerprint, now)
         return recording
@@ -208,7 +214,8 @@ class Dataset:
         try:
             return np.stack([decode_image(cell["bytes"].as_py()) for cell in column])
         except (OSError, TypeError, KeyError, ValueError) as error:
-            raise damaged(self.root / self.episodes[episode].file, error) from error
+            file = self.root / self.episodes[episode].file
+            raise changed(file, episode, f"a picture: {error}") from error
 
 
 _AGAIN = "Copy the dataset again, or collect it again."
@@ -262,7 +269,7 @@ def open_dataset(root: Path) -> Dataset:
             settings=ours.get("settings"),
             groups=_groups(root, episodes, _stored(info["features"])),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(root / INFO, error) from error
     if len(dataset.episodes) != info["total_episodes"] or len(dataset) != info["total_frames"]:
         raise UserError(
@@ -352,6 +359,10 @@ def _groups(
         needed[episode.file].append(episode)
     groups = {}
     for name, held in needed.items():
+        ends = np.cumsum([row.length for row in held])
+        if [row.offset for row in held] != [0, *ends[:-1]]:
+            reason = f"dataset_from_index does not follow the lengths of the episodes in {name}"
+            raise damaged(root / "meta" / "episodes", ValueError(reason))
         with open_parquet(root / name) as file:
             counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             columns = file.schema_arrow.names

@@ -1,5 +1,6 @@
 """Recording one episode: an agent acts, and every frame is labelled for every valid goal."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -9,12 +10,21 @@ from numpy.typing import NDArray
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.environment import Environment
-from vlm4vla.core.episode import AgentSpan, Episode
+from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec
+from vlm4vla.core.observation import Array, Image
 from vlm4vla.core.rollout import Recorder, Step, rollout
-from vlm4vla.data.demonstrator import Demonstrator, Planner, condition_of, draw
+from vlm4vla.data.demonstrator import (
+    Demonstrator,
+    Planner,
+    chance,
+    condition_of,
+    draw,
+    drawn_of,
+)
 from vlm4vla.data.schema import CHUNK, EVENTS, EpisodeInfo, Recording
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.instructions import Task
+from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.suites.tabletop.suite import POLICY_CAMERA, TRAINED, goal_of, scene_of
 from vlm4vla.suites.tabletop.types import State
 
@@ -51,6 +61,20 @@ class Recorded(NamedTuple):
     episode: Episode
 
 
+class Frame(NamedTuple):
+    """A frame before it is labelled.
+
+    Attributes:
+        image: (128, 128, 3) uint8 RGB from the policy camera.
+        segmentation: (128, 128) int16 of the same picture.
+        state: the true state.
+    """
+
+    image: Image
+    segmentation: NDArray[np.int16]
+    state: State
+
+
 def record(rig: Rig, task: Task, seed: int) -> Recorded:
     """Records the episode of a seed.
 
@@ -62,56 +86,89 @@ def record(rig: Rig, task: Task, seed: int) -> Recorded:
         seed: the scene's seed.
     """
     usual = TABLETOP.spec(task, seed, Condition(TRAINED))
-    scene, goal = scene_of(usual), goal_of(usual)
-    rng = np.random.default_rng([seed, sum(task.encode()), 5])
-    drawn = draw(scene, goal, rng, expert=rig.agent is None)
+    rng = chance(usual)
+    drawn = draw(scene_of(usual), goal_of(usual), rng, expert=rig.agent is None)
     spec = replace(usual, condition=condition_of(drawn, expert=rig.agent is None))
     agent = rig.agent or Demonstrator(rig.plan, spec, rng)
-    goals = scene.goals()
     recorder = Recorder(TABLETOP, spec, [AgentSpan(agent.identity)])
     steps: list[Step] = []
-    states: list[State] = []
-    pixels: list[NDArray[np.int64]] = []
+    frames: list[Frame] = []
     for step in rollout(rig.environment, agent, spec, cameras=(POLICY_CAMERA,)):
         recorder.add(step)
         steps.append(step)
         if not step.transition.done:
-            states.append(rig.environment.privileged())
-            pixels.append(_pixels(rig.environment.segmentation(), len(states[-1].names)))
+            image = step.transition.observation.images[POLICY_CAMERA]
+            segmentation = rig.environment.segmentation()
+            frames.append(Frame(image, segmentation, rig.environment.privileged()))
     episode = recorder.episode(SOURCE)
-    before = [step.transition for step in steps[:-1]]
-    after = [step.transition for step in steps[1:]]
-    noisy = agent.noisy if isinstance(agent, Demonstrator) else [False] * len(after)
-    recording = Recording(
+    recording = labelled(
+        spec,
+        rig.name,
+        rig.plan,
+        frames,
+        actions=episode.actions,
+        noisy=agent.noisy if isinstance(agent, Demonstrator) else [False] * len(frames),
+        events=[step.transition.events for step in steps[1:]],
+        success=steps[-1].transition.success,
+    )
+    return Recorded(recording, episode)
+
+
+def labelled(
+    spec: EpisodeSpec,
+    name: str,
+    plan: Planner,
+    frames: Sequence[Frame],
+    *,
+    actions: Array,
+    noisy: Sequence[bool],
+    events: Sequence[Collection[str]],
+    success: bool,
+) -> Recording:
+    """An episode of T frames with the expert's labels.
+
+    Args:
+        spec: the episode.
+        name: what to call who acted in the data.
+        plan: the expert.
+        frames: all but the one at the end.
+        actions: (T, 7) as executed.
+        noisy: (T,) whether noise was added.
+        events: (T,) what each action led to.
+        success: whether the last action reached the goal.
+    """
+    scene, goals, drawn = scene_of(spec), scene_of(spec).goals(), drawn_of(spec)
+    last = np.arange(len(frames)) == len(frames) - 1
+    states = [frame.state for frame in frames]
+    return Recording(
         info=EpisodeInfo(
-            task=task,
+            task=next(task for task in TASKS if task == spec.task),
             layout=scene.layout,
-            seed=seed,
-            goal=goal,
+            seed=spec.seed,
+            goal=goal_of(spec),
             instruction=spec.instruction,
-            driver=rig.name,
+            driver=name,
             noise=drawn.noise,
             start=drawn.start,
             things=states[0].names,
             movable=states[0].movable,
-            goals=tuple(str(other) for other in goals),
+            goals=tuple(str(goal) for goal in goals),
             versions=dict(TABLETOP.versions()),
         ),
-        images=np.stack([seen.observation.images[POLICY_CAMERA] for seen in before]),
+        images=np.stack([frame.image for frame in frames]),
         state=np.array([[*state.tcp, state.opening] for state in states], np.float32),
         velocity=np.stack([state.velocity for state in states]).astype(np.float32),
-        action=episode.actions,
+        action=actions,
         chunks=np.array(
-            [[rig.plan(state, other, CHUNK) for other in goals] for state in states], np.float32
+            [[plan(state, goal, CHUNK) for goal in goals] for state in states], np.float32
         ),
         noisy=np.array(noisy, np.bool_),
         positions=np.stack([state.positions for state in states]).astype(np.float32),
-        pixels=np.stack(pixels),
-        events=np.array([[name in seen.events for name in EVENTS] for seen in after], np.bool_),
-        success=np.array([seen.success for seen in after], np.bool_),
-        done=np.array([seen.done for seen in after], np.bool_),
+        pixels=np.stack([_pixels(frame.segmentation, len(states[0].names)) for frame in frames]),
+        events=np.array([[event in seen for event in EVENTS] for seen in events], np.bool_),
+        success=last & success,
+        done=last,
     )
-    return Recorded(recording, episode)
 
 
 def _pixels(segmentation: NDArray[np.int16], things: int) -> NDArray[np.int64]:

@@ -15,19 +15,17 @@ from typing import Any, Final
 import numpy as np
 
 from vlm4vla.action import ActionSpec
-from vlm4vla.core.condition import Condition, Perturbation
 from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import AgentId, EpisodeSpec
 from vlm4vla.core.observation import Array, Observation
 from vlm4vla.core.rollout import rollout
-from vlm4vla.data.demonstrator import Planner
+from vlm4vla.data.demonstrator import Draw, Planner, condition_of
 from vlm4vla.data.reader import Dataset
 from vlm4vla.data.schema import CHUNK, EpisodeInfo, Recording
 from vlm4vla.errors import UserError
 from vlm4vla.statistics import wilson
-from vlm4vla.suites.tabletop.environment import START
 from vlm4vla.suites.tabletop.instructions import Task
-from vlm4vla.suites.tabletop.suite import NAME, TRAINED
+from vlm4vla.suites.tabletop.suite import NAME
 from vlm4vla.suites.tabletop.types import State
 
 PASS_RATE: Final = 0.9
@@ -167,8 +165,7 @@ def replay(
 
 def spec_of(info: EpisodeInfo) -> EpisodeSpec:
     """The specification under which a recorded episode begins as it did."""
-    start = info.start and (Perturbation(START, dict(zip("xyz", info.start, strict=True))),)
-    condition = Condition(TRAINED, perturbations=start or ())
+    condition = condition_of(Draw(0.0, info.start), expert=False)
     return EpisodeSpec(NAME, info.task, info.seed, info.instruction, asdict(info.goal), condition)
 
 

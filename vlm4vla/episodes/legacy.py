@@ -28,7 +28,7 @@ from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop.suite import KNOWN, NAME, TRAINED, TabletopSuite
 
-LOST: Final = "unknown"
+LOST: Final = "lost"
 """`Condition.words` of an episode whose condition nobody wrote down."""
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")

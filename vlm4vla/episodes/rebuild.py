@@ -39,6 +39,20 @@ class Rebuilt(NamedTuple):
     aside: Path | None
 
 
+class Replayed(NamedTuple):
+    """What a log held.
+
+    Attributes:
+        done: lines that were carried out.
+        lost: lines that could not be read.
+        pinned: ids of the films that are kept for ever.
+    """
+
+    done: int
+    lost: int
+    pinned: frozenset[str]
+
+
 def rebuild(table: EpisodeTable, films: Films | None = None) -> Rebuilt:
     """Makes a table again beside the old one, which is moved aside and never deleted.
 
@@ -62,42 +76,63 @@ def rebuild(table: EpisodeTable, films: Films | None = None) -> Rebuilt:
         saved, lost, pinned = (0, 0, set[str]())
         if table.database.exists:
             saved, lost, pinned = _save(path, shop / "old", fresh)
-        logged, skipped, more = replay(table.log, fresh) if table.log else (0, 0, set[str]())
+        logged = Replayed(0, 0, frozenset())
+        if table.log:
+            logged = replay(table.log, fresh)
+            fresh.mark_imported(mark_of(table.log), table.log.path.name)
         fresh.database.gather()
         fresh.close()
         table.close()
         aside = _move_aside(path) if path.exists() else None
-        with contextlib.suppress(FileExistsError):
-            # A link and not a move: another process may have made it in this moment.
+        try:
+            # A link and not a move: it replaces nothing.
             os.link(shop / "new" / FILE, path)
+        except FileExistsError as error:
+            raise UserError(
+                f"Another process made a new table while this one was made again; the old one is "
+                f"{aside}.",
+                f"Stop what uses the table, move the old one back to {path} and run this again.",
+            ) from error
     if films:
-        films.reconcile(pinned | more)
-    return Rebuilt(saved, logged, lost + skipped, aside)
+        films.reconcile(pinned | logged.pinned)
+    return Rebuilt(saved, logged.done, lost + logged.lost, aside)
 
 
-def replay(log: Log, table: EpisodeTable) -> tuple[int, int, set[str]]:
-    """Carries the lines of a log out on a table.
+def mark_of(log: Log) -> str:
+    """What a table remembers that it holds a log by."""
+    return f"log {log.path}"
 
-    Returns:
-        How many were carried out, how many could not be read, and the ids of pinned films.
+
+def replay(log: Log, table: EpisodeTable) -> Replayed:
+    """Carries the lines of a log out on a table; nothing is logged again.
+
+    An episode that the table holds already, and no older, only gains memberships and labels.
 
     Raises:
         UserError: see `Log.read` and `EpisodeTable.put_all`.
     """
-    done, skipped, pinned = 0, 0, set[str]()
+    silent = table.without_log()
+    done, lost, pinned = 0, 0, set[str]()
     for line in log.read():
         try:
             if line["what"] == "episode":
-                entry = entry_from_json(line)
-                table.put_all([entry])
+                _put(silent, entry_from_json(line))
             elif line["what"] == "pinned":
                 pinned.add(line["id"])
-            elif line["id"] in table:
-                _carry_out(table, line)
+            elif line["id"] in silent:
+                _carry_out(silent, line)
             done += 1
         except (KeyError, TypeError, ValueError):
-            skipped += 1
-    return done, skipped, pinned
+            lost += 1
+    return Replayed(done, lost, frozenset(pinned))
+
+
+def _put(table: EpisodeTable, entry: Entry) -> None:
+    key = entry.episode.id
+    if key in table.known([key]) and table.row(key).created >= entry.created:
+        table.put_new([entry])
+    else:
+        table.put_all([entry])
 
 
 def _carry_out(table: EpisodeTable, line: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 from vlm4vla.episodes.films import Films
 from vlm4vla.episodes.legacy import import_legacy
 from vlm4vla.episodes.parquet import import_shipped
-from vlm4vla.episodes.rebuild import rebuild
+from vlm4vla.episodes.rebuild import mark_of, replay
 from vlm4vla.episodes.table import EpisodeTable
 
 SHIPPED: Final = Path(__file__).parents[2] / "assets" / "results"
@@ -18,9 +18,9 @@ def prepare(
 ) -> None:
     """Makes a table ready for use; what was brought in once is not brought in again.
 
-    An absent table is made from the log. Then come the folders of earlier versions and the results
-    that are shipped; where the table knows an episode already, it keeps its own. Where there is
-    nothing to bring in, nothing is made.
+    First comes the log, of which the table may know nothing because its disk was lost; then the
+    folders of earlier versions and the results that are shipped. Where the table knows an episode
+    already, it keeps its own. Where there is nothing to bring in, nothing is made.
 
     Args:
         table: which.
@@ -32,8 +32,10 @@ def prepare(
         UserError: the disk is full or not writable, or something is damaged. The table can be used
             even so, with what it holds.
     """
-    if not table.database.exists and table.log and table.log.path.exists():
-        rebuild(table, films)
+    if table.log and table.log.path.exists() and not table.imported(mark_of(table.log)):
+        # Not only where the table is absent: whoever puts the first episode makes it.
+        films.reconcile(replay(table.log, table).pinned)
+        table.mark_imported(mark_of(table.log), table.log.path.name)
     if legacy:
         import_legacy(legacy, table, films)
     if shipped:

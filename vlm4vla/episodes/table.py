@@ -53,6 +53,12 @@ class EpisodeTable:
         table.database = Database(None)
         return table
 
+    def without_log(self) -> "EpisodeTable":
+        """The same table, whose changes are not logged: for what comes out of the log."""
+        table = EpisodeTable(Path())
+        table.database = self.database
+        return table
+
     def put(
         self,
         episode: Episode,

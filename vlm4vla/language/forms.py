@@ -135,9 +135,9 @@ class Form:
 _HAND: Final = "(the | ?your) (hand | gripper | ~arm)"
 _LIFT: Final = "(lift | raise | ~hoist)"
 _GRASP: Final = "(grasp | grab | pick up | take | get | ~seize)"
-_LAY: Final = "(put | place | set | lay | drop | ~deposit | ~leave)"
+_LAY: Final = "(put | place | set | lay | drop | ~deposit)"
 _MOVE: Final = "(move | bring | carry | transfer | ~shift)"
-_SLIDE: Final = "(push | slide | shove | nudge | ~scoot | ~sweep)"
+_SLIDE: Final = "(push | slide | shove | nudge | ~scoot | ~sweep | ?drag | ?pull)"
 
 _FORMS: Final[dict[Task, tuple[str, ...]]] = {
     "reach": (
@@ -161,15 +161,15 @@ _FORMS: Final[dict[Task, tuple[str, ...]]] = {
         "(grab | grasp | ~seize) {object} [{off}]",
         "(take | get) {compact} [{off}]",
         "(get | take | ~catch) hold of {object} [and {lift} it [up] [{off}]]",
-        "(get | take) {compact} and (lift | raise | pick | ~hoist) it up [{off}]",
-        "(grab | grasp | ~seize) {object} {and} (lift | raise | pick | ~hoist) it up [{off}]",
-        "(grab | grasp | get | take | ~seize) {object} {and} {lift} it [{off}]",
+        "(get | take) {compact} {here} and ({lift} | pick) it up [{off}]",
+        "(grab | grasp | ~seize) {object} {here} {and} ({lift} | pick) it up [{off}]",
+        "(grab | grasp | get | take | ~seize) {object} {here} {and} {lift} it [{off}]",
         "reach for {object} {and} (lift it [up] | pick it up) [{off}]",
         "(go | move) to {object} {and} (lift it [up] | pick it up) [{off}]",
         "hold up {object}",
         "hold {object} up [in the air]",
         "(hold | lift | raise) {object} (in | into) the air",
-        "{grasp} {object} {and} hold it up",
+        "{grasp} {object} {here} {and} hold it up",
         "close the gripper (on | around) {object} {and} {lift} it [up] [{off}]",
     ),
     "push": (
@@ -178,8 +178,8 @@ _FORMS: Final[dict[Task, tuple[str, ...]]] = {
         "{move} {object} {there}",
         "{move} {object} {towards}",
         "{lay} {object} [down] (in | into | ~inside | on) {target:zone}",
-        "{grasp} {object} {and} {lay} it [down] (in | ~inside | on) {target:zone}",
-        "{grasp} {object} {and} {move} it (into | to) {target:zone}",
+        "{grasp} {object} {here} {and} {lay} it [down] (in | ~inside | on) {target:zone}",
+        "{grasp} {object} {here} {and} {move} it (into | to) {target:zone}",
         "(get | bring | move) {object} (into | to) {target:zone} by (pushing | sliding) it",
         "give {object} a push into {target:zone}",
         "use {hand} to {slide} {object} {there}",
@@ -189,10 +189,10 @@ _FORMS: Final[dict[Task, tuple[str, ...]]] = {
         "{move} {object} {there}",
         "{move} {object} {towards}",
         "take {object} to {target:plate,bowl}",
-        "{grasp} {object} {and} {lay} it [down] {there}",
+        "{grasp} {object} {here} {and} {lay} it [down] {there}",
         "pick {object} up {and} {lay} it [down] {there}",
         "{lift} {object} [up] {and} {lay} it [down] {there}",
-        "{grasp} {object} {and} {move} it (over to | to) {target:plate,bowl}",
+        "{grasp} {object} {here} {and} {move} it (over to | to) {target:plate,bowl}",
         "{move} {object} {towards} {and} (let it go | let go of it | drop it | ~release it)",
         "{there} {lay} {object}",
         "use {hand} to (put | place | lay) {object} {there}",
@@ -201,7 +201,7 @@ _FORMS: Final[dict[Task, tuple[str, ...]]] = {
         "(stack | ~balance) {object} {there}",
         "{lay} {object} [down] {there}",
         "{move} {object} (onto | on top of | ?on) {target:cube,cylinder,ball}",
-        "{grasp} {object} {and} ({lay} it [down] | stack it | ~balance it) {there}",
+        "{grasp} {object} {here} {and} ({lay} it [down] | stack it | ~balance it) {there}",
         "pick {object} up {and} ({lay} it [down] | stack it) {there}",
         "{lift} {object} [up] {and} ({lay} it [down] | stack it | ~balance it) {there}",
         "(build | make) a (tower | stack) with {object} (on | on top of)"
@@ -234,6 +234,7 @@ def _macros(task: Task) -> tuple[tuple[str, str], ...]:
         ("slide", _SLIDE),
         ("and", _AND),
         ("off", "(off | from | ~off of | ?on) the table"),
+        ("here", "[(?on | ?from | ?off) the table]"),
         ("there", _INTO.get(task, "")),
         ("towards", _TOWARDS.get(task, "")),
     )

@@ -6,8 +6,14 @@ from typing import Final
 
 from vlm4vla.language.forms import END, FORMS, NOUNS, QUALITIES, REFERENCES, START
 from vlm4vla.language.meanings import Relation
-from vlm4vla.language.patterns import Literal, Pattern, anything, training
-from vlm4vla.language.vocabulary import COLOUR_WORDS, GENERIC_WORDS, KIND_WORDS
+from vlm4vla.language.patterns import Filter, Literal, anything, everything, training
+from vlm4vla.language.vocabulary import (
+    COLOUR_WORDS,
+    ELSEWHERE_COLOURS,
+    ELSEWHERE_KINDS,
+    GENERIC_WORDS,
+    KIND_WORDS,
+)
 from vlm4vla.language.write import Written, looks
 
 KIND_OF_RELATION: Final[dict[Relation, str]] = {
@@ -92,26 +98,38 @@ def _canonical(colour: str, kind: str) -> bool:
 @cache
 def training_words() -> frozenset[str]:
     """Every word that a training sentence can hold."""
-    return _words(held_out=False)
+    lexicon = {word.text for word in _LEXICON if len(word.senses) == 1 and not word.held_out}
+    return _ARTICLES | lexicon | _spoken(training)
 
 
 @cache
 def all_words() -> frozenset[str]:
     """Every word that a written sentence can hold."""
-    return _words(held_out=True)
+    return _ARTICLES | {w.text for w in _LEXICON if len(w.senses) == 1} | _spoken(anything)
 
 
-def _words(*, held_out: bool) -> frozenset[str]:
-    may = anything if held_out else training
-    patterns: list[Pattern] = [START, END, *NOUNS.values()]
-    patterns += [form.pattern for form in FORMS if held_out or form.known != "held out"]
+@cache
+def read_words() -> frozenset[str]:
+    """Every word that is read, those for things that no scene holds among them."""
+    elsewhere = {word.text for word in ELSEWHERE_COLOURS + ELSEWHERE_KINDS}
+    return _ARTICLES | {word.text for word in _LEXICON} | elsewhere | _spoken(everything)
+
+
+def _spoken(may: Filter) -> frozenset[str]:
+    """The words of all forms."""
+    patterns = [START, END, *NOUNS.values()]
+    # The held-out templates hold no word that the others lack.
+    patterns += [form.pattern for form in FORMS if form.known != "held out"]
     patterns += [pattern for among in REFERENCES.values() for pattern in among]
     patterns += [pattern for among in QUALITIES.values() for pattern in among.values()]
-    lexicon = [*COLOUR_WORDS, *KIND_WORDS, *GENERIC_WORDS]
-    found = {word.text for word in lexicon if len(word.senses) == 1}
-    if not held_out:
-        found -= {word.text for word in lexicon if word.held_out}
-    for pattern in patterns:
-        if pattern.can_be_written(may):
-            found |= {leaf.text for leaf in pattern.leaves(may) if isinstance(leaf, Literal)}
-    return frozenset(found | {"the", "a", "an"})
+    return frozenset(
+        leaf.text
+        for pattern in patterns
+        if pattern.can_be_written(may)
+        for leaf in pattern.leaves(may)
+        if isinstance(leaf, Literal)
+    )
+
+
+_ARTICLES: Final = frozenset({"the", "a", "an"})
+_LEXICON: Final = (*COLOUR_WORDS, *KIND_WORDS, *GENERIC_WORDS)

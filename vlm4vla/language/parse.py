@@ -21,7 +21,13 @@ from vlm4vla.language.forms import (
 )
 from vlm4vla.language.meanings import Meaning, Noun, Reference, Relation
 from vlm4vla.language.normal import split_words
-from vlm4vla.language.vocabulary import COLOUR_WORDS, GENERIC_WORDS, KIND_WORDS
+from vlm4vla.language.vocabulary import (
+    COLOUR_WORDS,
+    ELSEWHERE_COLOURS,
+    ELSEWHERE_KINDS,
+    GENERIC_WORDS,
+    KIND_WORDS,
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,11 @@ def _no_slots(name: str, start: int) -> Iterator[tuple[int, Any]]:
 
 @cache
 def _senses(slot: str) -> dict[str, tuple[str, ...]]:
-    words = {"colour": COLOUR_WORDS, "kind": KIND_WORDS, "generic": GENERIC_WORDS}[slot]
+    words = {
+        "colour": COLOUR_WORDS + ELSEWHERE_COLOURS,
+        "kind": KIND_WORDS + ELSEWHERE_KINDS,
+        "generic": GENERIC_WORDS,
+    }[slot]
     return {word.text: word.senses for word in words}
 
 

@@ -180,9 +180,9 @@ def _truths(reference: Reference, fitting: list[Thing], anchors: list[Thing]) ->
         case "other than":
             return ["no" if t.is_a(reference.anchors[0]) else "yes" for t in fitting]
         case "leftmost":
-            return _least(fitting, *(_along(view, -1.0) for view in VIEWS))
+            return _outermost(fitting, -1)
         case "rightmost":
-            return _least(fitting, *(_along(view, 1.0) for view in VIEWS))
+            return _outermost(fitting, 1)
         case "on the left":
             return [_all(_side(-view.place(t)[0]) for view in VIEWS) for t in fitting]
         case "on the right":
@@ -203,8 +203,19 @@ def _truths(reference: Reference, fitting: list[Thing], anchors: list[Thing]) ->
             return [_beside(thing, anchors[0], 1, -1) for thing in fitting]
 
 
-def _along(view: View, sign: float) -> Callable[[Thing], float]:
-    return lambda thing: -sign * view.place(thing)[0]
+def _outermost(things: list[Thing], sign: int) -> list[Truth]:
+    """Which thing lies farthest to the right, or to the left for a sign of -1.
+
+    A single one must not lie on the other side: then it is not the one that was meant.
+    """
+
+    def along(view: View) -> Callable[[Thing], float]:
+        return lambda thing: -sign * view.place(thing)[0]
+
+    if len(things) == 1:
+        sides = [_side(-along(view)(things[0])) for view in VIEWS]
+        return ["maybe" if "no" in sides else "yes"]
+    return _least(things, *(along(view) for view in VIEWS))
 
 
 def _least(things: list[Thing], *measures: Callable[[Thing], float]) -> list[Truth]:

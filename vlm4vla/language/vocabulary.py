@@ -46,6 +46,11 @@ def _words(table: dict[str, str]) -> tuple[Word, ...]:
     )
 
 
+def _unseen(words: str) -> tuple[Word, ...]:
+    """Words that stand for themselves."""
+    return tuple(Word(text, (text,)) for text in words.split())
+
+
 COLOUR_WORDS: Final = _words(
     {
         "red": "red crimson scarlet ~ruby",
@@ -68,13 +73,22 @@ KIND_WORDS: Final = _words(
 )
 """A dish is a plate or a bowl, amber is yellow or orange: they are read and never written."""
 
-GENERIC_WORDS: Final = (
-    Word("one", ("one",)),
-    Word("object", ("object",)),
-    Word("thing", ("thing",)),
-    Word("item", ("item",)),
-    Word("piece", ("piece",), held_out=True),
+ELSEWHERE_COLOURS: Final = _unseen(
+    "black white grey gray brown pink magenta cyan turquoise teal beige silver"
 )
+ELSEWHERE_KINDS: Final = _unseen(
+    "cone pyramid star moon heart pentagon hexagon triangle ring"
+    " cup mug glass bottle jar pot pan lid tray basket bin bag drawer cabinet shelf door sink"
+    " stove microwave fridge faucet burner lamp switch button handle lever"
+    " spoon fork knife spatula ladle brush sponge towel cloth napkin"
+    " apple banana carrot pear peach strawberry eggplant corn pepper mushroom potato"
+    " bread cheese sushi soup sauce ketchup butter cookie"
+    " book pen pencil marker phone remote hammer toy doll rope key chair"
+)
+"""Colours and kinds that no scene holds: a sentence about them is understood, and what it asks for
+is not here. They are never written, and never said to be anything that is here."""
+
+GENERIC_WORDS: Final = (*_unseen("one object thing item"), Word("piece", ("piece",), held_out=True))
 """Words for a thing whose kind is not said."""
 
 

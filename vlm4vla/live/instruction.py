@@ -1,38 +1,13 @@
-"""What visitors type: which sentences are accepted, and which valid one is nearest."""
+"""What visitors type: which sentences are accepted, what they mean, and which are offered."""
 
-import difflib
-import re
 import unicodedata
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from vlm4vla.errors import UserError
-from vlm4vla.language.normal import normalise
-from vlm4vla.suites.tabletop.instructions import (
-    MAX_CHARACTERS,
-    Goal,
-    Task,
-    paraphrases,
-    parse,
-    words,
-)
-from vlm4vla.suites.tabletop.scene import Scene
-from vlm4vla.suites.tabletop.vocabulary import COLOURS, FIXTURES, SHAPES
-
-
-class Reading(NamedTuple):
-    """What a sentence means in a scene.
-
-    Attributes:
-        sentence: the sentence as it is carried out.
-        goal: what it asks for, or None if it is none of the known sentences.
-        nearest: the known sentence that is most like it; the sentence itself if it is known.
-        unknown: its words that no training sentence holds, in its order.
-    """
-
-    sentence: str
-    goal: Goal | None
-    nearest: str
-    unknown: tuple[str, ...]
+from vlm4vla.language.draw import goal_key
+from vlm4vla.language.reading import Reading, judged_as, read_in_scene
+from vlm4vla.suites.tabletop.instructions import MAX_CHARACTERS, Goal, Task, paraphrases
+from vlm4vla.suites.tabletop.scene import Scene, things
 
 
 def accept(text: object) -> str:
@@ -64,18 +39,19 @@ def accept(text: object) -> str:
     return sentence
 
 
-def read(text: object, scene: Scene) -> Reading:
-    """Accepts a sentence and finds out what it means in a scene.
+def understand(text: object, scene: Scene) -> Reading:
+    """Accepts a sentence and reads it in a scene.
 
     Raises:
         UserError: see `accept`.
     """
-    sentence = accept(text)
-    goal = parse(sentence, scene.goals())
-    known = {*words(), *COLOURS, *SHAPES, *FIXTURES}
-    found = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", normalise(sentence))
-    unknown = tuple(dict.fromkeys(word for word in found if word not in known))
-    return Reading(sentence, goal, sentence if goal else _nearest(sentence, scene), unknown)
+    goals = [(goal.task, goal.object, goal.target) for goal in scene.goals()]
+    return read_in_scene(accept(text), things(scene), goals)
+
+
+def goal_in(reading: Reading) -> Goal | None:
+    """What success is judged by, or None."""
+    return Goal(*reading.goal) if reading.goal else None
 
 
 def suggestions(scene: Scene, task: Task) -> list[str]:
@@ -87,22 +63,19 @@ def suggestions(scene: Scene, task: Task) -> list[str]:
     return sentences
 
 
-def _nearest(sentence: str, scene: Scene) -> str:
-    """The training sentence most like this one.
+def sentence_for(scene: Scene, names: Sequence[str]) -> str:
+    """The plainest sentence about one thing, or about a thing and where it goes.
 
-    Words count, so that the object named is kept, and letters, so that a slip of the finger does
-    not matter.
+    Args:
+        scene: where they stand.
+        names: one or two things, in the order in which they were pointed at.
+
+    Returns:
+        "" where nothing can be done with them.
     """
-    wanted = normalise(sentence)
-    by_words = difflib.SequenceMatcher(b=wanted.split())
-    by_letters = difflib.SequenceMatcher(b=wanted)
-
-    nearest, best = "", -1.0
-    for candidate in [text for goal in scene.goals() for text in paraphrases(goal)]:
-        by_words.set_seq1(candidate.split())
-        by_letters.set_seq1(candidate)
-        alike = by_words.ratio()
-        # Comparing letters takes most of the time, and its bound none.
-        if alike + by_letters.quick_ratio() > best and alike + by_letters.ratio() > best:
-            nearest, best = candidate, alike + by_letters.ratio()
-    return nearest
+    for goal in scene.goals():
+        asked = (goal.object, *([goal.target] if goal.target else []))
+        # One thing can be touched as well as lifted: who points at it wants to see more.
+        if asked == tuple(names) and goal.task != "reach":
+            return judged_as(goal_key(goal.task, goal.object, goal.target))
+    return ""

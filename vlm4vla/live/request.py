@@ -8,11 +8,12 @@ from vlm4vla.agents.catalogue import AgentCatalogue, Entry
 from vlm4vla.core.condition import GIVEN, Condition
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.errors import UserError
-from vlm4vla.live.instruction import Reading, read
+from vlm4vla.language.reading import Reading
+from vlm4vla.live.instruction import goal_in, understand
 from vlm4vla.suites.tabletop.instructions import Goal, Task
 from vlm4vla.suites.tabletop.scene import LAYOUT_OF_TASK, TASKS, Scene, sample_scene
 from vlm4vla.suites.tabletop.suite import NAME
-from vlm4vla.suites.tabletop.tasks import TIME_LIMIT
+from vlm4vla.suites.tabletop.tasks import TIME_LIMIT, limit_of
 
 MOST_STEPS: Final = max(TIME_LIMIT.values())
 """No task lasts longer, so this many steps change nothing."""
@@ -35,25 +36,25 @@ class Request:
         entry: who acts.
         choice: the scene.
         reading: the sentence, and what it means there.
-        goal: what success is judged by; for an unknown sentence, that of the nearest known one.
+        goal: what success is judged by; None where nothing is.
         condition: what is changed besides.
     """
 
     entry: Entry
     choice: Choice
     reading: Reading
-    goal: Goal
+    goal: Goal | None
     condition: Condition
 
     @property
     def understood(self) -> bool:
         """Whether this agent can carry the sentence out."""
-        return self.reading.goal is not None or self.entry.identity.kind == "policy"
+        return self.goal is not None or self.entry.identity.kind == "policy"
 
     @property
     def told(self) -> dict[str, Any]:
         """How the sentence was understood, plain values for the table of episodes."""
-        return {"kind": "known" if self.reading.goal else "unknown"}
+        return self.reading.as_json()
 
     @property
     def spec(self) -> EpisodeSpec:
@@ -62,8 +63,8 @@ class Request:
             suite=NAME,
             task=self.choice.task,
             seed=self.choice.scene.seed,
-            instruction=self.reading.sentence,
-            goal=asdict(self.goal),
+            instruction=self.reading.text,
+            goal=asdict(self.goal) if self.goal else {},
             condition=self.condition,
         )
 
@@ -93,15 +94,14 @@ def take_request(
         UserError: something is not what it should be.
     """
     choice = choose(task, scene)
-    reading = read(instruction, choice.scene)
-    goal = reading.goal or read(reading.nearest, choice.scene).goal
-    assert goal is not None, "the nearest sentence is a known one"
+    reading = understand(instruction, choice.scene)
+    goal = goal_in(reading)
     entry = catalogue.entry(agent)
     steps = _whole(max_steps, "The most steps", FEWEST_STEPS, MOST_STEPS)
     actions = _whole(replan_every, "The actions carried out before the next look", 1, entry.chunk)
     condition = Condition(
         words=GIVEN,
-        max_steps=steps if steps < TIME_LIMIT[goal.task] else 0,
+        max_steps=steps if steps < limit_of(goal) else 0,
         replan_every=actions if actions != entry.replan_every else 0,
     )
     return Request(entry, choice, reading, goal, condition)

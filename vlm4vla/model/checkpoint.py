@@ -27,6 +27,7 @@ from torch import Tensor
 from vlm4vla.action import ActionSpec
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing, write_json
+from vlm4vla.language.normal import NORMALISATION
 from vlm4vla.model.card import card
 from vlm4vla.model.finite import first_not_finite
 from vlm4vla.model.groups import GroupSize
@@ -144,6 +145,7 @@ def write(
                 "action": spec.to_json(),
                 "action_hash": spec.hash,
                 "dtype": str(vlm.base.dtype).removeprefix("torch."),
+                "normalisation": NORMALISATION,
                 "parameters": {group: size._asdict() for group, size in sizes.items()},
                 "trainable": list(trainable),
                 "libraries": {"python": sys.version.split()[0]}
@@ -255,6 +257,12 @@ def verify(folder: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{folder / MANIFEST} names the precision {manifest['dtype']!r}; "
             f"known: {', '.join(_DTYPES)}."
+        )
+    # Earlier ones do not declare it: they were taught sentences that it leaves as they are.
+    if manifest.get("normalisation", NORMALISATION) != NORMALISATION:
+        raise UserError(
+            f"{folder} reads sentences normalised by {manifest['normalisation']!r}; "
+            f"this version normalises by {NORMALISATION!r}."
         )
     if ActionSpec.from_json(manifest["action"]).hash != manifest["action_hash"]:
         raise UserError(f"The action specification in {folder / MANIFEST} was changed.")

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from vlm4vla.language.normal import normalise
 from vlm4vla.registry import Registry
 
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -122,8 +123,12 @@ class Family:
     causal: bool = False
 
     def text(self, instruction: str) -> str:
-        """The user's sentence for an instruction."""
-        return self.question.format(instruction=instruction)
+        """The user's sentence for an instruction, which is normalised first.
+
+        Every instruction takes this way, in training and in use, so that it means the same however
+        it was typed.
+        """
+        return self.question.format(instruction=normalise(instruction))
 
     def around_image(self) -> tuple[str, str]:
         """The prompt before and after the image tokens."""

@@ -1,5 +1,6 @@
 """Sentences to token rows, the same for every family."""
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,24 @@ def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Ids of `text` without anything added; special tokens written out are recognised."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids
+
+
+def plain_ids(tokenizer: Tokenizer, before: str, text: str, after: str) -> list[int]:
+    """Ids of `before + text + after`, where no part of `text` becomes a special token.
+
+    What is typed is not ours: an image token in it would be a second picture, an end token would
+    end the prompt. Special tokens in `before` and `after` are recognised.
+    """
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    inside = sorted((token for token in added if token in text), key=len, reverse=True)
+    if not inside:
+        return token_ids(tokenizer, before + text + after)
+    ids = token_ids(tokenizer, before)
+    for part in re.split(f"({'|'.join(map(re.escape, inside))})", text):
+        # Letter by letter a token's name is only its letters, in every kind of vocabulary.
+        for piece in part if part in added else [part]:
+            ids += token_ids(tokenizer, piece) if piece else []
+    return ids + token_ids(tokenizer, after)
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
@@ -45,16 +64,20 @@ def build_rows(
         tokenizer: the VLM's.
         family: gives the prompt.
         image_tokens: length of the run of image tokens.
-        texts: R user's sentences.
+        texts: R user's sentences. Before the action query they are typed by anybody, and written
+            out special tokens in them are plain text; before an answer they are our own questions.
         answers: R answers, each ended by the family's end token; None for the action query.
         device: where the rows are wanted.
     """
     before, after = family.around_image()
     start = token_ids(tokenizer, before)
     image = [token_id(tokenizer, family.image_token)] * image_tokens
-    prompts = [
-        start + image + token_ids(tokenizer, after.replace("{text}", text)) for text in texts
-    ]
+    opening, closing = after.split("{text}")
+    if answers is None:
+        asked = [plain_ids(tokenizer, opening, text, closing) for text in texts]
+    else:
+        asked = [token_ids(tokenizer, opening + text + closing) for text in texts]
+    prompts = [start + image + ids for ids in asked]
     if answers is None:
         tails = [[QUERY_ID]] * len(prompts)
     else:

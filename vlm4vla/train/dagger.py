@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from vlm4vla.data.cache import Cache, build_cache, open_cache
-from vlm4vla.data.collect import Progress, Settings, collect
+from vlm4vla.data.collect import Settings, collect
+from vlm4vla.data.fill import Progress
 from vlm4vla.data.record import Rig
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json

@@ -77,7 +77,8 @@ class Child:
             ).result()
         self._connection = Connection(ours.detach())
         self._errors: list[str] = []
-        threading.Thread(target=self._drain_errors, daemon=True).start()
+        self._draining = threading.Thread(target=self._drain_errors, daemon=True)
+        self._draining.start()
         # A child that is gone already shows when its answer is waited for.
         with suppress(OSError):
             # What `make` names must be found there as it is here.
@@ -149,6 +150,8 @@ class Child:
         self._connection.close()
         self._process.kill()
         code = self._process.wait()
+        # Its last words may still be on their way; a grandchild could hold them open for ever.
+        self._draining.join(1.0)
         reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         said = self._errors[-1] if self._errors else ""
         return UserError(

@@ -25,12 +25,18 @@ from vlm4vla.suites.tabletop import bodies, camera
 from vlm4vla.suites.tabletop.instructions import Goal, Task
 from vlm4vla.suites.tabletop.robot import light_panda
 from vlm4vla.suites.tabletop.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE, Scene, sample_episode
-from vlm4vla.suites.tabletop.tasks import TIME_LIMIT, EventTracker, Facts, succeeded
+from vlm4vla.suites.tabletop.tasks import (
+    TIME_LIMIT,
+    EventTracker,
+    Facts,
+    Witness,
+    limit_of,
+    succeeded,
+)
 from vlm4vla.suites.tabletop.types import (
     BACKGROUND,
     FINGERS,
     ROBOT,
-    Event,
     Pictures,
     Snapshot,
     State,
@@ -99,7 +105,7 @@ class TabletopEnv(BaseEnv):
             episode = sample_episode(self.task, int(self._episode_seed[0]))
             scene, goal = episode.scene, episode.goal
         self.tabletop_scene: Scene = scene
-        self.goal: Goal = goal
+        self.goal: Goal | None = goal
         self._renew_physics()
         self._objects, self._fixtures = self._pool.arrange(self.scene.sub_scenes[0], scene)
         self._names = tuple(item.name for item in (*scene.objects, *scene.fixtures))
@@ -233,7 +239,8 @@ class TabletopEnv(BaseEnv):
     def evaluate(self) -> dict[str, torch.Tensor]:
         """ManiSkill's hook: whether the goal's condition holds."""
         self.last_facts = self.facts()
-        return {"success": torch.tensor([succeeded(self.last_facts, self.goal)])}
+        success = self.goal is not None and succeeded(self.last_facts, self.goal)
+        return {"success": torch.tensor([success])}
 
     def _get_obs_extra(self, info: dict[str, Any]) -> dict[str, torch.Tensor]:
         return {}
@@ -265,7 +272,7 @@ class Tabletop:
             render_backend="sapien_cpu",
             num_envs=1,
         )
-        self._tracker: EventTracker | None = None
+        self._tracker: EventTracker | Witness | None = None
         self._watched: Goal | None = None
         self._arranged: Scene | None = None
         self._step = 0
@@ -273,7 +280,7 @@ class Tabletop:
     def reset(
         self,
         scene: Scene,
-        goal: Goal,
+        goal: Goal | None,
         pictures: Pictures = Pictures(),
         start: tuple[float, float, float] | None = None,
         watched: Goal | None = None,
@@ -282,7 +289,7 @@ class Tabletop:
 
         Args:
             scene: what stands where.
-            goal: one of `scene.goals()`.
+            goal: one of `scene.goals()`; None where nothing is judged, only told.
             pictures: which pictures the snapshot should hold.
             start: where the centre between the finger tips starts, world frame, metres; None for
                 a place above the table that the scene's seed decides.
@@ -298,7 +305,7 @@ class Tabletop:
             )
         self._arranged = scene
         self._env.reset(seed=0, options={"scene": scene, "goal": goal, "start": start})
-        self._tracker = EventTracker(goal)
+        self._tracker = EventTracker(goal) if goal else Witness()
         self._watched = watched
         self._step = 0
         return self._observe(0.0, pictures)
@@ -327,7 +334,7 @@ class Tabletop:
             pictures: what to draw.
         """
         if self._arranged != scene:
-            self.reset(scene, scene.goals()[0], Pictures(image=False))
+            self.reset(scene, None, Pictures(image=False))
         self._tracker = None
         self._env.set_pose(pose)
         return self._snapshot(self._env.facts(), (), False, False, 0.0, pictures)
@@ -344,14 +351,15 @@ class Tabletop:
         assert self._tracker is not None
         facts = self._env.last_facts
         events = self._tracker.update(facts, self._step)
-        success = succeeded(facts, self._env.goal)
+        goal = self._env.goal
+        success = goal is not None and succeeded(facts, goal)
         watched = self._watched is not None and succeeded(facts, self._watched)
         return self._snapshot(facts, events, success, watched, physics_ms, pictures)
 
     def _snapshot(
         self,
         facts: Facts,
-        events: tuple[Event, ...],
+        events: tuple[str, ...],
         success: bool,
         watched: bool,
         physics_ms: float,
@@ -369,7 +377,7 @@ class Tabletop:
             events=events,
             success=success,
             watched=watched,
-            done=success or self._step >= TIME_LIMIT[self._env.goal.task],
+            done=success or self._step >= limit_of(self._env.goal),
             physics_ms=physics_ms,
             render_ms=(time.perf_counter() - began) * 1e3,
         )

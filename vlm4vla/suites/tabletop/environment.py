@@ -13,7 +13,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop.suite import (
     POLICY_CAMERA,
     VIEW_CAMERA,
-    goal_of,
+    judged_goal,
     scene_of,
     watched_goal,
 )
@@ -54,7 +54,9 @@ class TabletopEnvironment:
             where = (float(start.values["x"]), float(start.values["y"]), float(start.values["z"]))
         watched = watched_goal(spec)
         return self._told(
-            self._simulator.reset(scene_of(spec), goal_of(spec), _pictures(cameras), where, watched)
+            self._simulator.reset(
+                scene_of(spec), judged_goal(spec), _pictures(cameras), where, watched
+            )
         )
 
     def step(self, action: Array, cameras: Collection[str] = ()) -> Transition:

@@ -16,6 +16,7 @@ Kind = Literal[
     "not grasped",
     "out of time",
     "stopped",
+    "not judged",
 ]
 
 CONTROL_HZ: Final = 20
@@ -24,19 +25,41 @@ CONTROL_HZ: Final = 20
 _NEEDS_GRASP: Final[tuple[Task, ...]] = ("pick", "place", "stack")
 
 
-def judge(goal: Goal, events: Sequence[Event], steps: int, *, stopped: bool) -> Outcome:
+def judge(goal: Goal | None, events: Sequence[Event], steps: int, *, stopped: bool) -> Outcome:
     """Judges an episode by what happened in it; measures whether a wrong object was moved.
 
     Args:
-        goal: what it was about.
+        goal: what it was about; None where nothing could be judged, which is then only told.
         events: what happened, in order.
         steps: control steps that were carried out.
         stopped: a person ended it early.
     """
+    if goal is None:
+        return _told(events, steps, stopped=stopped)
     names = {event.name for event in events}
     kind = _kind(goal, names, stopped=stopped)
     sentence = _sentence(kind, goal, names, steps)
     return Outcome(kind, sentence, {"wrong_object": "wrong_object" in names})
+
+
+def _told(events: Sequence[Event], steps: int, *, stopped: bool) -> Outcome:
+    """What happened in an episode that is not judged."""
+    deeds = []
+    for event in events:
+        verb, _, thing = event.name.partition(" ")
+        if thing:
+            deeds.append(f"{verb} the {thing} at step {event.step}")
+    if stopped:
+        done = f" The robot {_joined(deeds)} before." if deeds else ""
+        return Outcome("stopped", f"Stopped after {steps} steps.{done}")
+    took = f"{steps} steps ({steps / CONTROL_HZ:.1f} s of the robot's time)"
+    done = f"the robot {_joined(deeds)}" if deeds else "the robot touched nothing"
+    return Outcome("not judged", f"Not judged. In {took} {done}.")
+
+
+def _joined(parts: Sequence[str]) -> str:
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _kind(goal: Goal, events: set[str], *, stopped: bool) -> Kind:

@@ -25,7 +25,7 @@ from vlm4vla.suites.tabletop.scene import (
     sample_episode,
     sample_scene,
 )
-from vlm4vla.suites.tabletop.tasks import TIME_LIMIT
+from vlm4vla.suites.tabletop.tasks import limit_of
 
 NAME: Final = "tabletop"
 
@@ -71,7 +71,7 @@ class TabletopSuite:
 
     def limit(self, spec: EpisodeSpec) -> int:
         """See `Suite.limit`."""
-        return TIME_LIMIT[goal_of(spec).task]
+        return limit_of(judged_goal(spec))
 
     def open(self) -> Environment:
         """See `Suite.open`."""
@@ -83,7 +83,7 @@ class TabletopSuite:
         self, spec: EpisodeSpec, events: Sequence[Event], steps: int, *, stopped: bool = False
     ) -> Outcome:
         """See `Suite.tell`; the kinds are those of `vlm4vla.suites.tabletop.outcome.Kind`."""
-        return judge(goal_of(spec), events, steps, stopped=stopped)
+        return judge(judged_goal(spec), events, steps, stopped=stopped)
 
     def versions(self) -> Mapping[str, str]:
         """See `Suite.versions`."""
@@ -114,15 +114,28 @@ def _draw(task: str, seed: int, condition: Condition) -> Episode:
     )
 
 
-def with_sentence(spec: EpisodeSpec, sentence: str, goal: Goal) -> EpisodeSpec:
+def with_sentence(spec: EpisodeSpec, sentence: str, goal: Goal | None) -> EpisodeSpec:
     """The same scene and condition with a sentence that somebody gave, and what it asks for."""
     condition = replace(spec.condition, words=GIVEN)
-    return replace(spec, instruction=sentence, goal=asdict(goal), condition=condition)
+    asked = asdict(goal) if goal else {}
+    return replace(spec, instruction=sentence, goal=asked, condition=condition)
 
 
 def goal_of(spec: EpisodeSpec) -> Goal:
-    """The goal of a tabletop specification."""
-    return Goal(**spec.goal)
+    """The goal of a tabletop specification.
+
+    Raises:
+        UserError: it has none.
+    """
+    goal = judged_goal(spec)
+    if goal is None:
+        raise UserError(f"Nothing that could be judged is asked for: {spec.instruction!r}.")
+    return goal
+
+
+def judged_goal(spec: EpisodeSpec) -> Goal | None:
+    """The goal of a tabletop specification; None where nothing is judged."""
+    return Goal(**spec.goal) if spec.goal else None
 
 
 def scene_of(spec: EpisodeSpec) -> Scene:

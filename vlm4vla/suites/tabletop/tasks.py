@@ -188,3 +188,45 @@ class EventTracker:
             if np.hypot(offset[0], offset[1]) < CONTAINER_RADIUS:
                 return False
         return bool(position[2] > facts.state.size(self.goal.object) / 2 + 0.015)
+
+
+UNJUDGED_LIMIT: Final = max(TIME_LIMIT.values())
+"""Control steps until an episode without a goal is over."""
+
+
+def limit_of(goal: Goal | None) -> int:
+    """Control steps until an episode about a goal, or about none, is over."""
+    return TIME_LIMIT[goal.task] if goal else UNJUDGED_LIMIT
+
+
+class Witness:
+    """Tells what happened where nothing was asked for that could be judged.
+
+    `touched X`: first contact with a movable object. `lifted X`: both fingers hold it 5 cm above
+    where it started. `moved X`: it stands more than 2 cm from where it started. `timeout`: the time
+    is up. Each is told once.
+    """
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def update(self, facts: Facts, step: int) -> tuple[str, ...]:
+        """Events of this step.
+
+        Args:
+            facts: what is true now.
+            step: control steps since the episode began.
+        """
+        names = facts.state.names[: facts.state.movable]
+        away = facts.state.positions[: facts.state.movable] - facts.start
+        moved = np.linalg.norm(away, axis=1) > WRONG_DISPLACEMENT
+        happened: dict[str, bool] = {}
+        for index, name in enumerate(names):
+            happened[f"touched {name}"] = name in facts.touched
+            lifted = facts.held == name and away[index, 2] >= LIFT_HEIGHT
+            happened[f"lifted {name}"] = bool(lifted)
+            happened[f"moved {name}"] = bool(moved[index])
+        happened["timeout"] = step >= UNJUDGED_LIMIT
+        events = [name for name, value in happened.items() if value and name not in self._told]
+        self._told.update(events)
+        return tuple(events)

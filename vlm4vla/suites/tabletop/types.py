@@ -77,7 +77,8 @@ class Snapshot:
         view: (384, 384, 3) uint8 RGB for people; None if none was asked for.
         segmentation: (128, 128) int16, `BACKGROUND`, `ROBOT`, `FINGERS`, else the index into
             `state.names`; None if none was asked for.
-        events: what happened in this step, in the order of `Event`.
+        events: what happened in this step, in the order of `Event`; where nothing is judged, see
+            `vlm4vla.suites.tabletop.tasks.Witness`.
         success: whether the goal's condition holds now.
         watched: whether the condition of another goal that was to be watched holds now.
         done: the episode is over, by success or by timeout.
@@ -91,7 +92,7 @@ class Snapshot:
     image: Image | None
     view: Image | None
     segmentation: NDArray[np.int16] | None
-    events: tuple[Event, ...]
+    events: tuple[str, ...]
     success: bool
     watched: bool
     done: bool

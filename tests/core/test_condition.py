@@ -1,0 +1,74 @@
+import json
+
+import pytest
+
+from vlm4vla.core.condition import GIVEN, Condition, Perturbation
+from vlm4vla.errors import UserError
+
+NOISE = Perturbation("noise", {"sigma": 0.1, "channel": "red"}, first_step=3, last_step=9)
+EVERYTHING = Condition(
+    words="trained",
+    goal="alternate",
+    max_steps=30,
+    replan_every=2,
+    perturbations=(NOISE, Perturbation("blur", first_step=5)),
+)
+
+
+def test_what_is_as_usual_leaves_no_trace():
+    assert Condition().to_json() == {"words": "known"}
+    assert Condition(words=GIVEN).to_json() == {"words": "given"}
+    assert Perturbation("blur").to_json() == {"name": "blur"}
+
+
+def test_everything_in_json():
+    plain = {
+        "words": "trained",
+        "goal": "alternate",
+        "max_steps": 30,
+        "replan_every": 2,
+        "perturbations": [
+            {
+                "name": "noise",
+                "values": {"channel": "red", "sigma": 0.1},
+                "first_step": 3,
+                "last_step": 9,
+            },
+            {"name": "blur", "first_step": 5},
+        ],
+    }
+    assert EVERYTHING.to_json() == plain
+    # In this order, so that a text made of it is the same whatever order it was given in.
+    assert list(EVERYTHING.to_json()["perturbations"][0]["values"]) == ["channel", "sigma"]
+    assert Condition.from_json(json.loads(json.dumps(plain))) == EVERYTHING
+    assert Condition.from_json({"words": "known"}) == Condition()
+
+
+def test_a_condition_of_a_newer_version_is_refused():
+    with pytest.raises(UserError, match=r"condition with gravity, wind is not known.*update"):
+        Condition.from_json({"words": "known", "wind": 3, "gravity": 1})
+
+
+@pytest.mark.parametrize(
+    ("perturbation", "steps"),
+    [
+        (Perturbation("blur"), [0, 1, 2, 3, 4, 5]),
+        (Perturbation("blur", first_step=2), [2, 3, 4, 5]),
+        (Perturbation("blur", last_step=1), [0, 1]),
+        (Perturbation("blur", first_step=2, last_step=4), [2, 3, 4]),
+        (Perturbation("blur", first_step=3, last_step=3), [3]),
+        (Perturbation("blur", last_step=0), [0]),
+    ],
+)
+def test_a_perturbation_holds_from_a_step_to_a_step(perturbation, steps):
+    assert [step for step in range(6) if perturbation.holds(step)] == steps
+
+
+def test_labels():
+    assert Condition().label == "" == Condition(words="trained").label
+    assert EVERYTHING.label == (
+        "alternate goal, at most 30 steps, 2 actions an inference, "
+        "noise (channel red, sigma 0.1) at steps 3 to 9, blur from step 5 on"
+    )
+    assert Condition(replan_every=1).label == "1 action an inference"
+    assert Perturbation("blur", last_step=0).label == "blur at steps 0 to 0"

@@ -1,0 +1,147 @@
+"""Episodes rendered again from seeds, actions and poses."""
+
+import argparse
+from dataclasses import replace
+
+import fake_environment
+import numpy as np
+import pytest
+
+from vlm4vla import cli
+from vlm4vla.commands import data as command
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.episode import Outcome, Trace
+from vlm4vla.data import parts, restore, rigs
+from vlm4vla.data.collect import Settings, collect
+from vlm4vla.data.record import record
+from vlm4vla.data.restore import restored
+from vlm4vla.episodes.filters import Filter, Membership
+from vlm4vla.episodes.parquet import export
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.errors import UserError
+from vlm4vla.suites.registry import TABLETOP
+
+
+def nudged(episode, by=1e-6):
+    """The same episode as another machine would have stored it."""
+    trace = episode.trace
+    return replace(episode, trace=Trace(trace.joints + np.float32(by), trace.poses))
+
+
+@pytest.mark.parametrize("make", [fake_environment.rig, fake_environment.policy_rig])
+def test_where_physics_repeats_itself_every_bit_is_the_same(make):
+    for seed in range(1_000_000, 1_000_012):  # with and without noise and near starts
+        recording, episode = record(make(), "pick", seed)
+        assert restored(make(), episode).fingerprint() == recording.fingerprint()
+
+
+def test_what_physics_does_not_repeat_is_drawn_from_the_poses():
+    recording, episode = record(fake_environment.rig(), "pick", 1_000_010)
+    # Carried out, these actions lead nowhere near the stored poses.
+    elsewhere = replace(nudged(episode), actions=np.ones_like(episode.actions))
+    found = restored(fake_environment.rig(), elsewhere)
+    assert np.allclose(found.state, recording.state, atol=2e-6)
+    assert np.array_equal(found.positions, recording.positions)
+    assert np.array_equal(found.pixels, recording.pixels)
+    # The first row of the table without physics shows the time.
+    assert np.array_equal(found.images[:, 1:], recording.images[:, 1:])
+    for name in ("noisy", "events", "success", "done"):
+        assert np.array_equal(getattr(found, name), getattr(recording, name))
+    assert np.array_equal(found.action, elsewhere.actions)
+
+
+@pytest.fixture(scope="module")
+def real():
+    rig = rigs.expert_rig()
+    yield rig
+    rig.environment.close()
+
+
+def test_the_simulator_gives_a_recorded_episode_again(real, monkeypatch):
+    recording, episode = record(real, "place", 1_000_008)
+    assert restored(real, episode).fingerprint() == recording.fingerprint()
+    near = restored(real, nudged(episode))
+    # A nudge of a micrometre shows at edges only.
+    assert (near.images != recording.images).any(axis=-1).mean() < 0.01
+    assert np.array_equal(near.velocity, recording.velocity)
+    assert np.abs(near.chunks - recording.chunks).max() < 0.002
+    monkeypatch.setattr(restore, "NEAR", -1.0)
+    predicted = restored(real, nudged(episode))
+    error = np.abs(predicted.velocity - recording.velocity).mean()
+    assert error < 0.15 * np.abs(recording.velocity).mean()
+    followed = recording.info.goals.index(str(recording.info.goal))
+    assert np.abs(predicted.chunks - recording.chunks)[:, followed].mean() < 0.005
+    # What is done first depends on what a picture shows alone.
+    assert np.abs(predicted.chunks - recording.chunks)[:, :, 0].max() < 0.002
+
+
+def files(root):
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """A dataset of six episodes and its rows in a file."""
+    folder = tmp_path_factory.mktemp("collected")
+    settings = Settings(("reach", "pick"), 1_000_000, "expert")
+    collect(folder / "six", settings, 3, 1, fake_environment.rig, lambda now: None)
+    wanted = Filter(kind="collection", name="six")
+    assert export(EpisodeTable(), folder / "six.parquet", wanted) == 6
+    return folder
+
+
+def test_the_command_makes_the_dataset_that_was_collected(collected, tmp_path, monkeypatch, capsys):
+    file, out = str(collected / "six.parquet"), tmp_path / "six"
+    monkeypatch.setattr(command, "expert_rig", fake_environment.crashing_rig)
+    assert cli.main(["data", "restore", file, "--out", str(out), "--workers", "1"]) == 2
+    assert "SIGKILL" in capsys.readouterr().err
+    assert parts.indices(out) == {0}
+    monkeypatch.setattr(command, "expert_rig", fake_environment.rig)
+    assert cli.main(["data", "restore", file, "--out", str(out), "--json"]) == 0
+    assert '"episodes": 6' in capsys.readouterr().out
+    assert files(out) == files(collected / "six")
+    assert cli.main(["data", "restore", file, "--out", str(out)]) == 0  # nothing left to do
+
+
+def test_what_no_dataset_can_be_made_of_is_refused_before_anything_starts(tmp_path):
+    _, good = record(fake_environment.rig(), "pick", 1_000_000)
+    spec = good.spec
+    reported = TABLETOP.spec("pick", 3, Condition("trained"))
+    for match, episodes in (
+        ("holds no episodes", []),
+        ("has the seed 3, which is not for training", [good, replace(good, spec=reported)]),
+        ("is of the suite maniskill", [replace(good, spec=replace(spec, suite="maniskill"))]),
+        ("has no goal", [replace(good, spec=replace(spec, goal={}))]),
+        ("stopped by a person", [replace(good, outcome=Outcome("stopped", ""))]),
+        (
+            "begun by another agent",
+            [replace(good, spec=replace(spec, parent="0" * 16, branch_step=1))],
+        ),
+    ):
+        table = EpisodeTable.in_memory()
+        for episode in episodes:
+            table.put(episode, [Membership("collection", "mine")])
+        export(table, tmp_path / "mine.parquet")
+        with pytest.raises(UserError, match=match):
+            restore.restore(
+                tmp_path / "mine.parquet", tmp_path / "out", 1, fake_environment.rig, print
+            )
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_episode_without_poses_is_named():
+    _, episode = record(fake_environment.rig(), "pick", 1_000_000)
+    with pytest.raises(UserError, match=f"{episode.id} has no pose for every step"):
+        restored(fake_environment.rig(), replace(episode, trace=Trace.empty()))
+
+
+def test_somebody_has_to_render(tmp_path):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    words = ["restore", str(tmp_path / "x"), "--out", str(tmp_path), "--workers", "0"]
+    with pytest.raises(UserError, match="at least one worker"):
+        command.run(parser.parse_args(words))
