@@ -39,7 +39,7 @@ SENTENCE = "pick up the red cube"
 def save_policy(folder: Path) -> None:
     """A policy of the shipped size with random weights."""
     from vlm4vla.model.policy import Policy
-    from vlm4vla.train.language import make_backbone
+    from vlm4vla.train.objectives.language import make_backbone
 
     Policy.from_vlm(make_backbone(), query_init="embedding").save_pretrained(folder)
 

@@ -2,7 +2,7 @@
 
     python benchmarks/training.py [--rounds 5] [--steps 8] [--profile] [--compile]
 
-Three steps at the shipped size, in the loop that trains (`vlm4vla.train.loop.train`): patch words
+Three steps at the shipped size, in the loop that trains (`vlm4vla.train.loop`): patch words
 alone and questions of the language stage, and imitation on frames that are recorded first. A
 step's time is the whole of it: drawing the batch, forward, backward, clipping, optimiser, running
 average. FLOP are those of the forward and backward matrix products, counted by torch; peak is the
@@ -29,17 +29,17 @@ from vlm4vla import action, seeds
 from vlm4vla.model.policy import Policy
 from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.system.vulkan import ensure_driver
-from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe
-from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
-from vlm4vla.train.loop import autocast, precision, train
-from vlm4vla.train.pictures import draw_pool
+from vlm4vla.train.batches.pictures import draw_pool
+from vlm4vla.train.loop.train import autocast, precision, train
+from vlm4vla.train.objectives.imitation import ImitationObjective, ImitationRecipe
+from vlm4vla.train.objectives.language import LanguageObjective, LanguageRecipe, make_backbone
 from vlm4vla.train.presets import PRESETS
-from vlm4vla.train.quick import compiled_layers, quick_layers
+from vlm4vla.train.speed.cpu_layers import compiled_layers, cpu_layers
 
 WARM_UP = 2
 PICTURES = 400
 SIDES = (1024, 2048, 4096)
-Measured = LanguageLesson | ImitationLesson
+Measured = LanguageObjective | ImitationObjective
 
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
@@ -50,7 +50,7 @@ def new_policy() -> Policy:
 
 def language(recipe: LanguageRecipe, batch: int) -> Measured:
     recipe = replace(recipe, loop=replace(recipe.loop, batch=batch))
-    return LanguageLesson(new_policy(), draw_pool(PICTURES, workers=1), recipe)
+    return LanguageObjective(new_policy(), draw_pool(PICTURES, workers=1), recipe)
 
 
 def imitation(recipe: ImitationRecipe, batch: int, folder: Path) -> Measured:
@@ -58,7 +58,7 @@ def imitation(recipe: ImitationRecipe, batch: int, folder: Path) -> Measured:
     from vlm4vla.data.cache import build_cache, open_cache
     from vlm4vla.data.collect import Settings, collect
     from vlm4vla.data.rigs import expert_rig
-    from vlm4vla.train.frames import Frames
+    from vlm4vla.train.batches.frames import Frames
 
     ensure_driver()
     settings = Settings(TASKS, seeds.TRAIN.start, "expert")
@@ -66,7 +66,7 @@ def imitation(recipe: ImitationRecipe, batch: int, folder: Path) -> Measured:
     build_cache([folder / "data"], folder / "cache")
     cache = open_cache(folder / "cache")
     recipe = replace(recipe, loop=replace(recipe.loop, batch=batch))
-    return ImitationLesson(new_policy(), Frames(cache, np.arange(len(cache))), recipe)
+    return ImitationObjective(new_policy(), Frames(cache, np.arange(len(cache))), recipe)
 
 
 def lessons(folder: Path, batch: int) -> dict[str, Measured]:
@@ -91,7 +91,7 @@ class Timed:
         self._lesson = lesson
 
     def batch(self, index: int) -> Any:
-        """See `Lesson`."""
+        """See `Objective`."""
         self.asked.append(time.perf_counter())
         return self._lesson.batch(index)
 
@@ -101,7 +101,7 @@ def quick(lesson: Measured, compiled: bool) -> Iterator[None]:
     """The layers that the stages train with."""
     policy = lesson.module.policy
     assert isinstance(policy, Policy)
-    with quick_layers(policy), compiled_layers(policy, compiled):
+    with cpu_layers(policy), compiled_layers(policy, compiled):
         yield
 
 

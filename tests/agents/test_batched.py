@@ -14,7 +14,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.model.prompt import token_ids
 from vlm4vla.suites.tabletop.instructions import paraphrases
 from vlm4vla.suites.tabletop.scene import TASKS, sample_episode
-from vlm4vla.train.language import make_backbone
+from vlm4vla.train.objectives.language import make_backbone
 
 
 class Recorder:

@@ -16,7 +16,7 @@ from vlm4vla.core.observation import Observation
 from vlm4vla.errors import UserError
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
-from vlm4vla.train.language import make_backbone
+from vlm4vla.train.objectives.language import make_backbone
 
 SIZES = {"vision_layers": 3, "vision_width": 80, "language_layers": 3, "language_width": 80}
 

@@ -14,7 +14,7 @@ from vlm4vla.cli import main
 from vlm4vla.core.episode import Times
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.model.policy import Policy
-from vlm4vla.train.language import make_backbone
+from vlm4vla.train.objectives.language import make_backbone
 
 SIZES = {"vision_layers": 3, "vision_width": 40, "language_layers": 3, "language_width": 40}
 

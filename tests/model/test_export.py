@@ -8,7 +8,7 @@ from vlm4vla.cli import main
 from vlm4vla.model.load import load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import save_vlm
-from vlm4vla.train.lineage import lineage, remember
+from vlm4vla.train.provenance import lineage, remember
 
 
 def test_a_policy_is_handed_on_in_half_precision_and_acts_alike(

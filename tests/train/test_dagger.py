@@ -14,9 +14,9 @@ from vlm4vla.errors import UserError
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.dagger import DaggerRecipe, Recorder, budget, failure_rates, run_dagger
-from vlm4vla.train.imitation import ImitationRecipe
-from vlm4vla.train.language import make_backbone
-from vlm4vla.train.recipe import Recipe
+from vlm4vla.train.loop.recipe import Recipe
+from vlm4vla.train.objectives.imitation import ImitationRecipe
+from vlm4vla.train.objectives.language import make_backbone
 from vlm4vla.train.stages import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))

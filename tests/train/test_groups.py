@@ -11,7 +11,7 @@ from vlm4vla.model.groups import GROUPS, group_of
 from vlm4vla.model.load import load_vlm
 from vlm4vla.model.vlm import save_vlm
 from vlm4vla.train import stages
-from vlm4vla.train.language import make_backbone
+from vlm4vla.train.objectives.language import make_backbone
 
 SMALL = {"vision_layers": 3, "vision_width": 48, "language_layers": 3, "language_width": 48}
 

@@ -13,17 +13,23 @@ from vlm4vla.errors import UserError
 from vlm4vla.model.load import load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.train import stages
-from vlm4vla.train.frames import Frames
-from vlm4vla.train.grounding import GroundingLesson, GroundingRecipe, check_numbers
-from vlm4vla.train.imitation import ImitationRecipe, measure_imitation
-from vlm4vla.train.language import LanguageLesson, LanguageRecipe, epoch_order, make_backbone
-from vlm4vla.train.lineage import lineage
-from vlm4vla.train.pictures import draw_pool, mirrored
+from vlm4vla.train.batches.frames import Frames
+from vlm4vla.train.batches.pictures import draw_pool, mirrored
+from vlm4vla.train.batches.transfer import to_tensors
+from vlm4vla.train.loop.recipe import Recipe
+from vlm4vla.train.loop.state import load_state
+from vlm4vla.train.objectives.grounding import GroundingObjective, GroundingRecipe, check_numbers
+from vlm4vla.train.objectives.imitation import ImitationRecipe, measure_imitation
+from vlm4vla.train.objectives.language import (
+    LanguageObjective,
+    LanguageRecipe,
+    epoch_order,
+    make_backbone,
+)
 from vlm4vla.train.presets import PRESETS
-from vlm4vla.train.questions import LOCATIONS
-from vlm4vla.train.recipe import Recipe
-from vlm4vla.train.snapshot import load_snapshot
+from vlm4vla.train.provenance import lineage
 from vlm4vla.train.stages import Run, run_grounding, run_imitation, run_language
+from vlm4vla.train.synthetic.questions import LOCATIONS
 
 SMALL = {
     "vision_layers": 3,
@@ -69,14 +75,15 @@ def test_the_language_stage_leaves_a_vlm_and_says_which_gate_failed(language):
 
 def test_patches_learn_their_colours_within_fifty_steps(language, pools):
     vlm = load_vlm(language / "vlm", device="cpu")
-    lesson = LanguageLesson(Policy.from_vlm(vlm, action.tiny()), pools[0], LANGUAGE)
+    lesson = LanguageObjective(Policy.from_vlm(vlm, action.tiny()), pools[0], LANGUAGE)
     with torch.inference_mode():
-        _, trained = lesson.module(lesson.batch(0))
-        untrained = LanguageLesson(
+        batch = to_tensors(lesson.batch(0), torch.device("cpu"))
+        _, trained = lesson.module(batch)
+        untrained = LanguageObjective(
             Policy.from_vlm(make_backbone(**SMALL), action.tiny(), device="cpu"),
             *[pools[0], LANGUAGE],
         )
-        _, random = untrained.module(untrained.batch(0))
+        _, random = untrained.module(batch)
     # Six colours: a sixth by chance.
     assert random["colour"] < 0.4
     assert trained["colour"] > 0.7
@@ -84,13 +91,25 @@ def test_patches_learn_their_colours_within_fifty_steps(language, pools):
 
 def test_a_batch_is_a_function_of_its_index(pools):
     policy = Policy.from_vlm(make_backbone(**SMALL), action.tiny(), device="cpu")
-    lesson = LanguageLesson(policy, pools[0], LANGUAGE)
-    assert lesson.batch(0).texts == ()
+    lesson = LanguageObjective(policy, pools[0], LANGUAGE)
+    assert lesson.batch(0).asked is None
     later, again = lesson.batch(50), lesson.batch(50)
-    assert later.texts == again.texts
-    assert len(later.texts) == 32
-    assert (later.images == again.images).all()
-    assert later.texts != lesson.batch(51).texts
+    assert (later.asked.rows.ids == again.asked.rows.ids).all()
+    assert len(later.asked.rows.ids) == 32
+    assert (later.pictures == again.pictures).all()
+    assert later.pictures.tolist() != lesson.batch(51).pictures.tolist()
+
+
+def test_ranks_learn_disjoint_parts_of_one_batch(pools):
+    policy = Policy.from_vlm(make_backbone(**SMALL), action.tiny(), device="cpu")
+    lesson = LanguageObjective(policy, pools[0], LANGUAGE)
+    whole = lesson.batch(50)
+    for rank in range(2):
+        part = lesson.batch(50, rank, 2)
+        assert part.pictures.tolist() == whole.pictures[rank::2].tolist()
+        mine = np.isin(whole.asked.image_index, np.arange(rank, LOOP.batch, 2))
+        width = part.asked.rows.ids.shape[1]
+        assert (part.asked.rows.ids == whole.asked.rows.ids[mine, :width]).all()
 
 
 def test_pictures_are_mirrored_with_everything_in_them(pools):
@@ -112,13 +131,17 @@ def test_a_crashed_language_run_goes_on_to_the_identical_vlm(pools, tmp_path, mo
         return load_vlm(folder / "vlm", device="cpu").base.state_dict()
 
     whole = learn(tmp_path / "whole")
-    batch = LanguageLesson.batch
+    batch = LanguageObjective.batch
     with monkeypatch.context() as patch:
-        patch.setattr(LanguageLesson, "batch", lambda self, i: batch(self, i if i < 5 else 1 / 0))
+        patch.setattr(
+            LanguageObjective,
+            "batch",
+            lambda self, i, **part: batch(self, i if i < 5 else 1 / 0, **part),
+        )
         with pytest.raises(ZeroDivisionError):
             learn(tmp_path / "crashed")
     resumed = learn(tmp_path / "crashed")
-    assert load_snapshot(tmp_path / "crashed").step == 6
+    assert load_state(tmp_path / "crashed").step == 6
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 
@@ -139,16 +162,16 @@ def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
         run_grounding(Run(tmp_path, device="cpu"), recipe, policy, cache, ["reach", "pick"])
     figures = json.loads((tmp_path / "grounding.json").read_text())
     assert set(figures) == {"gripper_mm", "thing_mm", "place_mm", "first_mm", "bound"}
-    learned = load_snapshot(tmp_path).tensors
+    learned = load_state(tmp_path).tensors
     assert learned["weights/head.layers.0.weight"].shape == (192, 96)
     assert Policy.from_pretrained(tmp_path / "checkpoint", "cpu").spec == action.tiny()
-    seeing = GroundingLesson(policy, Frames(cache, cache.split().validation), recipe)
-    assert seeing.batch(5).frames.instructions == ()
-    assert len(seeing.batch(6).frames.instructions) == 2 * LOOP.batch
-    sight = seeing.batch(5).sight
+    seeing = GroundingObjective(policy, Frames(cache, cache.split().validation), recipe)
+    assert seeing.batch(5).asked is None
+    assert len(seeing.batch(6).asked.rows.ids) == 2 * LOOP.batch
+    sight = seeing.batch(5).visual
     assert sight and sight.tips.shape == (LOOP.batch, 3)
     places_only = replace(recipe, alignment=0.0, names=0.0)
-    lesson = GroundingLesson(policy, Frames(cache, cache.split().validation), places_only)
+    lesson = GroundingObjective(policy, Frames(cache, cache.split().validation), places_only)
     lesson.grounding.head.load_state_dict(
         {
             name.removeprefix("average/head."): value
@@ -157,7 +180,7 @@ def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
         }
     )
     with torch.inference_mode():
-        loss, _ = lesson.module(lesson.batch(0))
+        loss, _ = lesson.module(to_tensors(lesson.batch(0), torch.device("cpu")))
     # Knowing nothing costs the logarithm of 48 bins, 3.87; knowing the table's size costs less.
     assert loss < 3.2
 
@@ -236,7 +259,7 @@ def test_a_language_stage_that_goes_on_sees_no_longer_unless_told(arguments, ste
     recipes = []
     monkeypatch.setattr(
         "vlm4vla.commands.train.run_language",
-        lambda run, recipe, source: recipes.append(recipe) or run.folder,
+        lambda run, recipe, source, **more: recipes.append(recipe) or run.folder,
     )
     assert cli.main(["train", *arguments]) == 0
     assert recipes[0].alignment_steps == steps

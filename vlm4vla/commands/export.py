@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from vlm4vla.model.policy import Policy
     from vlm4vla.model.swap import replacing_folder
     from vlm4vla.model.vlm import save_vlm
-    from vlm4vla.train.lineage import lineage
+    from vlm4vla.train.provenance import lineage
 
     if not (args.source / MANIFEST).is_file():
         if args.execute is not None:

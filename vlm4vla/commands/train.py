@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any, Final
 from vlm4vla.commands.collect import policy_name, policy_rig
 from vlm4vla.data.fill import Progress
 from vlm4vla.errors import UserError
+from vlm4vla.model.family import FAMILIES
 from vlm4vla.model.groups import GROUPS, set_trainable
 from vlm4vla.paths import home
 from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.train.dagger import DaggerRecipe, Recorder, run_dagger
 from vlm4vla.train.presets import PRESETS, STAGES
-from vlm4vla.train.quick import require_compiler
+from vlm4vla.train.speed.cpu_layers import require_compiler
 from vlm4vla.train.stages import (
     CHECKPOINT,
     VLM,
@@ -52,6 +54,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups that learn"
     )
+    parser.add_argument(
+        "--family", choices=tuple(FAMILIES), default="qwen3-vl", help="language: which VLM"
+    )
+    parser.add_argument(
+        "--keep",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="SHARE",
+        help="language: keep the VLM after these shares of the steps, too (0.1 0.25 0.5)",
+    )
+    parser.add_argument(
+        "--drawings", type=Path, help="language: keep the drawn pictures here for other runs"
+    )
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="tiny, or the paper's")
     parser.add_argument("--steps", type=int, help="optimiser steps")
     parser.add_argument(
@@ -70,6 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compile the language model's layers: a minute, then a fifth more samples a second",
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="processes that prepare batches (default: the cores, with an accelerator; else none)",
+    )
     parser.add_argument("--track", metavar="PROJECT", help="log to trackio")
     parser.add_argument("--device", help="cpu or cuda (default: the accelerator if there is one)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON, last")
@@ -80,7 +101,12 @@ def run(args: argparse.Namespace) -> int:
     if args.compile:
         require_compiler()
     job = Run(
-        args.out or _run_of(args.stage), args.check_every, args.track, args.device, args.compile
+        args.out or _run_of(args.stage),
+        args.check_every,
+        args.track,
+        args.device,
+        args.compile,
+        args.workers,
     )
     wanted = {
         "steps": args.steps,
@@ -110,11 +136,24 @@ def run(args: argparse.Namespace) -> int:
                     "The language stage makes a whole VLM, so --train cannot leave groups out.",
                     "Name groups for grounding, imitation or dagger.",
                 )
-            result = run_language(job, recipe, args.source)
+            recipe = replace(recipe, family=args.family)
+            result = run_language(
+                job, recipe, args.source, keep=_shares(args.keep), drawings=args.drawings
+            )
         else:
             result = _learn(job, recipe, args)
     print(json.dumps({"stage": args.stage, "result": str(result)}) if args.json else result)
     return 0
+
+
+def _shares(wanted: Sequence[float]) -> list[float]:
+    """Shares of a run's steps, in order."""
+    for share in wanted:
+        if not 0 < share < 1:
+            raise UserError(
+                f"{share:g} is no share of the steps.", "Give --keep numbers between 0 and 1."
+            )
+    return sorted(set(wanted))
 
 
 def _with_sight(recipe: Any, args: argparse.Namespace) -> Any:

@@ -60,6 +60,10 @@ def _nothing(rows: Rows, config: Any) -> dict[str, Tensor]:
     return {}
 
 
+def _every_token(config: Any) -> slice | None:
+    return slice(None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """Everything the core needs to know of one family of VLMs.
@@ -86,6 +90,12 @@ class Family:
         hub: known Hub ids with their size in billions of parameters.
         text_type: `config.text_config.model_type`, where two families share a class.
         merger: module paths inside `vision` that act as the projector, for display.
+        grid: config -> which image tokens lie on a square grid over the picture, row by row from
+            the top left; None where a token belongs to no place.
+        patches: where it does not, path of the module whose output (B, ..., D) ends with one state
+            a patch, row by row, as wide as a word embedding.
+        causal: text attends backwards only and the model takes keys and values of what stood
+            before, so that rows with one picture can share its beginning.
     """
 
     name: str
@@ -108,6 +118,9 @@ class Family:
     merger: tuple[str, ...] = ()
     pixels: Callable[[Tensor, Any], dict[str, Tensor]] = _pixel_values
     inputs: Callable[[Rows, Any], dict[str, Tensor]] = _nothing
+    grid: Callable[[Any], slice | None] = _every_token
+    patches: str = ""
+    causal: bool = False
 
     def text(self, instruction: str) -> str:
         """The user's sentence for an instruction, which is normalised first.

@@ -59,10 +59,23 @@ def pixels(pictures: Tensor, config: Any) -> dict[str, Tensor]:
 
 
 def inputs(rows: Rows, config: Any) -> dict[str, Tensor]:
-    """What M-RoPE is computed from: token types and the grid of each row's picture."""
+    """Token types, the grid of each row's picture, and M-RoPE's positions (3, R, L).
+
+    The positions are those that the model would work out row by row: a picture's tokens take the
+    same time and count rows and columns, and text goes on after the longer side.
+    """
+    side_tokens = int(image_tokens(config) ** 0.5)
+    column = torch.arange(rows.ids.shape[1], device=rows.ids.device)
+    start = rows.is_image[:1].int().argmax()
+    place = (column - start).clamp(0, side_tokens**2 - 1)
+    inside = torch.stack([place * 0, place // side_tokens, place % side_tokens]) + start
+    after = column - side_tokens**2 + side_tokens
+    ends = start + side_tokens**2
+    positions = torch.where(column < start, column, torch.where(column < ends, inside, after))
     return {
         "mm_token_type_ids": rows.is_image.int(),
         "image_grid_thw": _grid(len(rows.ids), config, rows.ids.device),
+        "position_ids": positions[:, None].expand(-1, len(rows.ids), -1),
     }
 
 

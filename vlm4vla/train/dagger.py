@@ -22,7 +22,7 @@ from vlm4vla.model.groups import GROUPS
 from vlm4vla.model.policy import Policy
 from vlm4vla.seeds import TRAIN
 from vlm4vla.suites.tabletop.instructions import Task
-from vlm4vla.train.imitation import ImitationRecipe
+from vlm4vla.train.objectives.imitation import ImitationRecipe
 from vlm4vla.train.stages import CHECKPOINT, Run, run_imitation
 
 _FIRST_SEED = TRAIN.start + 20_000_000

@@ -3,10 +3,10 @@
 from typing import Final
 
 from vlm4vla.train.dagger import DaggerRecipe
-from vlm4vla.train.grounding import GroundingRecipe
-from vlm4vla.train.imitation import ImitationRecipe
-from vlm4vla.train.language import LanguageRecipe
-from vlm4vla.train.recipe import Recipe
+from vlm4vla.train.loop.recipe import Recipe
+from vlm4vla.train.objectives.grounding import GroundingRecipe
+from vlm4vla.train.objectives.imitation import ImitationRecipe
+from vlm4vla.train.objectives.language import LanguageRecipe
 
 STAGES: Final = ("language", "grounding", "imitation", "dagger")
 

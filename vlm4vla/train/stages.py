@@ -1,41 +1,49 @@
 """The stages as runs: where each starts from, what it writes, which gates it must pass.
 
-A run's folder holds its recipe, its snapshot, its gates, and at the end `vlm` (language) or
+A run's folder holds its recipe, its newest state, its gates, and at the end `vlm` (language) or
 `checkpoint` (the others), from which the next stage starts.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from accelerate import PartialState
 
 from vlm4vla import action
 from vlm4vla.data.cache import Cache, open_cache
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
 from vlm4vla.model.checkpoint import MANIFEST, Provenance
-from vlm4vla.model.groups import describe_trainable, set_trainable
+from vlm4vla.model.groups import GROUPS, describe_trainable, set_trainable
 from vlm4vla.model.load import accelerator, load_vlm
 from vlm4vla.model.policy import Policy
-from vlm4vla.model.vlm import save_vlm
+from vlm4vla.model.vlm import Vlm, save_vlm
 from vlm4vla.suites.tabletop.instructions import Task
-from vlm4vla.train.frames import Frames
-from vlm4vla.train.gates import check_gates
-from vlm4vla.train.grounding import (
-    GroundingLesson,
+from vlm4vla.train.auxiliary.patch_words import PatchWordLoss
+from vlm4vla.train.batches.frames import Frames
+from vlm4vla.train.batches.pictures import Pool, draw_pool, kept_pool
+from vlm4vla.train.gates import Gate, check_gates
+from vlm4vla.train.loop.train import Objective, Watch, check_same, train
+from vlm4vla.train.objectives.grounding import (
+    GroundingObjective,
     GroundingRecipe,
     check_numbers,
     measure_grounding,
 )
-from vlm4vla.train.imitation import ImitationLesson, ImitationRecipe, measure_imitation
-from vlm4vla.train.language import LanguageLesson, LanguageRecipe, make_backbone
-from vlm4vla.train.lineage import command, forget, lineage, remember
-from vlm4vla.train.loop import check_same, train
-from vlm4vla.train.pictures import Pool, draw_pool
-from vlm4vla.train.quick import compiled_layers, quick_layers
-from vlm4vla.train.skill import measure_skill
+from vlm4vla.train.objectives.imitation import (
+    ImitationObjective,
+    ImitationRecipe,
+    measure_imitation,
+)
+from vlm4vla.train.objectives.language import LanguageObjective, LanguageRecipe, make_backbone
+from vlm4vla.train.provenance import command, forget, lineage, remember
+from vlm4vla.train.speed.cpu_layers import compiled_layers, fast_layers
+from vlm4vla.train.vqa import Skill, measure_skill
 
 VLM = "vlm"
 """The folder inside a language run that holds the trained VLM."""
@@ -55,6 +63,8 @@ class Run:
         device: "cpu", "cuda", or None for the accelerator if there is one.
         compiled: compile the language model's layers, which takes a minute and gives a fifth more
             samples a second afterwards.
+        workers: processes that prepare batches; None for one a core beside this one where an
+            accelerator does the rest, and none elsewhere.
     """
 
     folder: Path
@@ -62,6 +72,109 @@ class Run:
     track: str | None = None
     device: str | None = None
     compiled: bool = False
+    workers: int | None = None
+
+    @property
+    def preparing(self) -> int:
+        """How many processes prepare batches."""
+        if self.workers is not None:
+            return self.workers
+        if (self.device or accelerator()) == "cpu":
+            return 0
+        return max(1, (os.cpu_count() or 1) - 1)
+
+
+class Measured(Protocol):
+    """What a stage measures at its end."""
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics flat, for a log."""
+        ...
+
+    def gates(self) -> list[Gate]:
+        """What they must reach."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, ready to run.
+
+    Attributes:
+        name: the stage's name.
+        objective: what is learned.
+        recipe: how; its `loop` is the loop's part.
+        about: what else must be the same when the run goes on.
+        data: fingerprints of what it learns from, by name.
+        check: a quick measurement.
+        measure: the thorough one at the end.
+        save: writes what the stage hands on into the run's folder, and says where.
+        report: the file that the metrics go to.
+        keep: shares of the steps after which the VLM is kept, too.
+    """
+
+    name: str
+    objective: Objective
+    recipe: Any
+    about: Mapping[str, Any]
+    data: Mapping[str, str]
+    check: Callable[[], Measured]
+    measure: Callable[[], Measured]
+    save: Callable[[], Path]
+    report: str
+    keep: Sequence[float] = ()
+
+
+def run_stage(run: Run, stage: Stage, policy: Policy) -> Path:
+    """Trains, measures, saves and checks the gates.
+
+    Args:
+        run: the run.
+        stage: what is run in it.
+        policy: what learns, in place.
+
+    Returns:
+        The folder of what the stage hands on.
+
+    Raises:
+        UserError: a gate failed, or the run was begun in another way.
+    """
+    recipe = stage.recipe.loop
+    steps = {max(1, round(share * recipe.steps)): share for share in stage.keep}
+    watch = Watch(
+        check=lambda done: stage.check().metrics(),
+        check_every=run.check_every,
+        keep={done: partial(_keep, run, policy.vlm, share) for done, share in steps.items()},
+        track=run.track,
+    )
+    with fast_layers(policy), compiled_layers(policy, run.compiled):
+        train(
+            stage.objective,
+            recipe,
+            run.folder,
+            watch=watch,
+            device=run.device,
+            workers=run.preparing,
+            about=stage.about,
+        )
+        if not PartialState().is_main_process:
+            return run.folder
+        measured = stage.measure()
+    metrics = measured.metrics()
+    write_json(run.folder / stage.report, metrics)
+    for name, value in metrics.items():
+        print(f"{name}: {value:.4g}")
+    remember(policy.vlm, stage.name, asdict(stage.recipe), metrics, stage.data)
+    target = stage.save()
+    check_gates(measured.gates(), run.folder / "gates.json")
+    return target
+
+
+def _keep(run: Run, vlm: Vlm, share: float) -> None:
+    """Writes the VLM as it is on the way."""
+    folder = run.folder / f"{VLM}-{round(100 * share):02d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_vlm(vlm, folder)
 
 
 def run_language(
@@ -70,6 +183,8 @@ def run_language(
     source: Path | str | None = None,
     sizes: Mapping[str, int] | None = None,
     pools: tuple[Pool, Pool] | None = None,
+    keep: Sequence[float] = (),
+    drawings: Path | None = None,
 ) -> Path:
     """Trains a tiny VLM on pictures and questions.
 
@@ -79,49 +194,57 @@ def run_language(
         source: a VLM made by this stage to go on with; None for random weights.
         sizes: of the VLM, as its family's tiny config takes them; None for the chosen ones.
         pools: pictures to learn from and to measure on; drawn if None.
+        keep: shares of the steps after which the VLM is kept, too, as its average is then.
+        drawings: a folder in which drawn pictures are kept for other runs; None keeps none.
 
     Returns:
         The folder of the VLM.
 
     Raises:
-        UserError: a gate failed.
+        UserError: the family cannot learn this way, or a gate failed.
     """
-    about = _about("language", recipe, start=str(source or "random weights"))
-    check_same(run.folder, recipe.loop, about)
     if source:
         vlm = load_vlm(source, torch.float32, run.device)
-    else:
-        vlm = make_backbone(recipe.loop.seed, **(sizes or {}))
+        recipe = replace(recipe, family=vlm.family.name)
+    about = _about("language", recipe, start=str(source or "random weights"))
+    check_same(run.folder, recipe.loop, about)
+    if not source:
+        vlm = make_backbone(recipe.family, recipe.loop.seed, **(sizes or {}))
         vlm.base.to(run.device or accelerator())
     policy = Policy.from_vlm(vlm, action.tiny(), query_init="embedding")
-    learned, held_out = pools or (
-        draw_pool(recipe.pictures),
-        draw_pool(400, held_out=True),
-    )
+    # What the family cannot do must be said before pictures are drawn for a minute.
+    PatchWordLoss(vlm)
+    if pools is None:
+        drawn = kept_pool(drawings, recipe.pictures) if drawings else draw_pool(recipe.pictures)
+        pools = drawn, draw_pool(400, held_out=True)
+    learned, held_out = pools
     few = Pool(held_out.images[:96], held_out.segmentations[:96], held_out.items[:96])
-    lesson = LanguageLesson(policy, learned, recipe)
-    with quick_layers(policy), compiled_layers(policy, run.compiled):
-        train(
-            lesson,
-            recipe.loop,
-            run.folder,
-            check=lambda done: measure_skill(policy, few).figures(),
-            check_every=run.check_every,
-            track=run.track,
-            device=run.device,
-            about=about,
-        )
+
+    def save() -> Path:
+        policy.detach()
+        target = run.folder / VLM
+        target.mkdir(exist_ok=True)
+        save_vlm(vlm, target)
+        return target
+
+    def measure() -> Skill:
         skill = measure_skill(policy, held_out)
-    write_json(run.folder / "skill.json", skill.figures())
-    for name, value in skill.figures().items():
-        print(f"{name}: {value:.4g}")
-    policy.detach()
-    remember(vlm, "language", asdict(recipe), skill.figures(), {})
-    target = run.folder / VLM
-    target.mkdir(exist_ok=True)
-    save_vlm(vlm, target)
-    check_gates(skill.gates(), run.folder / "gates.json")
-    return target
+        write_json(run.folder / "asked.json", skill.asked)
+        return skill
+
+    stage = Stage(
+        name="language",
+        objective=LanguageObjective(policy, learned, recipe),
+        recipe=recipe,
+        about=about,
+        data={},
+        check=lambda: measure_skill(policy, few),
+        measure=measure,
+        save=save,
+        report="skill.json",
+        keep=keep,
+    )
+    return run_stage(run, stage, policy)
 
 
 def start_policy(
@@ -164,38 +287,23 @@ def run_grounding(
     Raises:
         UserError: a gate failed.
     """
-    split = cache.split()
-    unseen = Frames(cache, split.validation, tasks)
-    frozen = _frozen(policy)
-    lesson = GroundingLesson(policy, Frames(cache, split.train, tasks), recipe)
-    head = lesson.grounding.head
+    learned, unseen = _split(cache, tasks)
+    about = _about("grounding", recipe, **_robot(policy, cache, tasks))
+    objective = GroundingObjective(policy, learned, recipe)
+    head = objective.grounding.head
     few, many = check_numbers(unseen, 48, 48), check_numbers(unseen, 200, 400)
-    with quick_layers(policy), compiled_layers(policy, run.compiled):
-        train(
-            lesson,
-            recipe.loop,
-            run.folder,
-            check=lambda done: measure_grounding(policy, head, unseen, few).figures(),
-            check_every=run.check_every,
-            track=run.track,
-            device=run.device,
-            about=_about(
-                "grounding",
-                recipe,
-                start=policy.vlm.source,
-                data=cache.fingerprint,
-                tasks=tasks,
-                **frozen,
-            ),
-        )
-        grounded = measure_grounding(policy, head, unseen, many)
-    figures = grounded.figures()
-    write_json(run.folder / "grounding.json", figures)
-    for name, value in figures.items():
-        print(f"{name}: {value:.4g}")
-    target = _save(policy, run, cache, "grounding", asdict(recipe), figures)
-    check_gates(grounded.gates(), run.folder / "gates.json")
-    return target
+    stage = Stage(
+        name="grounding",
+        objective=objective,
+        recipe=recipe,
+        about=about,
+        data={"cache": cache.fingerprint},
+        check=lambda: measure_grounding(policy, head, unseen, few),
+        measure=lambda: measure_grounding(policy, head, unseen, many),
+        save=lambda: _save(policy, run, cache),
+        report="grounding.json",
+    )
+    return run_stage(run, stage, policy)
 
 
 def run_imitation(
@@ -204,7 +312,7 @@ def run_imitation(
     policy: Policy,
     cache: Cache,
     tasks: Sequence[Task] = (),
-    groups: Sequence[str] = ("vision", "language", "embeddings", "projector", "head"),
+    groups: Sequence[str] = GROUPS,
 ) -> Path:
     """Teaches a policy the expert's actions.
 
@@ -223,33 +331,20 @@ def run_imitation(
         UserError: a group is unknown, or the data holds none of the tasks.
     """
     set_trainable(policy, groups)
-    split = cache.split()
-    unseen = Frames(cache, split.validation, tasks)
-    lesson = ImitationLesson(policy, Frames(cache, split.train, tasks), recipe)
+    learned, unseen = _split(cache, tasks)
     few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 500)
-    with quick_layers(policy), compiled_layers(policy, run.compiled):
-        train(
-            lesson,
-            recipe.loop,
-            run.folder,
-            check=lambda done: measure_imitation(policy, unseen, few).figures(),
-            check_every=run.check_every,
-            track=run.track,
-            device=run.device,
-            about=_about(
-                "imitation",
-                recipe,
-                start=policy.vlm.source,
-                data=cache.fingerprint,
-                tasks=tasks,
-                **_frozen(policy),
-            ),
-        )
-        figures = measure_imitation(policy, unseen, many).figures()
-    write_json(run.folder / "imitation.json", figures)
-    for name, value in figures.items():
-        print(f"{name}: {value:.4g}")
-    return _save(policy, run, cache, "imitation", asdict(recipe), figures)
+    stage = Stage(
+        name="imitation",
+        objective=ImitationObjective(policy, learned, recipe),
+        recipe=recipe,
+        about=_about("imitation", recipe, **_robot(policy, cache, tasks)),
+        data={"cache": cache.fingerprint},
+        check=lambda: measure_imitation(policy, unseen, few),
+        measure=lambda: measure_imitation(policy, unseen, many),
+        save=lambda: _save(policy, run, cache),
+        report="imitation.json",
+    )
+    return run_stage(run, stage, policy)
 
 
 def open_frames(folder: Path) -> Cache:
@@ -266,30 +361,33 @@ def open_frames(folder: Path) -> Cache:
     return open_cache(folder)
 
 
+def _split(cache: Cache, tasks: Sequence[Task]) -> tuple[Frames, Frames]:
+    """Frames to learn from and frames to check on."""
+    split = cache.split()
+    return Frames(cache, split.train, tasks), Frames(cache, split.validation, tasks)
+
+
 def _about(stage: str, recipe: Any, **more: Any) -> dict[str, Any]:
     """What must not change between two parts of one run."""
     own = {name: value for name, value in asdict(recipe).items() if name != "loop"}
     return {"stage": stage, **own, **more}
 
 
-def _frozen(policy: Policy) -> dict[str, Any]:
-    """Groups that do not learn; nothing where all do, as in runs begun before this was kept."""
+def _robot(policy: Policy, cache: Cache, tasks: Sequence[Task]) -> dict[str, Any]:
+    """What a stage on robot frames starts from and learns."""
     sizes = describe_trainable(policy)
     frozen = [name for name, size in sizes.items() if size.parameters and not size.trainable]
-    return {"frozen": frozen} if frozen else {}
+    return {
+        "start": policy.vlm.source,
+        "data": cache.fingerprint,
+        "tasks": tasks,
+        "frozen": frozen,
+    }
 
 
-def _save(
-    policy: Policy,
-    run: Run,
-    cache: Cache,
-    stage: str,
-    recipe: Mapping[str, Any],
-    figures: Mapping[str, float],
-) -> Path:
+def _save(policy: Policy, run: Run, cache: Cache) -> Path:
     target = run.folder / CHECKPOINT
     data = {"cache": cache.fingerprint}
-    remember(policy.vlm, stage, recipe, figures, data)
     training = {"stages": lineage(policy.vlm)}
     provenance = Provenance(command=command(), data=data, training=training)
     policy.save_pretrained(target, provenance)

@@ -6,14 +6,13 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
-from vlm4vla.episodes.rates import Standing
-
 from pages.run.result_card import card
 from tests.eval.examples import EPISODE, SPEC
 from vlm4vla.cli import COMMANDS
 from vlm4vla.commands import rollout
 from vlm4vla.core.condition import GIVEN, Condition
 from vlm4vla.core.episode import Outcome
+from vlm4vla.episodes.rates import Standing
 from vlm4vla.statistics import wilson
 
 ASKED = replace(

@@ -20,6 +20,11 @@ def image_tokens(config: Any) -> int:
     return 1 + int(side(config) // STRIDE) ** 2
 
 
+def grid(config: Any) -> slice:
+    """All but the mean."""
+    return slice(1, None)
+
+
 def tiny(tokens: Mapping[str, int], width: int = 64, layers: int = 2) -> Florence2Config:
     """A small DaViT and a small BART, 17 tokens a picture."""
     heads = 4
@@ -65,6 +70,7 @@ register(
         vision=("vision_tower",),
         projector=("multi_modal_projector",),
         language=("language_model",),
+        grid=grid,
         tiny=tiny,
         special=("<pad>", "<s>", "</s>", "<image>"),
         paper="florence-community/Florence-2-base",

@@ -15,21 +15,43 @@ def image_tokens(config: Any) -> int:
     return int(vision.image_size[0] // vision.patch_size[0] * config.downsample_ratio) ** 2
 
 
-def tiny(tokens: Mapping[str, int], width: int = 64, layers: int = 2) -> InternVLConfig:
-    """A small InternViT and a small Qwen3, 16 tokens a picture."""
-    heads, words = 4, max(tokens.values()) + 1
+def tiny(
+    tokens: Mapping[str, int],
+    width: int = 64,
+    layers: int = 2,
+    heads: int = 4,
+    patch: int = 16,
+    vision_layers: int = 2,
+    ratio: int = 2,
+    rope_theta: int = 10_000,
+) -> InternVLConfig:
+    """A small InternViT and a small Qwen3; four patches become one token.
+
+    Args:
+        tokens: the tokenizer's vocabulary, token to id.
+        width: of both.
+        layers: of the language model.
+        heads: of both.
+        patch: side of a patch in pixels, of pictures of 128.
+        vision_layers: of the vision tower.
+        ratio: width of the vision tower's MLP over its own.
+        rope_theta: base of the language model's rotary positions.
+    """
+    words = max(tokens.values()) + 1
     return InternVLConfig(
         vision_config={
             "image_size": 128,
-            "patch_size": 16,
+            "patch_size": patch,
             "hidden_size": width,
-            "intermediate_size": 2 * width,
-            "num_hidden_layers": layers,
+            "intermediate_size": ratio * width,
+            "num_hidden_layers": vision_layers,
             "num_attention_heads": heads,
         },
-        text_config=small.decoder("qwen3", words, width, layers, heads, tokens["<|endoftext|>"]),
+        text_config=small.decoder(
+            "qwen3", words, width, layers, heads, tokens["<|endoftext|>"], rope_theta
+        ),
         image_token_id=tokens["<IMG_CONTEXT>"],
-        image_seq_length=16,
+        image_seq_length=(64 // patch) ** 2,
     )
 
 
@@ -48,6 +70,7 @@ register(
         vision=("vision_tower",),
         projector=("multi_modal_projector",),
         language=("language_model",),
+        causal=True,
         tiny=tiny,
         special=(
             "<|endoftext|>",

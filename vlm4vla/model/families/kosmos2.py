@@ -19,16 +19,35 @@ def inputs(rows: Rows, config: Any) -> dict[str, Tensor]:
     return {"image_embeds_position_mask": rows.is_image.long()}
 
 
-def tiny(tokens: Mapping[str, int], width: int = 64, layers: int = 2) -> Kosmos2Config:
-    """A small config of the real class, 16 latents a picture."""
-    heads = 4
+def tiny(
+    tokens: Mapping[str, int],
+    width: int = 64,
+    layers: int = 2,
+    heads: int = 4,
+    patch: int = 16,
+    vision_layers: int = 2,
+    ratio: int = 2,
+    latents: int = 16,
+) -> Kosmos2Config:
+    """A small config of the real class.
+
+    Args:
+        tokens: the tokenizer's vocabulary, token to id.
+        width: of the vision tower and the language model.
+        layers: of the language model.
+        heads: of both.
+        patch: side of a patch in pixels, of pictures of 128.
+        vision_layers: of the vision tower.
+        ratio: width of both MLPs over their own.
+        latents: image tokens, whatever the number of patches.
+    """
     return Kosmos2Config(
         vision_config={
             "image_size": 128,
-            "patch_size": 16,
+            "patch_size": patch,
             "hidden_size": width,
-            "intermediate_size": 2 * width,
-            "num_hidden_layers": layers,
+            "intermediate_size": ratio * width,
+            "num_hidden_layers": vision_layers,
             "num_attention_heads": heads,
         },
         text_config={
@@ -36,14 +55,21 @@ def tiny(tokens: Mapping[str, int], width: int = 64, layers: int = 2) -> Kosmos2
             "max_position_embeddings": 1024,
             "embed_dim": width,
             "layers": layers,
-            "ffn_dim": 2 * width,
+            "ffn_dim": ratio * width,
             "attention_heads": heads,
+            # So small a model never sees its data twice.
+            "dropout": 0.0,
+            "attention_dropout": 0.0,
             "pad_token_id": tokens["<pad>"],
             "bos_token_id": tokens["<s>"],
             "eos_token_id": tokens["</s>"],
         },
-        latent_query_num=16,
+        latent_query_num=latents,
     )
+
+
+def no_grid(config: Any) -> None:
+    """Every latent has looked at the whole picture."""
 
 
 register(
@@ -60,6 +86,8 @@ register(
         projector=("image_to_text_projection",),
         language=("text_model",),
         inputs=inputs,
+        grid=no_grid,
+        patches="image_to_text_projection.dense",
         tiny=tiny,
         special=("<pad>", "<s>", "</s>", "<image>", "</image>"),
         paper="microsoft/kosmos-2-patch14-224",

@@ -17,6 +17,12 @@ def image_tokens(config: Any) -> int:
     return line * line + line * (line + 1)
 
 
+def grid(config: Any) -> slice:
+    """The tokens of the whole picture; those of the crop have line ends among them."""
+    line = int(config.vision_config.image_size // config.vision_config.patch_size)
+    return slice(line * line)
+
+
 def _square(count: int, config: Any, device: torch.device) -> dict[str, Tensor]:
     side = config.vision_config.image_size
     return {
@@ -63,6 +69,7 @@ register(
         language=("language_model",),
         pixels=pixels,
         inputs=inputs,
+        grid=grid,
         tiny=tiny,
         special=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"),
         paper="llava-hf/llava-onevision-qwen2-0.5b-ov-hf",

@@ -95,6 +95,7 @@ register(
         language=("language_model",),
         pixels=qwen.pixels,
         inputs=qwen.inputs,
+        causal=True,
         tiny=tiny,
         special=qwen.SPECIAL,
         paper="Qwen/Qwen3-VL-2B-Instruct",

@@ -1,0 +1,264 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from vlm4vla.errors import UserError
+from vlm4vla.train.loop.recipe import Recipe
+from vlm4vla.train.loop.state import TrainingState, load_state, save_state
+from vlm4vla.train.loop.train import Watch, train
+
+RECIPE = Recipe(steps=24, batch=8, learning_rate=0.05, warmup=4, save_every=5, ema=0.9)
+
+
+class Line(nn.Module):
+    """Fits a line to points, with dropout so that random states matter."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.layer = nn.Linear(4, 4)
+        self.query = nn.Parameter(torch.zeros(4))
+
+    def forward(self, batch):
+        out = self.layer(nn.functional.dropout(batch, 0.3)) + self.query
+        return (out - batch).square().mean(), {"seen": batch.mean()}
+
+
+class Objective:
+    query = "query"
+
+    def __init__(self):
+        self.module = Line()
+
+    def batch(self, index, rank=0, ranks=1):
+        return torch.randn(8, 4, generator=torch.Generator().manual_seed(index))
+
+
+def weights(lesson):
+    return torch.cat([p.detach().flatten() for p in lesson.module.parameters()])
+
+
+def run(folder, recipe=RECIPE, **options):
+    lesson = Objective()
+    watch = Watch(**{name: options.pop(name) for name in list(options) if name in vars(Watch())})
+    train(lesson, recipe, folder, watch=watch, device="cpu", **options)
+    return weights(lesson)
+
+
+class Stopped(Exception):
+    pass
+
+
+class StoppingLesson(Objective):
+    """Fails in the middle of a step, as a crash would."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def batch(self, index, rank=0, ranks=1):
+        if index == self.at:
+            raise Stopped
+        return super().batch(index)
+
+
+def test_rates_rise_then_follow_the_cosine():
+    recipe = Recipe(steps=110, batch=1, learning_rate=1.0, warmup=10, final_rate=0.1)
+    assert recipe.rate(0) == pytest.approx(0.1)
+    assert recipe.rate(9) == pytest.approx(1.0)
+    assert recipe.rate(60) == pytest.approx(0.55)
+    assert recipe.rate(110) == pytest.approx(0.1)
+    assert replace(recipe, schedule="constant").rate(100) == 1.0
+
+
+@pytest.mark.parametrize("at", [3, 5, 17])
+def test_a_crashed_run_goes_on_to_the_identical_weights(tmp_path, at):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(StoppingLesson(at), RECIPE, tmp_path / "crashed", device="cpu")
+    assert torch.equal(run(tmp_path / "crashed"), whole)
+
+
+def test_accumulation_of_halves_equals_the_whole_batch(tmp_path):
+    class Plain(Line):
+        def forward(self, batch):
+            return (self.layer.weight.sum() * batch).square().mean() + self.query.sum(), {}
+
+    class Parts(Objective):
+        def __init__(self, parts):
+            self.module = Plain()
+            self.parts = parts
+
+        def batch(self, index, rank=0, ranks=1):
+            whole = super().batch(index // self.parts)
+            return whole.chunk(self.parts)[index % self.parts]
+
+    results = []
+    for parts in (1, 2):
+        lesson = Parts(parts)
+        recipe = replace(RECIPE, accumulation=parts)
+        train(lesson, recipe, tmp_path / str(parts), device="cpu")
+        results.append(weights(lesson))
+    assert torch.allclose(*results, atol=1e-4)
+
+
+def test_another_recipe_is_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(UserError, match="another recipe \\(learning_rate differ\\)"):
+        run(tmp_path, replace(RECIPE, learning_rate=0.01))
+
+
+def test_other_data_is_refused(tmp_path):
+    run(tmp_path, about={"data": "a", "tasks": ("reach",)})
+    run(tmp_path, about={"data": "a", "tasks": ("reach",)})
+    with pytest.raises(UserError, match=r"\(data differ\)"):
+        run(tmp_path, about={"data": "b", "tasks": ("reach",)})
+
+
+def test_history_is_the_same_with_and_without_a_crash(tmp_path):
+    def check(done):
+        return {"figure": 2.0 * done}
+
+    run(tmp_path / "whole", check=check, check_every=4)
+    with pytest.raises(Stopped):
+        crashing = StoppingLesson(18)
+        train(crashing, RECIPE, tmp_path / "b", watch=Watch(check, 4), device="cpu")
+    run(tmp_path / "b", check=check, check_every=4)
+    whole, resumed = (
+        json.loads((tmp_path / f / "history.json").read_text()) for f in ("whole", "b")
+    )
+    assert whole == resumed
+    assert [entry["step"] for entry in whole] == [4, 8, 12, 16, 20, 24]
+    assert whole[1]["figure"] == 16.0
+
+
+def test_clipping_leaves_the_query_out(tmp_path):
+    class SteepLine(Line):
+        def forward(self, batch):
+            return 100 * (self.layer.bias.sum() + self.query.sum()), {}
+
+    class Steep(Objective):
+        def __init__(self):
+            self.module = SteepLine()
+
+    recipe = replace(RECIPE, steps=1, clip=1.0, ema=0.0)
+    train(Steep(), recipe, tmp_path, device="cpu")
+    found = load_state(tmp_path).tensors
+    # Adam keeps 0.1 of the first gradient: of the whole one for the query, and for the clipped
+    # bias of 100 / sqrt(4 * 100^2) = 0.5.
+    assert found["exp_avg/query"].tolist() == pytest.approx([10.0] * 4)
+    assert found["exp_avg/layer.bias"].tolist() == pytest.approx([0.05] * 4, rel=1e-4)
+
+
+def test_the_average_is_what_is_measured_and_handed_on(tmp_path):
+    measured = {}
+    lesson = Objective()
+
+    def check(done):
+        measured[done] = weights(lesson)
+        return {"figure": 1.0}
+
+    train(lesson, RECIPE, tmp_path, watch=Watch(check, 10), device="cpu")
+    assert sorted(measured) == [10, 20, 24]
+    assert torch.equal(measured[24], weights(lesson))
+    raw = load_state(tmp_path).tensors
+    assert not torch.allclose(raw["weights/query"], lesson.module.query)
+    assert torch.equal(raw["average/query"], lesson.module.query)
+
+
+def test_measuring_changes_nothing(tmp_path):
+    plain = run(tmp_path / "plain")
+    checked = run(tmp_path / "checked", check=lambda done: {"x": 0.0}, check_every=3)
+    assert torch.equal(plain, checked)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    lesson = Objective()
+    lesson.module.forward = lambda batch: (lesson.module.query.sum() * float("nan"), {})
+    with pytest.raises(UserError, match="loss became nan at step 0"):
+        train(lesson, RECIPE, tmp_path, device="cpu")
+
+
+def test_an_interrupt_ends_the_step_and_saves(tmp_path):
+    class Interrupted(Objective):
+        def batch(self, index, rank=0, ranks=1):
+            if index == 7:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().batch(index)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Interrupted(), RECIPE, tmp_path, device="cpu")
+    assert load_state(tmp_path).step == 8
+    assert torch.equal(run(tmp_path), run(tmp_path / "whole"))
+
+
+def test_trackio_must_be_installed_when_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(UserError, match="trackio is not installed"):
+        run(tmp_path, track="project")
+
+
+def test_kill_nine_loses_at_most_the_steps_since_the_last_save(tmp_path):
+    slow = (
+        "import time\n"
+        "from pathlib import Path\n"
+        "from dataclasses import replace\n"
+        "from test_train import RECIPE, Objective\n"
+        "from vlm4vla.train.loop.train import train\n"
+        "class Slow(Objective):\n"
+        "    def batch(self, index, rank=0, ranks=1):\n"
+        "        time.sleep(0.05)\n"
+        "        return super().batch(index)\n"
+        f"train(Slow(), RECIPE, Path({str(tmp_path / 'killed')!r}), device='cpu')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", slow], env=environment)
+    deadline = time.monotonic() + 120
+    while load_state(tmp_path / "killed") is None and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait(30) == -signal.SIGKILL
+    found = load_state(tmp_path / "killed")
+    assert found is not None
+    assert found.step >= 5
+    assert torch.equal(run(tmp_path / "killed"), run(tmp_path / "whole"))
+
+
+def test_a_half_written_snapshot_is_never_read(tmp_path):
+    save_state(tmp_path, TrainingState(5, {"a": torch.ones(2)}, {"x": 1}))
+    half = tmp_path / ".state-00000010.half"
+    half.mkdir()
+    (half / "tensors.safetensors").write_bytes(b"cut off")
+    assert load_state(tmp_path).step == 5
+    save_state(tmp_path, TrainingState(10, {"a": torch.zeros(2)}, {"x": 2}))
+    found = load_state(tmp_path)
+    assert (found.step, found.tensors["a"].tolist(), found.facts) == (10, [0, 0], {"x": 2})
+    assert [p.name for p in tmp_path.iterdir()] == ["state-00000010"]
+
+
+def test_the_newest_of_two_whole_snapshots_wins(tmp_path):
+    """A kill between writing the new one and removing the old one leaves both."""
+    save_state(tmp_path, TrainingState(5, {"a": torch.ones(1)}, {}))
+    kept = tmp_path / "kept"
+    os.rename(tmp_path / "state-00000005", kept)
+    save_state(tmp_path, TrainingState(10, {"a": torch.zeros(1)}, {}))
+    os.rename(kept, tmp_path / "state-00000005")
+    assert load_state(tmp_path).step == 10
+
+
+def test_no_pickle_in_a_run(tmp_path):
+    run(tmp_path)
+    files = sorted(p.name for p in tmp_path.rglob("*") if p.is_file())
+    assert files == ["facts.json", "history.json", "recipe.json", "tensors.safetensors"]
+    assert json.loads((tmp_path / "recipe.json").read_text())["steps"] == 24
+    assert SimpleNamespace(**json.loads((tmp_path / "recipe.json").read_text())).ema == 0.9

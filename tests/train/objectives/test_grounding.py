@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from synthetic import make_cache
+
+from vlm4vla.train.batches.frames import Frames
+from vlm4vla.train.objectives.grounding import (
+    BINS,
+    HIGH,
+    LOW,
+    Grounded,
+    GroundingHead,
+    check_numbers,
+    points_of,
+)
+
+
+@pytest.fixture(scope="module")
+def head():
+    return GroundingHead(8)
+
+
+def logits_of(head, points):
+    """Logits whose probabilities are the two-bin targets of the loss."""
+    low, width = head.centres[:, 0], head.centres[:, 1] - head.centres[:, 0]
+    where = (points - low) / width
+    left = where.floor()
+    share = (where - left)[..., None]
+    bins = torch.arange(BINS)
+    target = (bins == left[..., None]) * (1 - share) + (bins == left[..., None] + 1) * share
+    return target.clamp(min=1e-9).log()
+
+
+def test_places_lie_between_bins(head):
+    points = torch.tensor([[[0.013, -0.071, 0.044], [-0.2, 0.1, 0.02], [0.0, 0.0, 0.1]]])
+    assert torch.allclose(head.places(logits_of(head, points)), points, atol=1e-4)
+
+
+def test_bins_cover_the_axes(head):
+    width = (torch.tensor(HIGH) - torch.tensor(LOW)) / BINS
+    assert torch.allclose(head.centres[:, 0], torch.tensor(LOW) + width / 2)
+    assert torch.allclose(head.centres[:, -1], torch.tensor(HIGH) - width / 2)
+
+
+def test_loss_of_a_uniform_guess_is_the_logarithm_of_the_bins(head):
+    points = torch.zeros(2, 3, 3)
+    known = torch.ones(2, 3, dtype=torch.bool)
+    assert head.loss(torch.zeros(2, 3, 3, BINS), points, known).item() == pytest.approx(
+        np.log(BINS), rel=1e-5
+    )
+
+
+def test_points_that_there_are_not_do_not_count(head):
+    points = torch.full((1, 3, 3), 0.05)
+    logits = logits_of(head, points)
+    known = torch.tensor([[True, True, False]])
+    wrong = logits.clone()
+    wrong[:, 2] = torch.randn(1, 3, BINS, generator=torch.Generator().manual_seed(0)) * 30
+    assert head.loss(wrong, points, known) == head.loss(logits, points, known)
+
+
+def test_points_come_in_the_order_of_the_head():
+    cache = make_cache(episodes=4, frames=2)
+    batch = Frames(cache, np.arange(len(cache))).draw(4, 3, np.random.default_rng(0))
+    points = points_of(batch)
+    assert (points.metres[:, 0] == batch.tcp).all()
+    assert (points.metres[:, 1] == batch.thing).all()
+    assert (points.known[:, 2] == batch.has_place).all()
+    assert points.known[:, :2].all()
+
+
+def test_frames_to_measure_on_begin_with_first_frames():
+    cache = make_cache(episodes=30, frames=5)
+    frames = Frames(cache, np.arange(len(cache)))
+    numbers = check_numbers(frames, 10, 20)
+    assert (cache.step[numbers[:10]] == 0).all()
+    assert len(numbers) == 30
+    assert len(np.unique(cache.episode[numbers[:10]])) == 10
+    assert (numbers == check_numbers(frames, 10, 20)).all()
+
+
+def test_every_point_has_its_gate_and_the_place_where_there_is_one():
+    grounded = Grounded(gripper=9.0, thing=4.0, place=7.0, first=8.0, bound=0.9)
+    assert [gate.passed for gate in grounded.gates()] == [True, True, False, True]
+    placeless = Grounded(gripper=8.1, thing=4.0, place=float("nan"), first=8.0, bound=0.9)
+    assert [gate.passed for gate in placeless.gates()] == [True, True, False]

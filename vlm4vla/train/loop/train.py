@@ -1,0 +1,296 @@
+"""The one training loop of every stage, on Accelerate.
+
+A batch is a pure function of its index, ranks take disjoint parts of it, and everything else that
+changes is in the training state: a run that was stopped at any moment goes on to the identical
+result, and one process learns the same from a batch as several do from their parts of it.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from vlm4vla.errors import UserError
+from vlm4vla.files import write_json
+from vlm4vla.train.batches.transfer import prefetched, to_tensors
+from vlm4vla.train.loop.ema import Ema
+from vlm4vla.train.loop.precision import precision
+from vlm4vla.train.loop.progress import Progress, deferred_interrupt
+from vlm4vla.train.loop.recipe import Recipe
+from vlm4vla.train.loop.state import (
+    TrainingState,
+    load_state,
+    random_state,
+    restore_random_state,
+    save_state,
+)
+
+
+class Objective(Protocol):
+    """What a stage minimises: a module whose forward turns a batch into a loss.
+
+    Attributes:
+        module: called with a batch on its device, gives the loss and metrics to print; means are
+            taken by `mean_over_ranks`.
+        query: the name of the action query among the module's parameters, or None.
+    """
+
+    module: nn.Module
+    query: str | None
+
+    def batch(self, index: int, rank: int = 0, ranks: int = 1) -> Any:
+        """A rank's part of the batch of an index, as plain arrays; the same for the same index."""
+        ...
+
+
+Check = Callable[[int], Mapping[str, float]]
+"""Measures the objective's module, with the averaged weights in place, after a number of steps."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is measured, kept and told while a run goes on.
+
+    Attributes:
+        check: measured every `check_every` steps and at the end.
+        check_every: 0 for only at the end.
+        keep: steps done -> what writes the module, with the averaged weights in place.
+        track: project name for trackio, or None.
+    """
+
+    check: Check | None = None
+    check_every: int = 0
+    keep: Mapping[int, Callable[[], None]] = field(default_factory=dict)
+    track: str | None = None
+
+
+def train(
+    objective: Objective,
+    recipe: Recipe,
+    run: Path,
+    *,
+    watch: Watch | None = None,
+    device: str | None = None,
+    workers: int = 0,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Trains an objective's module in place, from the run's newest state if there is one.
+
+    On Ctrl-C or SIGTERM the step in hand is finished and saved. At the end the module holds the
+    averaged weights. Under `accelerate launch` every process calls this; one writes and measures.
+
+    Args:
+        objective: what is learned.
+        recipe: how.
+        run: the run's folder; `recipe.json`, `history.json` and the state live there.
+        watch: what is measured, kept and told on the way.
+        device: "cpu" keeps an accelerator out of it.
+        workers: processes that prepare batches; 0 for none.
+        about: what else must be the same when the run goes on (data, start), as plain values.
+
+    Raises:
+        UserError: the run was begun in another way, the batch cannot be divided among the
+            processes, or trackio is wanted and missing.
+        KeyboardInterrupt: the run was stopped and its state saved.
+    """
+    watch = watch or Watch()
+    accelerator = _accelerator(watch.track, device)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    if recipe.batch % ranks:
+        raise UserError(
+            f"A batch of {recipe.batch} pictures cannot be divided among {ranks} processes.",
+            "Give a --batch that can.",
+        )
+    learning = [(n, p) for n, p in objective.module.named_parameters() if p.requires_grad]
+    module, optimiser = accelerator.prepare(
+        objective.module,
+        torch.optim.AdamW(
+            [parameter for _, parameter in learning],
+            lr=recipe.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        ),
+    )
+    average = Ema(learning, recipe.ema)
+    learner = _Learner(objective.module, learning, optimiser, average)
+    start, history = _resume(learner, run, recipe, about or {}, accelerator.is_main_process)
+    clipped = [parameter for name, parameter in learning if name != objective.query]
+    progress = Progress(recipe, start) if accelerator.is_main_process else None
+    batches = prefetched(
+        partial(objective.batch, rank=rank, ranks=ranks),
+        range(start * recipe.accumulation, recipe.steps * recipe.accumulation),
+        workers,
+    )
+    module.train()
+    for step in range(start, recipe.steps):
+        with deferred_interrupt() as interrupt:
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate(step)
+            sums: dict[str, Tensor] = {}
+            for part in range(recipe.accumulation):
+                whole = part == recipe.accumulation - 1
+                with contextlib.nullcontext() if whole else accelerator.no_sync(module):
+                    batch = to_tensors(next(batches), accelerator.device)
+                    loss, metrics = module(batch)
+                    accelerator.backward(loss / recipe.accumulation)
+                for name, value in {"loss": loss, **metrics}.items():
+                    sums[name] = sums.get(name, 0.0) + value.detach().float() / recipe.accumulation
+            if recipe.clip > 0:
+                sums["norm"] = accelerator.clip_grad_norm_(clipped, recipe.clip)
+            values = _numbers(accelerator, sums)
+            if not values["loss"] < float("inf"):
+                raise UserError(
+                    f"The loss became {values['loss']} at step {step}.",
+                    "Go back to the last saved state with a lower learning rate.",
+                )
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            average.update()
+            done = step + 1
+            last = done == recipe.steps
+            if progress:
+                progress.show(done, values)
+            due = last or (watch.check_every and done % watch.check_every == 0)
+            if progress and ((watch.check and due) or done in watch.keep):
+                with average.in_place():
+                    module.eval()
+                    if done in watch.keep:
+                        watch.keep[done]()
+                    if watch.check and due:
+                        measured = dict(watch.check(done))
+                        progress.log(done, measured)
+                        values |= measured
+                        history.append({"step": done, **values})
+                    module.train()
+            stop = _anyone(accelerator, interrupt.wanted)
+            if progress and (done % recipe.save_every == 0 or last or stop):
+                facts = {"recipe": asdict(recipe), "about": about or {}, "history": history}
+                save_state(run, _state(done, learner, facts))
+                write_json(run / "history.json", history)
+            accelerator.log(values, step=done)
+            if stop:
+                if progress:
+                    progress.end()
+                raise KeyboardInterrupt
+    average.take()
+    accelerator.unwrap_model(module, keep_fp32_wrapper=False).eval()
+    if progress:
+        progress.end()
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def _numbers(accelerator: Accelerator, sums: Mapping[str, Tensor]) -> dict[str, float]:
+    """The means over ranks, fetched from the device at once: each fetch waits for it."""
+    stacked = accelerator.reduce(torch.stack(list(sums.values())), "mean")
+    return dict(zip(sums, stacked.tolist(), strict=True))
+
+
+def _anyone(accelerator: Accelerator, wanted: bool) -> bool:
+    """Whether a process was asked to stop; all of them must after the same step."""
+    if accelerator.num_processes == 1:
+        return wanted
+    asked = torch.tensor(float(wanted), device=accelerator.device)
+    return bool(accelerator.reduce(asked, "sum") > 0)
+
+
+def _accelerator(track: str | None, device: str | None) -> Accelerator:
+    log_with: list[Any] = []
+    if track:
+        try:
+            __import__("trackio")
+        except ImportError as error:
+            raise UserError("trackio is not installed.", "pip install trackio") from error
+        log_with = ["trackio"]
+    accelerator = Accelerator(
+        mixed_precision=precision(),
+        cpu=device == "cpu",
+        log_with=log_with or None,
+        # While only the vision tower learns, the language model has no gradients.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    if track:
+        accelerator.init_trackers(track)
+    return accelerator
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """Everything that changes while a module learns."""
+
+    module: nn.Module
+    learning: list[tuple[str, nn.Parameter]]
+    optimiser: torch.optim.Optimizer
+    average: Ema
+
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def _state(step: int, learner: _Learner, facts: Mapping[str, Any]) -> TrainingState:
+    tensors = {f"weights/{name}": p.detach() for name, p in learner.module.named_parameters()}
+    for i, (name, parameter) in enumerate(learner.learning):
+        for moment, value in learner.optimiser.state.get(parameter, {}).items():
+            tensors[f"{moment}/{name}"] = value
+        if learner.average.values:
+            tensors[f"average/{name}"] = learner.average.values[i]
+    return TrainingState(
+        step, tensors | random_state(), {**facts, "updates": learner.average.updates}
+    )
+
+
+def check_same(run: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run in another way; call it before expensive work.
+
+    Raises:
+        UserError: the run was begun with another recipe, other data or another start.
+    """
+    found = load_state(run)
+    if found is None:
+        return
+    begun = {**found.facts["recipe"], **found.facts["about"]}
+    # What JSON makes of the values is what they are compared with.
+    wanted = json.loads(json.dumps({**asdict(recipe), **about}))
+    changed = sorted(name for name in wanted | begun if wanted.get(name) != begun.get(name))
+    if changed:
+        raise UserError(
+            f"{run} was begun with another recipe ({', '.join(changed)} differ).",
+            "Give the same options, or another --out to begin anew.",
+        )
+
+
+def _resume(
+    learner: _Learner, run: Path, recipe: Recipe, about: Mapping[str, Any], writes: bool
+) -> tuple[int, list[dict[str, Any]]]:
+    """Loads the newest state; returns the steps that are done and what was measured."""
+    check_same(run, recipe, about)
+    found = load_state(run)
+    if found is None:
+        torch.manual_seed(recipe.seed)
+        if writes:
+            write_json(run / "recipe.json", {**asdict(recipe), **about})
+        return 0, []
+    tensors = found.tensors
+    with torch.no_grad():
+        for name, parameter in learner.module.named_parameters():
+            parameter.copy_(tensors[f"weights/{name}"])
+        for i, (name, parameter) in enumerate(learner.learning):
+            # A weight that had no gradient yet has no moments.
+            learner.optimiser.state[parameter] = {
+                moment: tensors[f"{moment}/{name}"].to(parameter.device)
+                for moment in _MOMENTS
+                if f"{moment}/{name}" in tensors
+            }
+            if learner.average.values:
+                learner.average.values[i].copy_(tensors[f"average/{name}"])
+    learner.average.updates = int(found.facts["updates"])
+    restore_random_state(tensors)
+    return found.step, list(found.facts["history"])
