@@ -38,7 +38,7 @@ def introspect(
     kind = config.model_type
     try:
         with BUILDING, torch.device("meta"):
-            base = AutoModel.from_config(config)
+            base = AutoModel.from_config(config, trust_remote_code=False)
     except ValueError as error:
         raise UserError(f"transformers has no bare model for {kind!r}.") from error
     size = getattr(getattr(config, "vision_config", None), "image_size", None)

@@ -98,7 +98,7 @@ def random_weights(config: Any, seed: int, dtype: torch.dtype = torch.float32) -
     """
     with BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        base = AutoModel.from_config(config, dtype=dtype)
+        base = AutoModel.from_config(config, dtype=dtype, trust_remote_code=False)
         for parameter in base.parameters():
             # Gemma 3 starts its projection at zero: the picture would have no effect.
             if parameter.ndim == 2 and not parameter.any():
