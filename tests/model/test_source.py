@@ -60,7 +60,7 @@ CASES = {
     ),
     "contradictory config": (
         lambda f: edit(f, text_config={"model_type": "qwen3", "hidden_size": "many"}),
-        "transformers cannot build",
+        "transformers cannot build or run",
     ),
     "quantised": (
         lambda f: edit(f, quantization_config={"quant_method": "gptq", "bits": 4}),

@@ -85,6 +85,10 @@ class Family:
         hub: known Hub ids with their size in billions of parameters.
         text_type: `config.text_config.model_type`, where two families share a class.
         merger: module paths inside `vision` that act as the projector, for display.
+        differs: what is written otherwise than the shipped processor writes it, on purpose: any
+            of "tokens", "pixels", "arguments", with the reason.
+        unused: module paths that have no part in reading a picture and words, as the picture
+            generator of Janus; they are kept and never learn.
     """
 
     name: str
@@ -105,6 +109,8 @@ class Family:
     side: Callable[[Any], int] = _image_size
     text_type: str | None = None
     merger: tuple[str, ...] = ()
+    differs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unused: tuple[str, ...] = ()
     pixels: Callable[[Tensor, Any], dict[str, Tensor]] = _pixel_values
     inputs: Callable[[Rows, Any], dict[str, Tensor]] = _nothing
 

@@ -18,8 +18,9 @@ from transformers import AutoConfig, AutoModel
 from vlm4vla.errors import UserError
 from vlm4vla.model.family import FAMILIES, Family, family_of
 from vlm4vla.model.finite import first_not_finite
+from vlm4vla.model.forward import rehearse
 from vlm4vla.model.hub import hub_answers
-from vlm4vla.model.introspect import introspect
+from vlm4vla.model.introspect import introspect, without_unused
 from vlm4vla.model.source import Source, check_config, check_folder, check_weights
 from vlm4vla.model.tokenizer import CORPUS
 from vlm4vla.model.vlm import BUILDING, Vlm, make_tiny, quiet, random_weights
@@ -27,7 +28,14 @@ from vlm4vla.model.vlm import BUILDING, Vlm, make_tiny, quiet, random_weights
 BF16_FROM_BYTES = 400_000_000
 """Folders with more weights than this load in bfloat16; smaller ones keep their precision."""
 
-EXTRAS = ("chat_template.jinja", "preprocessor_config.json", "training.json")
+EXTRAS = (
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "training.json",
+)
 
 
 def load_vlm(
@@ -79,8 +87,13 @@ def load_vlm(
         known = family_of(config)
         if known:
             _check_tokens(source, known, tokenizer)
-        family, account = (known, ()) if known else introspect(config, tokenizer, extras)
+        family, account = (known, ()) if known else introspect(config, tokenizer, files)
         base = _load_base(source, files.local, config, dtype, device, init, complete)
+        vlm = Vlm(family, base, tokenizer, source, extras, files)
+        called = rehearse(vlm)
+        if not known:
+            vlm.family, more = without_unused(vlm, called)
+            account = (*account, *more)
     except UserError:
         raise
     except (OSError, SafetensorError) as error:
@@ -89,7 +102,7 @@ def load_vlm(
         raise _unloadable(source, error) from error
     for line in account:
         print(line, file=sys.stderr)
-    return Vlm(family, base, tokenizer, source, extras)
+    return vlm
 
 
 def accelerator() -> str:
@@ -187,6 +200,6 @@ def _unloadable(source: str, error: Exception) -> UserError:
     if isinstance(error, ImportError):
         return UserError(f"{source} needs a package that is not installed: {first}.")
     return UserError(
-        f"transformers cannot build {source}: {type(error).__name__}: {first}.",
+        f"transformers cannot build or run {source}: {type(error).__name__}: {first}.",
         "Compare its config.json with that of a repository that loads.",
     )

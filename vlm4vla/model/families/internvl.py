@@ -49,6 +49,7 @@ register(
         projector=("multi_modal_projector",),
         language=("language_model",),
         tiny=tiny,
+        differs={"tokens": "the paper gives a system message and no line end after the picture"},
         special=(
             "<|endoftext|>",
             "<|im_start|>",

@@ -61,6 +61,10 @@ register(
         language=("text_model",),
         inputs=inputs,
         tiny=tiny,
+        differs={
+            "tokens": "the paper puts the latents first",
+            "arguments": "the positions of the latents follow",
+        },
         special=("<pad>", "<s>", "</s>", "<image>", "</image>"),
         paper="microsoft/kosmos-2-patch14-224",
         hub={"microsoft/kosmos-2-patch14-224": 1.7},

@@ -96,6 +96,7 @@ register(
         pixels=qwen.pixels,
         inputs=qwen.inputs,
         tiny=tiny,
+        differs={"tokens": "the paper gives a system message"},
         special=qwen.SPECIAL,
         paper="Qwen/Qwen3-VL-2B-Instruct",
         hub={
