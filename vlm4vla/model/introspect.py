@@ -240,13 +240,11 @@ def _count_tokens(vlm: Vlm, kind: str, side: int) -> int:
     # What a tower raises when it is given too little is its own affair.
     except Exception as error:
         wants = list(inspect.signature(vlm.base.get_image_features).parameters)
-        more = [name for name in wants if name not in ("pixel_values", "kwargs")]
+        more = [name for name in wants if name not in ("pixel_values", "kwargs", "args")]
         why = "How many tokens a picture becomes cannot be told without its weights."
         if not any(words in str(error) for words in _NO_DATA):
-            why = (
-                f"Its vision tower cannot do with a square picture alone; it may want "
-                f"{', '.join(more)}, too."
-            )
+            wish = f"; it may want {', '.join(more)}, too" if more else ""
+            why = f"Its vision tower cannot do with a square picture alone{wish}."
         raise _refused(kind, why) from error
 
 
