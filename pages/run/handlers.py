@@ -3,12 +3,14 @@
 import contextlib
 import html
 import random
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import gradio as gr
 
+from pages.limits import address_of
 from pages.run import moments
 from pages.run.layout import Layout, agents, samples
 from pages.run.live_view import Shown, message, new_turn
@@ -192,7 +194,9 @@ class Handlers:
         shown = Shown(new_turn(), "still", note)
         spec = TABLETOP.spec(chosen.task, chosen.scene.seed, Condition())
         try:
-            with contextlib.closing(look(self.simulators, visitor(request), spec)) as seen:
+            with contextlib.closing(
+                look(self.simulators, visitor(request), spec, address(request))
+            ) as seen:
                 for moment in seen:
                     if isinstance(moment, Waiting):
                         yield {live: message(moments.waiting(shown, moment))}
@@ -226,12 +230,7 @@ class Handlers:
         film = shelf.films.path(episode.id)
         name = self.catalogue.name_of(episode.agent.digest)
         changed = episode.spec.condition
-        known = standing(
-            self.archive.table,
-            episode.agent.digest,
-            episode.goal_task,
-            self.catalogue.evaluation(name),
-        )
+        known = self._standing(episode, name)
         told = self._offer(chosen, episode.spec.instruction) | {
             self.parts.result: card(episode, known, as_data_url(film) if film else "", name),
             self.parts.max_steps: changed.max_steps or MOST_STEPS,
@@ -344,8 +343,13 @@ _GONE: Final = "The checkpoint that acted here is not on this server any more."
 
 
 def visitor(request: gr.Request) -> str:
-    """Who asks: a page that is open in a browser, or a program's address."""
-    return request.session_hash or (request.client.host if request.client else "")
+    """Who asks: a page that is open in a browser, or one call of a program."""
+    return request.session_hash or uuid.uuid4().hex
+
+
+def address(request: gr.Request) -> str:
+    """Where somebody asks from, for the share of the queue that one address may take."""
+    return address_of(request.client.host if request.client else None)
 
 
 def _with_first(updates: Updates, stream: Iterator[Updates]) -> Iterator[Updates]:

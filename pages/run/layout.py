@@ -80,10 +80,10 @@ def lay_out(
         with gr.Column(scale=8, min_width=320):
             parts["live"] = live_view(opening)
         with gr.Column(scale=4, min_width=280):
-            parts |= _offers(first, recorded)
+            parts |= _offers(first, recorded) | _scene(first)
+            with gr.Accordion("More settings", open=False, elem_id="settings"):
+                parts |= _settings()
     parts["result"] = result_card()
-    with gr.Accordion("Scene and settings", open=False, elem_id="settings"):
-        parts |= _scene(first) | _settings()
     return Layout(**parts)
 
 

@@ -11,7 +11,7 @@ def type_in(page: Any, sentence: str) -> str:
     """Types a sentence as a person does, and returns what is said of it."""
     before = page.inner_text(".rl")
     page.fill("#instruction textarea", "")
-    page.press_sequentially("#instruction textarea", sentence, delay=5)
+    page.locator("#instruction textarea").press_sequentially(sentence, delay=5)
     page.wait_for_function(
         "before => !['', before].includes(document.querySelector('.rl').innerText)", arg=before
     )
