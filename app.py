@@ -6,18 +6,14 @@ import io
 import os
 import sys
 import threading
-from pathlib import Path
-from typing import Final
 
 from vlm4vla import paths
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.episodes.archive import Archive
-from vlm4vla.episodes.start import prepare
+from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.errors import UserError
 from vlm4vla.live.simulators import Simulators
 from vlm4vla.system import address
-
-SHIPPED_RESULTS: Final = Path(__file__).resolve().parent / "assets" / "results"
 
 
 def main() -> None:
@@ -70,7 +66,7 @@ def _prepare() -> None:
     """Brings earlier and shipped episodes into the table, while the app is served already."""
     archive = Archive.open()
     try:
-        prepare(archive.table, archive.films, legacy=paths.home(), shipped=SHIPPED_RESULTS)
+        prepare(archive.table, archive.films, legacy=paths.home(), shipped=SHIPPED)
     except UserError as error:
         print(f"app.py: {error}", file=sys.stderr, flush=True)
 

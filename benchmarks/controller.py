@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm4vla import seeds
+from vlm4vla.core.observation import Array
 from vlm4vla.files import write_json
 from vlm4vla.suites.tabletop import controller, expert
 from vlm4vla.suites.tabletop.env import Tabletop
 from vlm4vla.suites.tabletop.scene import TASKS, sample_episode
-from vlm4vla.suites.tabletop.types import Array, Pictures
+from vlm4vla.suites.tabletop.types import Pictures
 from vlm4vla.system.vulkan import ensure_driver
 
 EPISODES_PER_TASK = 24

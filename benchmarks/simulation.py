@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from vlm4vla.core.observation import Array
 from vlm4vla.suites.tabletop.scene import sample_episode
-from vlm4vla.suites.tabletop.types import Array, Pictures
+from vlm4vla.suites.tabletop.types import Pictures
 from vlm4vla.system.vulkan import ensure_driver
 
 WARM_UP = 10

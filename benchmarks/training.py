@@ -30,11 +30,12 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.system.vulkan import ensure_driver
 from vlm4vla.train.batches.pictures import draw_pool
-from vlm4vla.train.loop.train import autocast, precision, train
+from vlm4vla.train.loop.precision import autocast, precision
+from vlm4vla.train.loop.train import train
 from vlm4vla.train.objectives.imitation import ImitationObjective, ImitationRecipe
 from vlm4vla.train.objectives.language import LanguageObjective, LanguageRecipe, make_backbone
 from vlm4vla.train.presets import PRESETS
-from vlm4vla.train.speed.cpu_layers import compiled_layers, cpu_layers
+from vlm4vla.train.speed.cpu_layers import compiled_layers, fast_layers
 
 WARM_UP = 2
 PICTURES = 400
@@ -90,10 +91,10 @@ class Timed:
         self.asked: list[float] = []
         self._lesson = lesson
 
-    def batch(self, index: int) -> Any:
+    def batch(self, index: int, rank: int = 0, ranks: int = 1) -> Any:
         """See `Objective`."""
         self.asked.append(time.perf_counter())
-        return self._lesson.batch(index)
+        return self._lesson.batch(index, rank, ranks)
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def quick(lesson: Measured, compiled: bool) -> Iterator[None]:
     """The layers that the stages train with."""
     policy = lesson.module.policy
     assert isinstance(policy, Policy)
-    with cpu_layers(policy), compiled_layers(policy, compiled):
+    with fast_layers(policy), compiled_layers(policy, compiled):
         yield
 
 

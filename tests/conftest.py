@@ -33,6 +33,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if (driver := vulkan.private_folder()).exists():
         (folder / "vulkan").symlink_to(driver)
     os.environ["VLM4VLA_HOME"] = str(folder)
+    os.environ.pop("VLM4VLA_LOCAL", None)
     return folder
 
 

@@ -3,8 +3,8 @@ from random import Random
 import pytest
 
 from vlm4vla.errors import UserError
-from vlm4vla.live.instruction import accept, read, suggestions
-from vlm4vla.suites.tabletop.instructions import Goal, parse
+from vlm4vla.live.instruction import accept, goal_in, sentence_for, suggestions, understand
+from vlm4vla.suites.tabletop.instructions import Goal
 from vlm4vla.suites.tabletop.scene import (
     LAYOUT_OF_TASK,
     TASKS,
@@ -49,31 +49,30 @@ def test_spaces_around_are_dropped_and_200_characters_are_allowed() -> None:
     assert accept("ä" * 200) == "ä" * 200
 
 
-def test_a_known_sentence_is_read_as_its_goal() -> None:
-    reading = read("Put the yellow ball into the red bowl!", SCENE)
-    assert reading.goal == Goal("place", "yellow ball", "red bowl")
-    assert reading.nearest == reading.sentence
-    assert reading.unknown == ()
+def test_a_sentence_is_read_in_its_scene() -> None:
+    reading = understand("Put the yellow ball into the red bowl!", SCENE)
+    assert (reading.kind, goal_in(reading)) == ("known", Goal("place", "yellow ball", "red bowl"))
+    assert reading.text == "Put the yellow ball into the red bowl!"
+    reading = understand("could you lift the golden sphere", SCENE)
+    assert (reading.kind, goal_in(reading)) == ("understood", Goal("pick", "yellow ball"))
+    assert goal_in(understand("zarf the blick", SCENE)) is None
 
 
 @pytest.mark.parametrize(
-    ("text", "nearest"),
+    ("names", "sentence"),
     [
-        ("put the yelow ball in the red bowl", "put the yellow ball in the red bowl"),
-        ("grab blue cylinder", "grab the blue cylinder"),
-        ("please lift up the blue cylinder", "lift the blue cylinder"),
-        ("yellow ball on green plate", "put the yellow ball on the green plate"),
+        (["yellow ball"], "pick up the yellow ball"),
+        (["yellow ball", "red bowl"], "put the yellow ball in the red bowl"),
+        (["blue cylinder", "green plate"], "put the blue cylinder on the green plate"),
+        (["red bowl"], ""),
+        (["yellow ball", "blue cylinder"], ""),
+        ([], ""),
     ],
 )
-def test_the_nearest_sentence_keeps_the_things_that_were_named(text: str, nearest: str) -> None:
-    reading = read(text, SCENE)
-    assert reading.goal is None
-    assert reading.nearest == nearest
-
-
-def test_words_that_training_never_holds_are_named_once_in_order() -> None:
-    reading = read("please lift the pink, pink ball-shaped thing", SCENE)
-    assert reading.unknown == ("please", "pink", "ball-shaped", "thing")
+def test_what_is_pointed_at_becomes_a_sentence(names: list[str], sentence: str) -> None:
+    assert sentence_for(SCENE, names) == sentence
+    if sentence:
+        assert understand(sentence, SCENE).kind == "known"
 
 
 def test_whatever_is_typed_is_read_or_refused() -> None:
@@ -94,16 +93,18 @@ def test_whatever_is_typed_is_read_or_refused() -> None:
     for _ in range(300):
         text = random.choice(["", " "]).join(random.choices(scraps, k=random.randrange(8)))
         try:
-            reading = read(text, SCENE)
+            reading = understand(text, SCENE)
         except UserError as error:
             assert error.fix
         else:
-            assert parse(reading.nearest, SCENE.goals()) is not None
+            # There is no red ball here, and "lift the" names nothing.
+            assert reading.kind == "not judged"
+            assert reading.sentence
 
 
 def test_every_goal_of_the_task_is_suggested_in_words_that_are_understood() -> None:
     for task in TASKS:
         for seed in range(30):
             scene = sample_scene(LAYOUT_OF_TASK[task], seed)
-            goals = [parse(text, scene.goals()) for text in suggestions(scene, task)]
+            goals = [goal_in(understand(text, scene)) for text in suggestions(scene, task)]
             assert goals == list(scene.goals(task))

@@ -35,7 +35,7 @@ def test_probe_prints_parts_and_checks(capsys):
     assert main(["probe", "internvl:tiny"]) == 0
     out = capsys.readouterr().out
     assert "InternVLModel" in out
-    assert "10 of 10 checks passed" in out
+    assert "11 of 11 checks passed" in out
     assert "FAIL" not in out
 
 

@@ -36,7 +36,7 @@ def test_the_eleven_families_are_registered():
 def test_family_conforms(name, small):
     report = probe(small(name))
     assert [check for check in report.checks if not check.passed] == []
-    assert len(report.checks) == 10
+    assert len(report.checks) == 11
 
 
 @pytest.mark.parametrize("name", ["qwen2.5-vl", "paligemma2", "kosmos-2"])

@@ -1,8 +1,21 @@
 import importlib.util
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from transformers import AutoModel, LlamaConfig, Mistral3Config
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    AutoModel,
+    Blip2Config,
+    JanusConfig,
+    LlamaConfig,
+    Mistral3Config,
+)
 
 from vlm4vla import action
 from vlm4vla.errors import UserError
@@ -68,7 +81,7 @@ def test_a_model_without_eyes_is_refused(small, tmp_path):
     )
     AutoModel.from_config(config).save_pretrained(tmp_path)
     save_tokenizer(small("smolvlm"), tmp_path)
-    with pytest.raises(UserError, match="so it does not see"):
+    with pytest.raises(UserError, match="no vision_config: it reads words only"):
         load_vlm(tmp_path)
 
 
@@ -95,5 +108,210 @@ def test_pictures_that_need_more_than_pixels_are_refused(small, tmp_path):
     config = Mistral3Config(vision_config=vision, text_config=text, image_token_index=2)
     vlm = Vlm(known.family, random_weights(config, 0), known.tokenizer, "x")
     save_vlm(vlm, tmp_path)
-    with pytest.raises(UserError, match=r"more than pixels|could not be computed"):
+    with pytest.raises(UserError, match="it may want image_sizes"):
         load_vlm(tmp_path)
+
+
+MEAN, STD = [0.1, 0.2, 0.3], [0.9, 0.8, 0.7]
+PICTURES = {
+    "image_processor_type": "CLIPImageProcessorPil",
+    "size": {"height": 64, "width": 64},
+    "do_center_crop": False,
+    "image_mean": MEAN,
+    "image_std": STD,
+}
+PROCESSOR = {
+    "processor_class": "LlavaProcessor",
+    "image_processor": PICTURES,
+    "patch_size": 16,
+    "vision_feature_select_strategy": "default",
+    "num_additional_image_tokens": 1,
+    "image_token": "<image>",
+}
+
+
+def settings(folder, **files):
+    """Takes away what a stranger ships and gives it other files."""
+    for name in ("chat_template.jinja", "preprocessor_config.json"):
+        (folder / name).unlink(missing_ok=True)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def begin_with(folder, token):
+    """Makes the tokenizer put a token before every text, as Llama's does."""
+    file = str(folder / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(file)
+    number = tokenizer.token_to_id(token)
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{token} $A", special_tokens=[(token, number)]
+    )
+    tokenizer.save(file)
+
+
+def test_the_processor_of_transformers_5_is_read(stranger, pictures):
+    settings(stranger, processor_config=PROCESSOR)
+    (stranger / "chat_template.jinja").write_text(TEMPLATE)
+    begin_with(stranger, "</s>")
+    vlm = load_vlm(stranger, device="cpu")
+    assert vlm.family.prompt == "</s>USER: {image}\n{text} ASSISTANT:"
+    assert vlm.family.mean_std == (tuple(MEAN), tuple(STD))
+    report = probe(vlm)
+    assert [check for check in report.checks if not check.passed] == []
+    assert report.checks[-1].claim == (
+        "tokens, pixels and arguments are those of the shipped processor"
+    )
+    policy = Policy(vlm, action.tiny())
+    (pixels,) = policy.pixels(np.full((1, 64, 64, 3), (51, 102, 204), np.uint8))
+    wanted = [(v - m) / s for v, m, s in zip((0.2, 0.4, 0.8), MEAN, STD, strict=True)]
+    torch.testing.assert_close(pixels[:, 5, 7], torch.tensor(wanted), atol=1e-5, rtol=0)
+
+
+def test_a_checkpoint_of_it_is_written_alike(stranger, tmp_path, pictures):
+    settings(stranger, processor_config=PROCESSOR, chat_template={"chat_template": TEMPLATE})
+    begin_with(stranger, "</s>")
+    policy = Policy.from_vlm(stranger, action.tiny(), device="cpu")
+    policy.save_pretrained(tmp_path / "c")
+    again = Policy.from_pretrained(tmp_path / "c", device="cpu")
+    assert again.vlm.family.prompt == policy.vlm.family.prompt
+    assert (again.act(pictures[:1], ["go"]) == policy.act(pictures[:1], ["go"])).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "black", "white"),
+    [
+        ({}, -1.0, 1.0),
+        ({"do_normalize": False}, 0.0, 1.0),
+        ({"do_normalize": False, "rescale_factor": 2 / 255}, 0.0, 2.0),
+        ({"do_rescale": False, "do_normalize": False}, 0.0, 255.0),
+        ({"rescale_factor": 1 / 127.5}, -1.0, 3.0),
+    ],
+)
+@pytest.mark.parametrize("usable", [True, False])
+def test_rescaling_and_normalising_are_what_the_settings_say(
+    stranger, changes, black, white, usable
+):
+    pictures = PICTURES | {"image_mean": [0.5] * 3, "image_std": [0.5] * 3} | changes
+    if usable:
+        settings(stranger, processor_config=PROCESSOR | {"image_processor": pictures})
+    else:
+        settings(stranger, preprocessor_config=pictures | {"image_processor_type": "Missing"})
+    policy = Policy.from_vlm(stranger, action.tiny(), device="cpu")
+    dark, light = policy.pixels([Image.new("RGB", (64, 64), c) for c in ("black", "white")])
+    torch.testing.assert_close(dark, torch.full_like(dark, black), atol=1e-3, rtol=0)
+    torch.testing.assert_close(light, torch.full_like(light, white), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"chat_template": {"chat_template": TEMPLATE}},
+        {"tokenizer_config": {"chat_template": TEMPLATE}},
+        {"tokenizer_config": {"chat_template": [{"name": "default", "template": TEMPLATE}]}},
+        {"processor_config": {"chat_template": TEMPLATE}},
+    ],
+)
+def test_the_chat_template_is_found_wherever_it_is_kept(stranger, files):
+    settings(stranger, **files)
+    prompt = load_vlm(stranger, device="cpu").family.prompt
+    assert prompt == "USER: {image}\n{text} ASSISTANT:"
+
+
+def test_tokens_that_begin_every_text_are_kept(stranger):
+    settings(stranger, tokenizer_config={"bos_token": {"content": "</s>"}})
+    (stranger / "chat_template.jinja").write_text("{{ bos_token }}" + TEMPLATE)
+    assert load_vlm(stranger, device="cpu").family.prompt.startswith("</s>USER: {image}")
+    (stranger / "chat_template.jinja").write_text(TEMPLATE)
+    begin_with(stranger, "</s>")
+    assert load_vlm(stranger, device="cpu").family.prompt.startswith("</s>USER: {image}")
+
+
+def test_a_template_that_raises_is_refused(stranger):
+    settings(stranger)
+    (stranger / "chat_template.jinja").write_text("{{ raise_exception('No pictures!') }}")
+    with pytest.raises(UserError, match=r"chat template of .* fails .*No pictures!"):
+        load_vlm(stranger, device="cpu")
+
+
+def test_a_processor_of_other_sizes_is_refused(stranger):
+    small = PICTURES | {"size": {"height": 32, "width": 32}}
+    settings(stranger, processor_config=PROCESSOR | {"image_processor": small})
+    with pytest.raises(UserError, match=r"\(1, 3, 32, 32\) of a picture, .* one of 64 pixels"):
+        load_vlm(stranger, device="cpu")
+    settings(stranger, processor_config=PROCESSOR | {"patch_size": 8})
+    with pytest.raises(UserError, match="64 image tokens where its vision tower gives 16"):
+        load_vlm(stranger, device="cpu")
+
+
+def test_the_probe_notices_what_the_processor_writes_otherwise(stranger):
+    settings(stranger, processor_config=PROCESSOR, chat_template={"chat_template": TEMPLATE})
+    vlm = load_vlm(stranger, device="cpu")
+    vlm.family = replace(vlm.family, prompt=vlm.family.prompt + "!", mean_std=((0.5,) * 3,) * 2)
+    check = probe(vlm).checks[-1]
+    assert not check.passed
+    assert check.value == 2
+    assert "tokens" in check.claim
+    assert "pixels up to" in check.claim
+    meant = {"tokens": "we shout", "pixels": "we squint"}
+    vlm.family = replace(vlm.family, differs=meant)
+    check = probe(vlm).checks[-1]
+    assert check.passed
+    assert "on purpose: we shout" in check.claim
+
+
+def saved(config, known, folder):
+    vlm = Vlm(known.family, random_weights(config, 0), known.tokenizer, "x")
+    save_vlm(vlm, folder)
+
+
+TEXT = {
+    "vocab_size": 600,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 64,
+    "patch_size": 16,
+}
+
+
+def test_a_forward_that_takes_no_features_is_refused_before_it_is_called(small, tmp_path):
+    config = Blip2Config(
+        vision_config=TOWER,
+        qformer_config=TEXT | {"encoder_hidden_size": 32},
+        text_config=TEXT | {"model_type": "opt", "ffn_dim": 32, "word_embed_proj_dim": 32},
+        image_token_index=2,
+        num_query_tokens=4,
+    )
+    saved(config, small("smolvlm"), tmp_path)
+    with pytest.raises(UserError, match="forward does not take picture features"):
+        load_vlm(tmp_path, device="cpu")
+
+
+def test_a_picture_generator_is_no_projector(small, tmp_path, capsys):
+    config = JanusConfig(
+        text_config=TEXT | {"model_type": "llama", "num_key_value_heads": 2},
+        vision_config=TOWER | {"projection_dim": 32, "num_image_tokens": 16, "mlp_ratio": 1.0},
+        vq_config={
+            "base_channels": 32,
+            "latent_channels": 32,
+            "num_embeddings": 8,
+            "image_token_embed_dim": 32,
+            "projection_dim": 32,
+        },
+        image_token_id=2,
+    )
+    saved(config, small("smolvlm"), tmp_path)
+    vlm = load_vlm(tmp_path, device="cpu")
+    assert vlm.family.projector == ("aligner",)
+    assert "vqmodel" in vlm.family.unused
+    assert "never used: vqmodel, generation_embeddings" in capsys.readouterr().err
+    report = probe(vlm)
+    assert [check for check in report.checks if not check.passed] == []
+    assert report.parts["parameters"]["unused"] > report.parts["parameters"]["projector"] > 0

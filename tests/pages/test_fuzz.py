@@ -17,10 +17,10 @@ from pages import site
 from tests import waiting
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import serve
+from vlm4vla.language.kinds import all_words
 from vlm4vla.live import session
 from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.request import choose
-from vlm4vla.suites.tabletop.instructions import words
 from vlm4vla.suites.tabletop.scene import TASKS
 
 CALLS = 10_000
@@ -63,7 +63,7 @@ def text(rng: random.Random) -> Any:
     sentence = rng.choice(suggestions(scene, task)).split()
     if draw < 0.9:
         for _ in range(rng.randrange(3)):
-            sentence[rng.randrange(len(sentence))] = rng.choice([*sorted(words()), "kindly", "?"])
+            sentence[rng.randrange(len(sentence))] = rng.choice([*sorted(all_words()), "?"])
     return " ".join(sentence)
 
 

@@ -15,6 +15,7 @@ from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentId, AgentSpan, Episode, EpisodeSpec, episode_id
 from vlm4vla.core.rollout import versions_of
 from vlm4vla.episodes.filters import Kind, Membership
+from vlm4vla.episodes.legacy import import_evaluation
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.eval.evaluate import evaluate
@@ -85,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
     specs = [TABLETOP.spec(task, seed, condition) for task in tasks for seed in numbers]
     identity = AgentId("policy", checkpoint_hash(checkpoint), checkpoint.name)
     rows = EpisodeTable(args.out)
+    if args.out and (args.out / "evaluation.json").is_file():
+        # A folder that an earlier version began: what it holds is not run again.
+        import_evaluation(args.out, rows)
     with policy_workers(checkpoint) as make_agent:
         done = run_missing(rows, specs, identity, make_agent, args.workers)
     found = {task: summarise([one for one in done if one.spec.task == task]) for task in tasks}
@@ -132,12 +136,17 @@ def run_missing(
     """
     span = (AgentSpan(agent),)
     versions = versions_of(TABLETOP, span)
-    missing = rows.missing(specs, span, versions)
+    wanted = {episode_id(spec, span, versions): spec for spec in specs}
+    there = rows.known(wanted)
+    for key in there:
+        # A visitor or another command may have run it.
+        rows.join(key, membership(wanted[key]))
+    missing = [spec for key, spec in wanted.items() if key not in there]
     wins: Counter[str] = Counter()
     tried: Counter[str] = Counter()
 
     def keep(episode: Episode) -> None:
-        rows.put(episode, [membership(episode)])
+        rows.put(episode, [membership(episode.spec)])
         task = episode.spec.task
         tried[task] += 1
         wins[task] += episode.outcome.success
@@ -146,12 +155,12 @@ def run_missing(
     if missing:
         evaluate(TABLETOP, missing, make_agent, workers, keep)
         print(file=sys.stderr)
-    return [rows.get(episode_id(spec, span, versions)) for spec in specs]
+    return [rows.get(key) for key in wanted]
 
 
-def membership(episode: Episode) -> Membership:
+def membership(spec: EpisodeSpec) -> Membership:
     """Where an evaluated episode belongs, by the split of its seed."""
-    kind: Kind = "evaluation" if episode.spec.seed in seeds.TEST else "selection"
+    kind: Kind = "evaluation" if spec.seed in seeds.TEST else "selection"
     return Membership(kind)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from vlm4vla import paths
-from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, Outcome, Times, Trace
-from vlm4vla.episodes.arrays import NO_ARRAYS, pack
+from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, episode_id
+from vlm4vla.episodes.arrays import pack
 from vlm4vla.episodes.database import Database
 from vlm4vla.episodes.filters import (
     EVERYTHING,
@@ -317,6 +317,8 @@ class EpisodeTable:
         self.database.close()
 
     def _found(self, db: sqlite3.Connection, key: str) -> sqlite3.Row:
+        # What comes from an address may hold what no text can be written with.
+        key = key.encode("utf-8", "replace").decode()
         found = db.execute("SELECT * FROM episodes WHERE id = ?", (key,)).fetchone()
         if found is None and key:
             # Earlier ids left the condition out, so several episodes may share one.
@@ -333,15 +335,6 @@ class EpisodeTable:
         # Within the transaction: its lock keeps two processes' lines apart.
         if self.log:
             self.log.append(what, line)
-
-
-def episode_id(
-    spec: EpisodeSpec, agents: tuple[AgentSpan, ...], versions: Mapping[str, str]
-) -> str:
-    """The id that an episode will have; see `Episode.id`."""
-    nothing = Outcome("", "")
-    empty = NO_ARRAYS.actions
-    return Episode(spec, agents, nothing, 0, (), empty, (), Trace.empty(), Times(), "", versions).id
 
 
 _KEPT: Final = {

@@ -16,20 +16,26 @@ class Queue:
     Args:
         places: how many may be inside at once.
         longest: how many may wait.
+        share: how many of those may have the same address; None for all.
     """
 
-    def __init__(self, places: int, longest: int) -> None:
+    def __init__(self, places: int, longest: int, share: int | None = None) -> None:
         self._places = places
         self._longest = longest
+        self._share = share or longest
         self._condition = threading.Condition()
         self._waiting: list[Turn] = []
         self._inside: list[Turn] = []
 
-    def join(self, visitor: str) -> "Turn":
+    def join(self, visitor: str, address: str = "") -> "Turn":
         """A turn at the end of the queue; whoever holds it must leave in the end.
 
+        Args:
+            visitor: who.
+            address: where from; "" for nobody in particular.
+
         Raises:
-            UserError: the queue is full.
+            UserError: the queue is full, or the address has its share of it already.
         """
         with self._condition:
             self._end(visitor, "replaced")
@@ -37,7 +43,13 @@ class Queue:
                 raise UserError(
                     f"{self._longest} visitors are waiting already.", "Try again in a minute."
                 )
-            turn = Turn(self, visitor)
+            near = sum(bool(address) and turn.address == address for turn in self._waiting)
+            if near >= self._share:
+                raise UserError(
+                    f"{near} episodes of your address are waiting already.",
+                    "Try again when one of them is done.",
+                )
+            turn = Turn(self, visitor, address)
             self._waiting.append(turn)
             self._advance()
             return turn
@@ -71,12 +83,14 @@ class Turn:
 
     Attributes:
         visitor: whose it is.
+        address: where from.
         end: why it is over: "stopped" by the visitor, "replaced" by a newer turn, or "" so far.
     """
 
-    def __init__(self, queue: Queue, visitor: str) -> None:
+    def __init__(self, queue: Queue, visitor: str, address: str = "") -> None:
         self._queue = queue
         self.visitor = visitor
+        self.address = address
         self.end: End = ""
 
     def over(self) -> bool:

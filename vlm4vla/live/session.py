@@ -91,7 +91,7 @@ Moment = Waiting | Frame | Outcome | Finished
 
 
 def look(
-    simulators: Simulators, visitor: str, spec: EpisodeSpec
+    simulators: Simulators, visitor: str, spec: EpisodeSpec, address: str = ""
 ) -> Generator[Waiting | Frame, None, None]:
     """Shows a scene as it starts, once it is the visitor's turn.
 
@@ -99,11 +99,12 @@ def look(
         simulators: where.
         visitor: for whom.
         spec: whose scene.
+        address: see `play`.
 
     Raises:
         UserError: the queue is full, or there is no simulator.
     """
-    with _Seat(simulators, visitor) as seat:
+    with _Seat(simulators, visitor, address) as seat:
         for moment in _until_let_in(simulators, seat.turn):
             with seat.kept():
                 yield moment
@@ -122,6 +123,7 @@ def play(
     spec: EpisodeSpec,
     archive: Archive,
     reading: Mapping[str, Any],
+    address: str = "",
 ) -> Generator[Moment, None, None]:
     """Plays and keeps an episode, once it is the visitor's turn.
 
@@ -137,6 +139,7 @@ def play(
         spec: what is asked for.
         archive: where the episode is kept.
         reading: how the instruction was understood, plain values.
+        address: where the visitor asks from; one address has a share of the queue. "" for none.
 
     Raises:
         UserError: the queue is full, there is no simulator or it died, or the agent cannot follow
@@ -147,7 +150,7 @@ def play(
     limit = min(spec.condition.max_steps or limit, limit)
     recorder = Recorder(suite, spec, [AgentSpan(agent.identity)])
     views: list[Image] = []
-    with _Seat(simulators, visitor) as seat:
+    with _Seat(simulators, visitor, address) as seat:
         turn = seat.turn
         for moment in _until_let_in(simulators, turn):
             with seat.kept():
@@ -189,11 +192,11 @@ class _Seat:
     it would keep its place for ever.
     """
 
-    def __init__(self, simulators: Simulators, visitor: str) -> None:
+    def __init__(self, simulators: Simulators, visitor: str, address: str) -> None:
         self._simulators = simulators
         self._held = contextlib.ExitStack()
         self._left = threading.Event()
-        self.turn = simulators.queue.join(visitor)
+        self.turn = simulators.queue.join(visitor, address)
         self._held.callback(self.turn.leave)
 
     def __enter__(self) -> "_Seat":

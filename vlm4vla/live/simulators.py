@@ -22,6 +22,10 @@ LONGEST_QUEUE: Final = 24
 """Visitors who may wait. Each occupies one of Gradio's 40 threads, and pages need some, too."""
 
 
+SHARE_OF_QUEUE: Final = LONGEST_QUEUE // 2
+"""Of them, those of one address: a class behind one router, and still room for others."""
+
+
 @dataclass(frozen=True)
 class Readiness:
     """Whether episodes can run here.
@@ -50,7 +54,7 @@ class Simulators:
         self, suite: Suite = TABLETOP, places: int = PLACES, longest_queue: int = LONGEST_QUEUE
     ) -> None:
         self.suite = suite
-        self.queue = Queue(places, longest_queue)
+        self.queue = Queue(places, longest_queue, SHARE_OF_QUEUE)
         self._pool = EnvironmentPool(suite, limit=places, idle_seconds=float("inf"))
         self._readiness = Readiness("starting")
         self._settled = threading.Event()

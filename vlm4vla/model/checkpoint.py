@@ -31,7 +31,8 @@ from vlm4vla.language.normal import NORMALISATION
 from vlm4vla.model.card import card
 from vlm4vla.model.finite import first_not_finite
 from vlm4vla.model.groups import GroupSize
-from vlm4vla.model.load import PICKLES, load_vlm
+from vlm4vla.model.load import load_vlm
+from vlm4vla.model.source import PICKLES
 from vlm4vla.model.swap import recover, replacing_folder, standing_folder
 from vlm4vla.model.vlm import BUILDING, Vlm, quiet, save_tokenizer
 

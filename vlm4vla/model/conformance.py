@@ -2,19 +2,25 @@
 
 import contextlib
 import dataclasses
+import inspect
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vlm4vla import action
+from vlm4vla.model import processor
 from vlm4vla.model.family import Rows
 from vlm4vla.model.features import Features
 from vlm4vla.model.groups import GROUPS, describe_trainable, parameter_groups, set_trainable
+from vlm4vla.model.introspect import MARKS
 from vlm4vla.model.policy import Policy
+from vlm4vla.model.processor import Written
 from vlm4vla.model.prompt import token_id, token_ids
 from vlm4vla.model.vlm import Vlm
 
@@ -308,6 +314,69 @@ def saved_and_loaded(policy: Policy) -> Check:
     return Check("save and load", value == 0, value, "= 0", "a saved policy loads bit-equal")
 
 
+def as_shipped(policy: Policy) -> Check:
+    """A plain picture and a sentence become what the repository's own processor makes of them."""
+    vlm, claim = policy.vlm, "tokens, pixels and arguments are those of the shipped processor"
+    side, kind = vlm.family.side(policy.base.config), policy.base.config.model_type
+    text = vlm.family.text(SHORT)
+    written = vlm.repository and processor.write(
+        vlm.repository, kind, vlm.family.image_token, text, side
+    )
+    if not isinstance(written, Written):
+        why = f"its processor cannot be used here, {written}" if written else "none is shipped"
+        return Check("as shipped", True, 0.0, "= 0", f"nothing to compare with: {why}")
+    rows, picture = policy.rows([text]), np.full((1, side, side, 3), processor.COLOUR, np.uint8)
+    given = vlm.family.pixels(policy.pixels(picture), policy.base.config)
+    found = _differences(rows, given, vlm.family.inputs(rows, policy.base.config), written, policy)
+    meant = vlm.family.differs
+    told = [f"{what} {how}" for what, how in found.items()]
+    told += [f"{what} on purpose: {meant[what]}" for what in found if what in meant]
+    wrong = sum(what not in meant for what in found)
+    if told:
+        claim = f"the shipped processor writes otherwise: {'; '.join(told)}"
+    return Check("as shipped", not wrong, float(wrong), "= 0", claim)
+
+
+def _differences(
+    rows: Rows,
+    given: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    written: Written,
+    policy: Policy,
+) -> dict[str, str]:
+    """What the shipped processor writes otherwise, in words."""
+    found = {}
+    decode, ids = policy.vlm.tokenizer.decode, rows.ids[0, : rows.last[0]].tolist()
+    if ids != written.ids:
+        image = policy.vlm.family.image_token
+        run = re.compile(f"(?:{re.escape(image)}){{2,}}")
+        ours, theirs = (
+            run.sub(image, decode(one, skip_special_tokens=False)) for one in (ids, written.ids)
+        )
+        found["tokens"] = f"{len(written.ids)}, not {len(ids)}: {theirs!r}, not {ours!r}"
+    pixels, theirs_pixels = given["pixel_values"].float().cpu(), written.pixels
+    if pixels.numel() != theirs_pixels.numel():
+        found["pixels"] = f"{tuple(theirs_pixels.shape)}, not {tuple(pixels.shape)}"
+    elif (gap := float((pixels.flatten() - theirs_pixels.flatten()).abs().max())) > 1e-3:
+        found["pixels"] = f"up to {gap:.3g} apart"
+    forward = inspect.signature(policy.base.forward).parameters
+    ours_all = {**given, **inputs}
+    odd = []
+    for name, value in written.further.items():
+        if name not in forward:
+            continue
+        mine = ours_all.get(name)
+        if name in MARKS:
+            if "tokens" in found or mine is None:
+                continue  # of other tokens, or of none: then the model does without
+            mine = mine[:, : len(ids)]
+        same = mine is not None and mine.shape == value.shape and bool((mine.cpu() == value).all())
+        odd += [] if same else [name]
+    if odd:
+        found["arguments"] = ", ".join(odd)
+    return found
+
+
 CHECKS: tuple[Callable[[Policy], Check], ...] = (
     prompt_as_declared,
     sees_everything,
@@ -319,6 +388,7 @@ CHECKS: tuple[Callable[[Policy], Check], ...] = (
     vlm_untouched,
     freezing_is_exact,
     saved_and_loaded,
+    as_shipped,
 )
 
 

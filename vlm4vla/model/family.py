@@ -96,6 +96,10 @@ class Family:
             a patch, row by row, as wide as a word embedding.
         causal: text attends backwards only and the model takes keys and values of what stood
             before, so that rows with one picture can share its beginning.
+        differs: what is written otherwise than the shipped processor writes it, on purpose: any
+            of "tokens", "pixels", "arguments", with the reason.
+        unused: module paths that have no part in reading a picture and words, as the picture
+            generator of Janus; they are kept and never learn.
     """
 
     name: str
@@ -116,6 +120,8 @@ class Family:
     side: Callable[[Any], int] = _image_size
     text_type: str | None = None
     merger: tuple[str, ...] = ()
+    differs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unused: tuple[str, ...] = ()
     pixels: Callable[[Tensor, Any], dict[str, Tensor]] = _pixel_values
     inputs: Callable[[Rows, Any], dict[str, Tensor]] = _nothing
     grid: Callable[[Any], slice | None] = _every_token

@@ -12,6 +12,10 @@ from vlm4vla.model.family import Family
 GROUPS = ("vision", "language", "embeddings", "projector", "head")
 
 
+UNUSED = "unused"
+"""What has no part in the policy; it belongs to no freeze group and never learns."""
+
+
 class GroupSize(NamedTuple):
     """How many parameters a group holds and how many of them learn."""
 
@@ -25,7 +29,7 @@ def inside(name: str, paths: tuple[str, ...]) -> bool:
 
 
 def group_of(family: Family, base: PreTrainedModel) -> dict[str, str]:
-    """The group of each parameter of a VLM by name; each belongs to exactly one.
+    """The group of each parameter of a VLM by name, or `UNUSED`; each belongs to exactly one.
 
     The boundary is the paper's (section "Ablations"): a merger inside the vision encoder, as in
     Qwen, freezes with it; a projector outside is a group of its own.
@@ -50,6 +54,8 @@ def group_of(family: Family, base: PreTrainedModel) -> dict[str, str]:
             groups[name] = "vision"
         elif inside(name, family.language):
             groups[name] = "language"
+        elif inside(name, family.unused):
+            groups[name] = UNUSED
         else:
             raise UserError(f"The family {family.name!r} puts {name!r} into no freeze group.")
     return groups
@@ -92,7 +98,7 @@ def describe_trainable(policy: nn.Module) -> dict[str, GroupSize]:
     sizes = {group: GroupSize(0, 0) for group in GROUPS}
     belongs = parameter_groups(policy)
     for name, parameter in policy.named_parameters():
-        old, count = sizes[belongs[name]], parameter.numel()
+        old, count = sizes.get(belongs[name], GroupSize(0, 0)), parameter.numel()
         sizes[belongs[name]] = GroupSize(
             old.parameters + count, old.trainable + count * parameter.requires_grad
         )

@@ -13,26 +13,29 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.utils.hub import cached_file
+from transformers import AutoConfig, AutoModel
 
 from vlm4vla.errors import UserError
 from vlm4vla.model.family import FAMILIES, Family, family_of
 from vlm4vla.model.finite import first_not_finite
+from vlm4vla.model.forward import rehearse
 from vlm4vla.model.hub import hub_answers
-from vlm4vla.model.introspect import introspect
+from vlm4vla.model.introspect import introspect, without_unused
+from vlm4vla.model.source import Source, check_config, check_folder, check_weights
 from vlm4vla.model.tokenizer import CORPUS
 from vlm4vla.model.vlm import BUILDING, Vlm, make_tiny, quiet, random_weights
-
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
-"""Endings of files that may run code when read; none is ever opened."""
 
 BF16_FROM_BYTES = 400_000_000
 """Folders with more weights than this load in bfloat16; smaller ones keep their precision."""
 
-EXTRAS = ("chat_template.jinja", "preprocessor_config.json", "training.json")
-
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+EXTRAS = (
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "training.json",
+)
 
 
 def load_vlm(
@@ -70,22 +73,36 @@ def load_vlm(
         if preset != "paper":
             raise UserError(f"Unknown preset {preset!r} of {name}; known: tiny, paper.")
         source = named.paper
-    _check_folder(source)
-    local = Path(source).is_dir() or not hub_answers(source)
+    check_folder(source)
+    files = Source(source, Path(source).is_dir() or not hub_answers(source))
     try:
-        config = AutoConfig.from_pretrained(source, local_files_only=local)
-        tokenizer = _load_tokenizer(source, local)
-        extras = _load_extras(source, local)
+        check_config(files)
+        if init == "vlm":
+            check_weights(files)
+        config = AutoConfig.from_pretrained(
+            source, local_files_only=files.local, trust_remote_code=False
+        )
+        tokenizer = files.tokenizer()
+        extras = {name: text for name in EXTRAS if (text := files.text(name)) is not None}
         known = family_of(config)
         if known:
             _check_tokens(source, known, tokenizer)
-        family, account = (known, ()) if known else introspect(config, tokenizer, extras)
-        base = _load_base(source, local, config, dtype, device, init, complete)
+        family, account = (known, ()) if known else introspect(config, tokenizer, files)
+        base = _load_base(source, files.local, config, dtype, device, init, complete)
+        vlm = Vlm(family, base, tokenizer, source, extras, files)
+        called = rehearse(vlm)
+        if not known:
+            vlm.family, more = without_unused(vlm, called)
+            account = (*account, *more)
+    except UserError:
+        raise
     except (OSError, SafetensorError) as error:
-        raise _explained(source, local, error) from error
+        raise _explained(source, files.local, error) from error
+    except Exception as error:  # what a model class raises at odd settings is not agreed on
+        raise _unloadable(source, error) from error
     for line in account:
         print(line, file=sys.stderr)
-    return Vlm(family, base, tokenizer, source, extras)
+    return vlm
 
 
 def accelerator() -> str:
@@ -108,14 +125,12 @@ def _load_base(
     if init == "scratch":
         kept = config.dtype if small and config.dtype else torch.bfloat16
         return random_weights(config, seed=0, dtype=dtype or kept).to(device)
-    # Without them transformers would ask the Hub to convert the pickle, in the user's name.
-    if not any(_find(source, name, local) for name in WEIGHTS):
-        raise OSError("it has no .safetensors weights.")
     with BUILDING, quiet():
         base, report = AutoModel.from_pretrained(
             source,
             config=config,
             local_files_only=local,
+            trust_remote_code=False,
             dtype=dtype or ("auto" if small else torch.bfloat16),
             use_safetensors=True,
             device_map={"": device},
@@ -126,24 +141,6 @@ def _load_base(
     if name := first_not_finite(base.named_parameters()):
         raise UserError(f"{source} holds NaN or infinity in the weight {name!r}.")
     return base.eval()
-
-
-def _check_folder(source: str) -> None:
-    """Refuses a folder that cannot hold a VLM, before anything is read."""
-    folder = Path(source)
-    if not folder.is_dir():
-        if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
-            raise UserError(
-                f"There is no VLM folder {source}.",
-                "Name a folder, a Hub id (OWNER/NAME) or a preset; `vlm4vla backbones` lists them.",
-            )
-        return
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no config.json, so it is no VLM.")
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(f.name for f in folder.iterdir() if f.suffix in PICKLES)
-        why = f"; {pickles[0]} may be a pickle and is not read" if pickles else ""
-        raise UserError(f"{folder} has no .safetensors weights{why}.")
 
 
 def _check_tokens(source: str, family: Family, tokenizer: Tokenizer) -> None:
@@ -166,30 +163,6 @@ def _check_report(source: str, report: Mapping[str, Any], complete: bool) -> Non
     ):
         if names:
             raise UserError(f"{source} {what} tensor {min(names)!r} ({len(names)} in all).")
-
-
-def _load_tokenizer(source: str, local: bool) -> Tokenizer:
-    file = Path(source) / "tokenizer.json"
-    if file.is_file():
-        return Tokenizer.from_file(str(file))
-    try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=local).backend_tokenizer
-    except ValueError as error:
-        # The Hub's libraries take a file that is absent, or not yet in the cache, for a bad one.
-        raise OSError("it has no tokenizer.json.") from error
-
-
-def _load_extras(source: str, local: bool) -> dict[str, str]:
-    found = {name: _find(source, name, local) for name in EXTRAS}
-    return {name: Path(file).read_text("utf-8") for name, file in found.items() if file}
-
-
-def _find(source: str, name: str, local: bool) -> str | None:
-    """Path of one file of a folder or Hub id, downloaded if need be; None if it has none."""
-    found: str | None = cached_file(
-        source, name, local_files_only=local, _raise_exceptions_for_missing_entries=False
-    )
-    return found
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -219,3 +192,14 @@ def _explained(source: str, local: bool, error: Exception) -> UserError:
             f"Run `hf download {source}` on a machine that is online and pass the folder.",
         )
     return UserError(f"{source} cannot be read: {str(error).splitlines()[0]}")
+
+
+def _unloadable(source: str, error: Exception) -> UserError:
+    """One sentence for what a class of transformers raised."""
+    first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    if isinstance(error, ImportError):
+        return UserError(f"{source} needs a package that is not installed: {first}.")
+    return UserError(
+        f"transformers cannot build or run {source}: {type(error).__name__}: {first}.",
+        "Compare its config.json with that of a repository that loads.",
+    )

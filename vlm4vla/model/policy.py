@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vlm4vla.action import ActionSpec, tiny
 from vlm4vla.errors import UserError
-from vlm4vla.model import checkpoint
+from vlm4vla.model import checkpoint, forward
 from vlm4vla.model.checkpoint import Provenance
 from vlm4vla.model.family import Rows
 from vlm4vla.model.features import Features
@@ -25,7 +25,7 @@ from vlm4vla.model.groups import describe_trainable
 from vlm4vla.model.head import ActionHead, Prediction, action_loss
 from vlm4vla.model.images import Images, to_pixels
 from vlm4vla.model.load import load_vlm
-from vlm4vla.model.prompt import build_rows, split_for_decoder
+from vlm4vla.model.prompt import build_rows
 from vlm4vla.model.query import attach_query, initial_query
 from vlm4vla.model.vlm import BUILDING, Vlm
 
@@ -174,9 +174,7 @@ class Policy(nn.Module):
         Args:
             pixels: (B, 3, side, side); gradients flow into them.
         """
-        given = self.vlm.family.pixels(pixels.to(self.base.dtype), self.base.config)
-        output = self.base.get_image_features(**given, return_dict=True)
-        return Features.of(output, len(pixels))
+        return forward.encode(self.vlm, pixels)
 
     # --- the language model over rows --------------------------------------------------------
 
@@ -213,24 +211,7 @@ class Policy(nn.Module):
         """
         if image_index is not None:
             features = features.map(lambda tokens: tokens[image_index])
-        if features.tokens.shape[:2] != (len(rows.ids), self.vlm.image_tokens):
-            count, tokens, _ = features.tokens.shape
-            raise UserError(
-                f"{count} pictures of {tokens} tokens do not fit {len(rows.ids)} rows with "
-                f"{self.vlm.image_tokens} image tokens."
-            )
-        config = self.base.config
-        text = {"input_ids": rows.ids, "attention_mask": rows.attention}
-        if config.is_encoder_decoder:
-            text = split_for_decoder(rows, config.get_text_config().decoder_start_token_id)
-        output = self.base(
-            **features.arguments(self.base, text.pop("input_ids"), rows.is_image),
-            **text,
-            **self.vlm.family.inputs(rows, config),
-            use_cache=False,
-        )
-        states: Tensor = output.last_hidden_state
-        return states
+        return forward.hidden_states(self.vlm, features, rows)
 
     def query_state(
         self, features: Features, instructions: Sequence[str], image_index: Tensor | None = None

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from vlm4vla.model import families as _families  # noqa: F401  (registers them)
 from vlm4vla.model.family import FAMILIES, Family
+from vlm4vla.model.source import Source
 from vlm4vla.model.tokenizer import train_tokenizer
 
 BUILDING = threading.RLock()
@@ -35,6 +36,7 @@ class Vlm:
         tokenizer: its tokenizer.
         source: what the user typed, for cards and messages.
         extras: further small text files of its folder, name to content, kept when it is saved.
+        repository: what it was loaded from; None for one that was made here.
     """
 
     family: Family
@@ -42,6 +44,7 @@ class Vlm:
     tokenizer: Tokenizer
     source: str
     extras: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    repository: Source | None = None
 
     @property
     def width(self) -> int:
@@ -98,7 +101,7 @@ def random_weights(config: Any, seed: int, dtype: torch.dtype = torch.float32) -
     """
     with BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        base = AutoModel.from_config(config, dtype=dtype)
+        base = AutoModel.from_config(config, dtype=dtype, trust_remote_code=False)
         for parameter in base.parameters():
             # Gemma 3 starts its projection at zero: the picture would have no effect.
             if parameter.ndim == 2 and not parameter.any():

@@ -1,7 +1,7 @@
 import pytest
 
 from vlm4vla.language.known import TEMPLATES
-from vlm4vla.suites.tabletop.instructions import Goal, paraphrases, parse, words
+from vlm4vla.suites.tabletop.instructions import Goal, paraphrases
 from vlm4vla.suites.tabletop.scene import TASKS, sample_scene
 
 GOALS = {
@@ -21,18 +21,20 @@ def test_enough_paraphrases_and_no_overlap(task):
     assert not set(train) & set(held_out)
 
 
+def words(sentences):
+    return {word for text in sentences for word in text.split() if not word.startswith("{")}
+
+
 def test_held_out_sentences_use_only_words_of_the_training_text():
-    assert words(held_out=True) <= words()
-    assert "stack" in words() and "{object}" not in words()
+    train = words(text for templates in TEMPLATES.values() for text in templates.train)
+    assert words(text for templates in TEMPLATES.values() for text in templates.held_out) <= train
+    assert "stack" in train
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("held_out", [False, True])
-def test_every_sentence_leads_back_to_its_goal(task, held_out):
-    goal = GOALS[task]
-    decoy = Goal(goal.task, "blue ball", goal.target)
-    for sentence in paraphrases(goal, held_out=held_out):
-        assert parse(sentence.upper() + " .", [decoy, *GOALS.values()]) == goal
+def test_names_are_filled_in():
+    assert "put the red cube in the green bowl" in paraphrases(GOALS["place"])
+    assert "put the red cube on the yellow cylinder" in paraphrases(GOALS["stack"])
+    assert "lift the red cube off the table" in paraphrases(GOALS["pick"], held_out=True)
 
 
 def test_no_sentence_fits_two_goals_of_a_scene():
@@ -42,14 +44,6 @@ def test_no_sentence_fits_two_goals_of_a_scene():
             s for goal in goals for s in (*paraphrases(goal), *paraphrases(goal, held_out=True))
         ]
         assert len(sentences) == len(set(sentences))
-
-
-def test_into_a_bowl_is_understood_and_nonsense_is_not():
-    goal = GOALS["place"]
-    assert parse("put the red cube into the green bowl", [goal]) == goal
-    assert parse("put the red cube in the green bowl", [goal]) == goal
-    assert parse("fly to the moon", [goal]) is None
-    assert parse("pick up the red cube", [GOALS["push"]]) is None
 
 
 def test_a_goal_reads_as_what_it_is():

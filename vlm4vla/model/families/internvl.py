@@ -72,6 +72,7 @@ register(
         language=("language_model",),
         causal=True,
         tiny=tiny,
+        differs={"tokens": "the paper gives a system message and no line end after the picture"},
         special=(
             "<|endoftext|>",
             "<|im_start|>",

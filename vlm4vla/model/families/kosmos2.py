@@ -89,6 +89,10 @@ register(
         grid=no_grid,
         patches="image_to_text_projection.dense",
         tiny=tiny,
+        differs={
+            "tokens": "the paper puts the latents first",
+            "arguments": "the positions of the latents follow",
+        },
         special=("<pad>", "<s>", "</s>", "<image>", "</image>"),
         paper="microsoft/kosmos-2-patch14-224",
         hub={"microsoft/kosmos-2-patch14-224": 1.7},

@@ -66,6 +66,7 @@ register(
         pixels=qwen.pixels,
         inputs=qwen.inputs,
         tiny=tiny,
+        differs={"tokens": "the paper gives a system message"},
         special=qwen.SPECIAL,
         paper="Qwen/Qwen2.5-VL-3B-Instruct",
         hub={"Qwen/Qwen2.5-VL-3B-Instruct": 3.8, "Qwen/Qwen2.5-VL-7B-Instruct": 8.3},

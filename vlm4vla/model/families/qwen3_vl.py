@@ -97,6 +97,7 @@ register(
         inputs=qwen.inputs,
         causal=True,
         tiny=tiny,
+        differs={"tokens": "the paper gives a system message"},
         special=qwen.SPECIAL,
         paper="Qwen/Qwen3-VL-2B-Instruct",
         hub={

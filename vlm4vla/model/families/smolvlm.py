@@ -53,6 +53,10 @@ register(
         language=("text_model",),
         pixels=pixels,
         tiny=tiny,
+        differs={
+            "tokens": "one tile a picture instead of several",
+            "pixels": "one tile a picture instead of several",
+        },
         special=(
             "<|im_end|>",
             "<|im_start|>",
