@@ -30,6 +30,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.system.vulkan import ensure_driver
 from vlm4vla.train.batches.pictures import draw_pool
+from vlm4vla.train.batches.transfer import to_tensors
 from vlm4vla.train.loop.precision import autocast, precision
 from vlm4vla.train.loop.train import train
 from vlm4vla.train.objectives.imitation import ImitationObjective, ImitationRecipe
@@ -55,7 +56,7 @@ def language(recipe: LanguageRecipe, batch: int) -> Measured:
 
 
 def imitation(recipe: ImitationRecipe, batch: int, folder: Path) -> Measured:
-    """The imitation lesson on two recorded episodes of each task."""
+    """The imitation objective on two recorded episodes of each task."""
     from vlm4vla.data.cache import build_cache, open_cache
     from vlm4vla.data.collect import Settings, collect
     from vlm4vla.data.rigs import expert_rig
@@ -70,7 +71,7 @@ def imitation(recipe: ImitationRecipe, batch: int, folder: Path) -> Measured:
     return ImitationObjective(new_policy(), Frames(cache, np.arange(len(cache))), recipe)
 
 
-def lessons(folder: Path, batch: int) -> dict[str, Measured]:
+def objectives(folder: Path, batch: int) -> dict[str, Measured]:
     """The three steps; a `batch` of 0 stands for the recipes' own."""
     speaking, acting = PRESETS["tiny"]["language"], PRESETS["tiny"]["imitation"]
     assert isinstance(speaking, LanguageRecipe) and isinstance(acting, ImitationRecipe)
@@ -83,47 +84,47 @@ def lessons(folder: Path, batch: int) -> dict[str, Measured]:
 
 
 class Timed:
-    """A lesson that notes when each of its batches was asked for."""
+    """An objective that notes when each of its batches was asked for."""
 
-    def __init__(self, lesson: Measured) -> None:
-        self.module = lesson.module
-        self.query = lesson.query
+    def __init__(self, objective: Measured) -> None:
+        self.module = objective.module
+        self.query = objective.query
         self.asked: list[float] = []
-        self._lesson = lesson
+        self._objective = objective
 
     def batch(self, index: int, rank: int = 0, ranks: int = 1) -> Any:
         """See `Objective`."""
         self.asked.append(time.perf_counter())
-        return self._lesson.batch(index, rank, ranks)
+        return self._objective.batch(index, rank, ranks)
 
 
 @contextmanager
-def quick(lesson: Measured, compiled: bool) -> Iterator[None]:
+def fast(objective: Measured, compiled: bool) -> Iterator[None]:
     """The layers that the stages train with."""
-    policy = lesson.module.policy
+    policy = objective.module.policy
     assert isinstance(policy, Policy)
     with fast_layers(policy), compiled_layers(policy, compiled):
         yield
 
 
-def seconds_a_step(lesson: Measured, steps: int, compiled: bool) -> float:
+def seconds_a_step(objective: Measured, steps: int, compiled: bool) -> float:
     """Mean time of a step, from one batch to the next; some batches have longer sentences."""
-    timed = Timed(lesson)
+    timed = Timed(objective)
     count = WARM_UP + steps + 1
-    recipe = replace(lesson.recipe.loop, steps=count, save_every=count)
-    with tempfile.TemporaryDirectory() as run, quick(lesson, compiled):
+    recipe = replace(objective.recipe.loop, steps=count, save_every=count)
+    with tempfile.TemporaryDirectory() as run, fast(objective, compiled):
         train(timed, recipe, Path(run), device="cpu")
     return float(np.mean(np.diff(timed.asked)[WARM_UP:]))
 
 
-def flop_a_step(lesson: Measured, steps: int) -> float:
+def flop_a_step(objective: Measured, steps: int) -> float:
     """Floating-point operations of a timed step's matrix products, forward and backward."""
-    module = lesson.module
+    module = objective.module
     counter = FlopCounterMode(display=False)
-    with quick(lesson, False), counter:
+    with fast(objective, False), counter:
         for index in range(WARM_UP, WARM_UP + steps):
             with autocast(torch.device("cpu")):
-                loss, _ = module(lesson.batch(index))
+                loss, _ = module(to_tensors(objective.batch(index), torch.device("cpu")))
             loss.backward()
             module.zero_grad(set_to_none=True)
     return counter.get_total_flops() / steps
@@ -143,11 +144,11 @@ def peak() -> float:
     return best
 
 
-def breakdown(lesson: Measured, best: float, compiled: bool) -> str:
+def breakdown(objective: Measured, best: float, compiled: bool) -> str:
     """Where the time of one step goes."""
-    module = lesson.module
-    batch = lesson.batch(WARM_UP)
-    flop = flop_a_step(lesson, 1)
+    module = objective.module
+    batch = to_tensors(objective.batch(WARM_UP), torch.device("cpu"))
+    flop = flop_a_step(objective, 1)
     optimiser = torch.optim.AdamW(module.parameters(), fused=True)
 
     def step() -> None:
@@ -157,7 +158,7 @@ def breakdown(lesson: Measured, best: float, compiled: bool) -> str:
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
-    with quick(lesson, compiled):
+    with fast(objective, compiled):
         step()
         with profile(activities=[ProfilerActivity.CPU]) as found:
             step()
@@ -181,30 +182,30 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="as `vlm4vla train --compile`")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measured = lessons(Path(folder), args.batch)
+        measured = objectives(Path(folder), args.batch)
         peaks: list[float] = []
         times: dict[str, list[float]] = {name: [] for name in measured}
         for _ in range(args.rounds):
             peaks.append(peak())
-            for name, lesson in measured.items():
-                times[name].append(seconds_a_step(lesson, args.steps, args.compile))
+            for name, objective in measured.items():
+                times[name].append(seconds_a_step(objective, args.steps, args.compile))
         best = float(np.median(peaks))
         kind = "bf16" if precision() == "bf16" else "float32"
         print(
             f"peak: {best / 1e9:.0f} GFLOP/s, {kind} matrix products, "
             f"{torch.get_num_threads()} threads"
         )
-        for name, lesson in measured.items():
-            seconds, flop = float(np.median(times[name])), flop_a_step(lesson, args.steps)
+        for name, objective in measured.items():
+            seconds, flop = float(np.median(times[name])), flop_a_step(objective, args.steps)
             shares = flop / np.array(times[name]) / np.array(peaks)
             print(
-                f"{name}: {lesson.recipe.loop.batch / seconds:.1f} samples a second, "
+                f"{name}: {objective.recipe.loop.batch / seconds:.1f} samples a second, "
                 f"{flop / seconds / 1e9:.0f} GFLOP/s, {np.median(shares):.3f} of peak "
                 f"(rounds {', '.join(f'{share:.3f}' for share in shares)}); "
                 f"{flop / 1e9:.0f} GFLOP a step"
             )
             if args.profile:
-                print(breakdown(lesson, best, args.compile))
+                print(breakdown(objective, best, args.compile))
 
 
 if __name__ == "__main__":

@@ -265,6 +265,22 @@ def test_a_language_stage_that_goes_on_sees_no_longer_unless_told(arguments, ste
     assert recipes[0].alignment_steps == steps
 
 
+def test_the_vlm_is_kept_on_the_way_as_its_average_was(pools, tmp_path):
+    recipe = replace(LANGUAGE, loop=replace(LOOP, steps=4, batch=4, ema=0.5), alignment_steps=3)
+    with pytest.raises(UserError, match="accuracy of naming"):
+        run_language(Run(tmp_path, device="cpu"), recipe, sizes=SMALL, pools=pools, keep=[0.5])
+    kept = load_vlm(tmp_path / "vlm-50", device="cpu").base.state_dict()
+    last = load_vlm(tmp_path / "vlm", device="cpu").base.state_dict()
+    assert kept.keys() == last.keys()
+    assert not torch.equal(kept["visual.pos_embed.weight"], last["visual.pos_embed.weight"])
+
+
+@pytest.mark.parametrize("share", ["0", "1", "1.5"])
+def test_a_share_of_the_steps_lies_between_none_and_all(share, capsys):
+    assert cli.main(["train", "language", "--keep", share]) == 2
+    assert "no share of the steps" in capsys.readouterr().err
+
+
 def test_stages_without_sight_refuse_its_steps(capsys):
     assert cli.main(["train", "imitation", "--sight-steps", "5"]) == 2
     assert "The stage imitation has no sight steps." in capsys.readouterr().err

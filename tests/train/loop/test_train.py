@@ -78,6 +78,10 @@ def test_rates_rise_then_follow_the_cosine():
     assert recipe.rate(60) == pytest.approx(0.55)
     assert recipe.rate(110) == pytest.approx(0.1)
     assert replace(recipe, schedule="constant").rate(100) == 1.0
+    late = replace(recipe, schedule="late")
+    # The last fifth of 110 steps begins at 88.
+    assert [late.rate(step) for step in (10, 50, 88)] == [1.0, 1.0, 1.0]
+    assert late.rate(99) == pytest.approx(0.55)
 
 
 @pytest.mark.parametrize("at", [3, 5, 17])
