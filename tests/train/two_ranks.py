@@ -17,7 +17,7 @@ LOOP = Recipe(steps=6, batch=6, learning_rate=1e-3, warmup=2, save_every=3, ema=
 
 
 def learn(run, stop=None):
-    """Trains for the recipe's steps, or as if the run were killed at a step; gives the weights."""
+    """Trains for the recipe's steps, or as if the run were killed at a step; gives the VLM."""
     vlm = make_backbone(**SIZES, heads=4)
     policy = Policy.from_vlm(vlm, action.tiny(), device="cpu")
     recipe = LanguageRecipe(LOOP, questions=2, alignment_steps=2)
@@ -36,7 +36,7 @@ def learn(run, stop=None):
     except RuntimeError:
         if stop is None:
             raise
-    return {n: p.detach().clone() for n, p in objective.module.named_parameters()}
+    return {n: p.detach().clone() for n, p in vlm.base.named_parameters()}
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ from torch import nn
 from vlm4vla.model.vlm import Vlm
 
 _WORD_STD: Final = 0.5
-_WORD_STD_OF: Final[Mapping[str, float]] = {"kosmos-2": 0.16, "paligemma": 1.0, "paligemma2": 1.0}
-"""Kosmos-2 multiplies words and image tokens once more and adds positions that would else be as
-large; Gemma's weights are a width's root smaller than the words they make, and must not be so small
-that a step of the optimiser turns them round."""
+_WORD_STD_OF: Final[Mapping[str, float]] = {"kosmos-2": 0.16}
+"""Kosmos-2 multiplies words and image tokens once more, and adds positions that would else be as
+large."""
 
 _COPIED = 0.5
 """Share of what a head reads that is added to the stream; deeper layers would drown it at 1."""

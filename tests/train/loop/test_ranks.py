@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from two_ranks import learn
 
@@ -59,6 +60,9 @@ def launch(run, stop=-1, ranks=2):
 def exact(monkeypatch):
     """Keeps bf16 out of the process that is compared with."""
     monkeypatch.setattr(loop, "precision", lambda: "no")
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
 
 
 def assert_alike(one, other, start):
