@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
+
 from vlm4vla.language.reading import Reading
 
 _TEMPLATE: Final = '<p class="rl" role="status"></p>'

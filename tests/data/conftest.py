@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import fake_environment
 
-from vlm4vla.data import finish, parts, record
+from vlm4vla.data import record
+from vlm4vla.data.lerobot import finish, parts
 
 TASKS = ("reach", "pick", "push", "place", "stack")
 

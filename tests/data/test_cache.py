@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from vlm4vla.data import finish, parts
 from vlm4vla.data.cache import build_cache, open_cache
+from vlm4vla.data.lerobot import finish, parts
 from vlm4vla.errors import UserError
 
 

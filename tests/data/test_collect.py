@@ -11,9 +11,9 @@ import pytest
 
 from tests.waiting import until
 from vlm4vla.commands import collect as command
-from vlm4vla.data import parts
 from vlm4vla.data.collect import Settings, collect
-from vlm4vla.data.reader import open_dataset
+from vlm4vla.data.lerobot import parts
+from vlm4vla.data.lerobot.reader import open_dataset
 from vlm4vla.episodes.filters import Filter
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError

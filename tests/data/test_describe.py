@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vlm4vla.data.describe import BINS, Counts, counts, draw_histograms, histograms, write_page
-from vlm4vla.data.reader import open_dataset
+from vlm4vla.data.lerobot.reader import open_dataset
 
 
 def test_histograms_put_each_value_into_its_bin():

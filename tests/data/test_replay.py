@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from vlm4vla.action import tiny
-from vlm4vla.data import demonstrator, finish, parts, record
-from vlm4vla.data.reader import open_dataset
+from vlm4vla.data import demonstrator, record
+from vlm4vla.data.lerobot import finish, parts
+from vlm4vla.data.lerobot.reader import open_dataset
 from vlm4vla.data.replay import TOLERANCE, as_learned, candidates, gate, replay
 from vlm4vla.errors import UserError
 

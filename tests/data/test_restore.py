@@ -11,8 +11,9 @@ from vlm4vla import cli
 from vlm4vla.commands import data as command
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Outcome, Trace
-from vlm4vla.data import parts, restore, rigs
+from vlm4vla.data import restore, rigs
 from vlm4vla.data.collect import Settings, collect
+from vlm4vla.data.lerobot import parts
 from vlm4vla.data.record import record
 from vlm4vla.data.restore import restored
 from vlm4vla.episodes.filters import Filter, Membership

@@ -105,9 +105,9 @@ def _zero(inputs, key):
 @pytest.mark.parametrize(
     ("name", "key"),
     [
-        ("qwen2.5-vl", "mm_token_type_ids"),
-        ("qwen3-vl", "mm_token_type_ids"),
-        ("qwen3-vl-moe", "mm_token_type_ids"),
+        ("qwen2.5-vl", "position_ids"),
+        ("qwen3-vl", "position_ids"),
+        ("qwen3-vl-moe", "position_ids"),
         ("gemma3", "token_type_ids"),
         ("paligemma", "token_type_ids"),
     ],

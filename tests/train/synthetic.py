@@ -3,7 +3,7 @@
 import numpy as np
 
 from vlm4vla.data.cache import Cache
-from vlm4vla.data.schema import EpisodeInfo
+from vlm4vla.data.lerobot.schema import EpisodeInfo
 from vlm4vla.suites.tabletop.expert import ACTION_CAP
 from vlm4vla.suites.tabletop.scene import LAYOUT_OF_TASK, sample_scene
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, colour_of

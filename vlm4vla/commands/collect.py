@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from vlm4vla import seeds
-from vlm4vla.data import parts
 from vlm4vla.data.collect import Settings, collect
 from vlm4vla.data.fill import Progress
-from vlm4vla.data.reader import open_dataset
+from vlm4vla.data.lerobot import parts
+from vlm4vla.data.lerobot.reader import open_dataset
 from vlm4vla.data.record import Rig
 from vlm4vla.data.rigs import agent_rig, expert_rig
 from vlm4vla.errors import UserError

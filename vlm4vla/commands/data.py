@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from vlm4vla.commands.collect import show
-from vlm4vla.data.reader import open_dataset
+from vlm4vla.data.lerobot.reader import open_dataset
 from vlm4vla.data.restore import restore
 from vlm4vla.data.rigs import expert_rig
 from vlm4vla.errors import UserError

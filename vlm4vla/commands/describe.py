@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from vlm4vla.data.describe import write_page
-from vlm4vla.data.reader import open_dataset
+from vlm4vla.data.lerobot.reader import open_dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,10 +15,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from vlm4vla.data.layout import OURS
-from vlm4vla.data.reader import Dataset, open_dataset
-from vlm4vla.data.schema import CHUNK, MAX_THINGS, EpisodeInfo, Recording, episode_info
-from vlm4vla.data.tables import damaged
+from vlm4vla.data.lerobot.layout import OURS
+from vlm4vla.data.lerobot.reader import Dataset, open_dataset
+from vlm4vla.data.lerobot.schema import CHUNK, MAX_THINGS, EpisodeInfo, Recording, episode_info
+from vlm4vla.data.lerobot.tables import damaged
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing_folder
 from vlm4vla.suites.tabletop.instructions import Goal

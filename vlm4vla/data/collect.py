@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from vlm4vla import seeds
-from vlm4vla.data import parts
 from vlm4vla.data.fill import Job, Progress, fill
+from vlm4vla.data.lerobot import parts
 from vlm4vla.data.record import Rig, record
 from vlm4vla.episodes.filters import Membership
 from vlm4vla.episodes.table import EpisodeTable

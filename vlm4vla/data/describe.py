@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vlm4vla.data.reader import Dataset, EpisodeRow
-from vlm4vla.data.schema import (
+from vlm4vla.data.lerobot.reader import Dataset, EpisodeRow
+from vlm4vla.data.lerobot.schema import (
     ACTION,
     ACTION_NAMES,
     CHUNK,
@@ -299,7 +299,7 @@ seed, the instruction, the driver, the noise, the start and the library versions
 ```python
 from pathlib import Path
 from vlm4vla.data.cache import build_cache, open_cache
-from vlm4vla.data.reader import open_dataset
+from vlm4vla.data.lerobot.reader import open_dataset
 
 episode = open_dataset(Path("DIR")).recording(0)  # pictures, labels, names of one episode
 build_cache([Path("DIR")], Path("CACHE"))         # the same as `vlm4vla cache`

@@ -17,9 +17,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
-from vlm4vla.data import finish, parts
-from vlm4vla.data.layout import OURS
-from vlm4vla.data.tables import damaged
+from vlm4vla.data.lerobot import finish, parts
+from vlm4vla.data.lerobot.layout import OURS
+from vlm4vla.data.lerobot.tables import damaged
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
 from vlm4vla.workers.child import Child

@@ -21,7 +21,7 @@ from vlm4vla.data.demonstrator import (
     draw,
     drawn_of,
 )
-from vlm4vla.data.schema import CHUNK, EVENTS, EpisodeInfo, Recording
+from vlm4vla.data.lerobot.schema import CHUNK, EVENTS, EpisodeInfo, Recording
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.suites.tabletop.scene import TASKS

@@ -20,8 +20,8 @@ from vlm4vla.core.episode import AgentId, EpisodeSpec
 from vlm4vla.core.observation import Array, Observation
 from vlm4vla.core.rollout import rollout
 from vlm4vla.data.demonstrator import Draw, Planner, condition_of
-from vlm4vla.data.reader import Dataset
-from vlm4vla.data.schema import CHUNK, EpisodeInfo, Recording
+from vlm4vla.data.lerobot.reader import Dataset
+from vlm4vla.data.lerobot.schema import CHUNK, EpisodeInfo, Recording
 from vlm4vla.errors import UserError
 from vlm4vla.statistics import wilson
 from vlm4vla.suites.tabletop.instructions import Task

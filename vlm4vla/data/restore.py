@@ -20,11 +20,11 @@ import numpy as np
 from vlm4vla import seeds
 from vlm4vla.core.environment import Environment, Pose
 from vlm4vla.core.episode import AgentId, Episode
-from vlm4vla.data import parts
 from vlm4vla.data.demonstrator import noisy_steps
 from vlm4vla.data.fill import Job, Progress, fill
+from vlm4vla.data.lerobot import parts
+from vlm4vla.data.lerobot.schema import Recording
 from vlm4vla.data.record import Frame, Rig, labelled
-from vlm4vla.data.schema import Recording
 from vlm4vla.episodes.parquet import import_
 from vlm4vla.episodes.rows import STOPPED, Row
 from vlm4vla.episodes.table import EpisodeTable

@@ -13,9 +13,13 @@ from vlm4vla.language.known import TEMPLATES
 from vlm4vla.language.meanings import TARGET_KINDS, TASKS, Relation, Task
 from vlm4vla.language.patterns import Literal, Pattern, Slot, everything
 
+_LOOKS: Final = (
+    ("coloured", "[?coloured | ?colored]"),
+    ("being", "(?that is | ?which is | ?that's)"),
+)
 NOUNS: Final = {
-    "named": Pattern("{colour} [?coloured | ?colored] {kind}"),
-    "colour": Pattern("{colour} [?coloured | ?colored] {generic}"),
+    "named": Pattern("({colour} {coloured} {kind} | {kind} {being} {colour})", _LOOKS),
+    "colour": Pattern("{colour} {coloured} {generic}", _LOOKS),
     "kind": Pattern("{kind}"),
     "object": Pattern("{generic}"),
 }
@@ -136,7 +140,7 @@ _HAND: Final = "(the | ?your) (hand | gripper | ~arm)"
 _LIFT: Final = "(lift | raise | ~hoist)"
 _GRASP: Final = "(grasp | grab | pick up | take | get | ~seize)"
 _LAY: Final = "(put | place | set | lay | drop | ~deposit)"
-_MOVE: Final = "(move | bring | carry | transfer | ~shift)"
+_MOVE: Final = "(move | bring | carry | transfer | ~shift | ?get)"
 _SLIDE: Final = "(push | slide | shove | nudge | ~scoot | ~sweep | ?drag | ?pull)"
 
 _FORMS: Final[dict[Task, tuple[str, ...]]] = {
@@ -174,7 +178,7 @@ _FORMS: Final[dict[Task, tuple[str, ...]]] = {
     ),
     "push": (
         "{slide} {object} [over | across the table] {there}",
-        "{slide} {object} until it (is | lies | ~rests) (in | ~inside | ?on) {target:zone}",
+        "{slide} {object} {until} (in | ~inside | ?on) {target:zone}",
         "{move} {object} {there}",
         "{move} {object} {towards}",
         "{lay} {object} [down] (in | into | ~inside | on) {target:zone}",
@@ -215,7 +219,7 @@ START: Final = Pattern(
     "[please | kindly | (could | can | would | will) you [please | ~kindly]"
     " | i (want | need | would like) you to [please] | ~go ahead and"
     " | ?i'd like you to | ?please could you | ?robot [please] | ?hey robot | ?now | ?try to"
-    " | ~the robot (should | must) | ?your task is to]"
+    " | ~the robot (should | must) | ?your task is to | ?you (should | must | need to | have to)]"
 )
 END: Final = Pattern(
     "[please | for me | for me please | ~thanks | ~thank you | ?for me thanks"
@@ -233,6 +237,7 @@ def _macros(task: Task) -> tuple[tuple[str, str], ...]:
         ("move", _MOVE),
         ("slide", _SLIDE),
         ("and", _AND),
+        ("until", "(until | ?till) (it (is | lies | ~rests) | ?it's)"),
         ("off", "(off | from | ~off of | ?on) the table"),
         ("here", "[(?on | ?from | ?off) the table]"),
         ("there", _INTO.get(task, "")),

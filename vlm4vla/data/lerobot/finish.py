@@ -15,12 +15,12 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vlm4vla.data import statistics
-from vlm4vla.data.integrity import FINGERPRINT, fingerprint_of
-from vlm4vla.data.layout import DATA_PATH, EPISODES_PATH, INFO, OURS, STATS, TASKS
-from vlm4vla.data.parts import FOLDER, Part, part_path, read_part
-from vlm4vla.data.schema import CHUNKS, FEATURES, FPS, IMAGE, PLACED, arrow_schema
-from vlm4vla.data.tables import values_of, write_groups
+from vlm4vla.data.lerobot import statistics
+from vlm4vla.data.lerobot.integrity import FINGERPRINT, fingerprint_of
+from vlm4vla.data.lerobot.layout import DATA_PATH, EPISODES_PATH, INFO, OURS, STATS, TASKS
+from vlm4vla.data.lerobot.parts import FOLDER, Part, part_path, read_part
+from vlm4vla.data.lerobot.schema import CHUNKS, FEATURES, FPS, IMAGE, PLACED, arrow_schema
+from vlm4vla.data.lerobot.tables import values_of, write_groups
 from vlm4vla.files import replacing, write_json
 
 CHUNK_FILES: Final = 1000

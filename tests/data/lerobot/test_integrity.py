@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from vlm4vla.commands import cache as command
-from vlm4vla.data import finish, parts
 from vlm4vla.data.cache import build_cache, open_cache
+from vlm4vla.data.lerobot import finish, parts
+from vlm4vla.data.lerobot.reader import open_dataset
+from vlm4vla.data.lerobot.schema import arrow_schema
+from vlm4vla.data.lerobot.tables import values_of
 from vlm4vla.data.pictures import encode_png
-from vlm4vla.data.reader import open_dataset
-from vlm4vla.data.schema import arrow_schema
-from vlm4vla.data.tables import values_of
 from vlm4vla.errors import UserError
 
 Change = Callable[[pa.Table], pa.Table]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vlm4vla.data.integrity import (
+from vlm4vla.data.lerobot.integrity import (
     FINGERPRINT,
     changed,
     fingerprint_of,
@@ -21,9 +21,8 @@ from vlm4vla.data.integrity import (
     refuse_other_sizes,
     refuse_other_types,
 )
-from vlm4vla.data.layout import DATA_PATH, INFO, OURS, TASKS
-from vlm4vla.data.pictures import decode_image
-from vlm4vla.data.schema import (
+from vlm4vla.data.lerobot.layout import DATA_PATH, INFO, OURS, TASKS
+from vlm4vla.data.lerobot.schema import (
     ACTION,
     CHUNK,
     CHUNKS,
@@ -40,7 +39,8 @@ from vlm4vla.data.schema import (
     Recording,
     episode_info,
 )
-from vlm4vla.data.tables import damaged, open_parquet, read_groups, values_of
+from vlm4vla.data.lerobot.tables import damaged, open_parquet, read_groups, values_of
+from vlm4vla.data.pictures import decode_image
 from vlm4vla.errors import UserError
 
 

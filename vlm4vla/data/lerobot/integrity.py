@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vlm4vla.data import statistics
-from vlm4vla.data.schema import ACTION, CHUNKS, FEATURES, IMAGE, arrow_type
-from vlm4vla.data.tables import damaged, open_parquet, read_groups, values_of
+from vlm4vla.data.lerobot import statistics
+from vlm4vla.data.lerobot.schema import ACTION, CHUNKS, FEATURES, IMAGE, arrow_type
+from vlm4vla.data.lerobot.tables import damaged, open_parquet, read_groups, values_of
 from vlm4vla.errors import UserError
 
 FINGERPRINT = "vlm4vla/fingerprint"

@@ -1,6 +1,6 @@
 import numpy as np
 
-from vlm4vla.data import statistics
+from vlm4vla.data.lerobot import statistics
 
 
 def test_numbers_worked_out_by_hand():

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vlm4vla.data.reader import open_dataset
+from vlm4vla.data.lerobot.reader import open_dataset
 from vlm4vla.errors import UserError
 
 CAMERA = "observation.images.top"

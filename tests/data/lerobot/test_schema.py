@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vlm4vla.data.schema import (
+from vlm4vla.data.lerobot.schema import (
     EVENTS,
     FEATURES,
     MAX_GOALS,

@@ -10,8 +10,8 @@ import pytest
 from lerobot_doctor.dataset_loader import load_dataset
 from lerobot_doctor.runner import Severity, run_checks
 
-from vlm4vla.data import finish, parts
-from vlm4vla.data.reader import open_dataset
+from vlm4vla.data.lerobot import finish, parts
+from vlm4vla.data.lerobot.reader import open_dataset
 from vlm4vla.errors import UserError
 
 

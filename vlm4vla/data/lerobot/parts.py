@@ -15,16 +15,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vlm4vla.data.pictures import encode_preview
-from vlm4vla.data.schema import FPS, EpisodeInfo, Recording, episode_info
-from vlm4vla.data.statistics import levels
-from vlm4vla.data.tables import (
+from vlm4vla.data.lerobot.schema import FPS, EpisodeInfo, Recording, episode_info
+from vlm4vla.data.lerobot.statistics import levels
+from vlm4vla.data.lerobot.tables import (
     damaged,
     frames_table,
     open_parquet,
     read_groups,
     write_groups,
 )
+from vlm4vla.data.pictures import encode_preview
 from vlm4vla.files import replacing
 
 FOLDER = "parts"

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vlm4vla.data.pictures import encode_png
-from vlm4vla.data.schema import (
+from vlm4vla.data.lerobot.schema import (
     ACTION,
     CHUNKS,
     FEATURES,
@@ -30,6 +29,7 @@ from vlm4vla.data.schema import (
     Recording,
     arrow_type,
 )
+from vlm4vla.data.pictures import encode_png
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing
 

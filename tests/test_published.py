@@ -1,0 +1,103 @@
+"""What others rely on is there, and docs/architecture.md names the test of each."""
+
+import argparse
+import ast
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.test_architecture import ROOT, quoted, table
+from vlm4vla.agents.catalogue import SHIPPED, AgentCatalogue
+from vlm4vla.cli import COMMANDS, main
+
+TABLES = ("commands", "json", "endpoints", "links", "checkpoints")
+
+
+def rows(name: str) -> list[list[str]]:
+    """Rows of a published table: names, what belongs to them, the test."""
+    found = [[*map(quoted, row)] for row in table(name)]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_published_name_has_its_test(name: str) -> None:
+    for names, *_, [test] in rows(name):
+        file, _, function = test.partition("::")
+        tree = ast.parse((ROOT / file).read_text("utf-8"))
+        tests = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        assert function in tests, f"{names}: there is no {test}"
+
+
+def words(parser: argparse.ArgumentParser) -> set[str]:
+    """Everything that a command may be told by name."""
+    found: set[str] = set()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                found |= {name} | words(below)
+        else:
+            found |= {*action.option_strings} or {action.dest}
+    return found
+
+
+PUBLISHED = {names[0]: set(flags) for names, flags, _ in rows("commands")}
+
+
+def test_every_command_is_published() -> None:
+    assert set(PUBLISHED) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", PUBLISHED)
+def test_a_command_takes_what_is_published(command: str) -> None:
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"vlm4vla.commands.{command}").add_arguments(parser)
+    assert PUBLISHED[command] - words(parser) == set()
+
+
+def test_the_apps_endpoints_and_their_parameters_are_published() -> None:
+    tree = ast.parse((ROOT / "pages" / "api.py").read_text("utf-8"))
+    [build] = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "build"]
+    [loop] = [node for node in build.body if isinstance(node, ast.For)]
+    assert isinstance(loop.iter, ast.Tuple)
+    public = {ast.unparse(one) for one in loop.iter.elts}
+    functions = {node.name: node for node in build.body if isinstance(node, ast.FunctionDef)}
+    found = {
+        name: [one.arg for one in functions[name].args.args if one.arg != "request"]
+        for name in public
+    }
+    assert found == {names[0]: parameters for names, parameters, _ in rows("endpoints")}
+
+
+def test_train_prints_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        "vlm4vla.commands.train.run_language", lambda *args, **options: tmp_path / "vlm"
+    )
+    assert main(["train", "language", "--out", str(tmp_path), "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert json.loads(lines[-1]) == {"stage": "language", "result": str(tmp_path / "vlm")}
+
+
+def test_the_shipped_checkpoints_are_published() -> None:
+    there = {one.name for one in SHIPPED.iterdir() if one.is_dir()}
+    assert there == {names[0] for names, *_ in rows("checkpoints")}
+
+
+def test_the_shipped_policy_loads_as_what_it_was_evaluated_as(tmp_path: Path) -> None:
+    catalogue = AgentCatalogue()
+    assert catalogue.names()[0] == "qwen3vl-tiny"
+    entry = catalogue.entry("qwen3vl-tiny")
+    evaluated = catalogue.evaluation("qwen3vl-tiny")
+    assert entry.identity.digest == evaluated["checkpoint"]
+    assert set(evaluated["tasks"]) == {"reach", "pick", "push", "place", "stack"}
+    assert (entry.chunk, entry.replan_every) == (4, 4)
+
+
+def test_the_shipped_vlm_loads() -> None:
+    from vlm4vla.model.load import load_vlm  # takes seconds: torch
+
+    assert load_vlm(str(SHIPPED / "vlm-init")).family.name == "qwen3-vl"
