@@ -14,35 +14,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm4vla import seeds
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.environment import Environment
 from vlm4vla.core.observation import Array
 from vlm4vla.files import write_json
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop import controller, expert
-from vlm4vla.suites.tabletop.env import Tabletop
-from vlm4vla.suites.tabletop.scene import TASKS, sample_episode
-from vlm4vla.suites.tabletop.types import Pictures
-from vlm4vla.system.vulkan import ensure_driver
+from vlm4vla.suites.tabletop.suite import goal_of
 
 EPISODES_PER_TASK = 24
 NOISE = 0.25
 
 
-def episodes(simulator: Tabletop, first_seed: int) -> Iterator[NDArray[np.float64]]:
+def episodes(environment: Environment, first_seed: int) -> Iterator[NDArray[np.float64]]:
     """Tip, velocity and action before, tip and velocity after each step, an array an episode."""
     rng = np.random.default_rng(first_seed)
-    blind = Pictures(image=False)
-    for task in TASKS:
+    for task in TABLETOP.tasks:
         for seed in range(first_seed, first_seed + EPISODES_PER_TASK):
-            episode = sample_episode(task, seed)
-            seen = simulator.reset(episode.scene, episode.goal, blind)
+            spec = TABLETOP.spec(task, seed, Condition())
+            transition = environment.reset(spec)
+            before = environment.privileged()
             rows: list[list[Array]] = []
-            while not seen.done and len(rows) < 45:
-                action = expert.act(seen.state, episode.goal)
+            while not transition.done and len(rows) < 45:
+                action = expert.act(before, goal_of(spec))
                 if seed % 2 and rng.random() < 0.4:
                     action[:3] = np.clip(action[:3] + rng.normal(0, NOISE, 3), -1, 1)
-                before = seen.state
-                seen = simulator.step(action, blind)
-                after = seen.state
+                transition = environment.step(action)
+                after = environment.privileged()
                 rows.append([before.tcp, before.velocity, action[:3], after.tcp, after.velocity])
+                before = after
             yield np.array(rows, dtype=np.float64)
 
 
@@ -50,10 +50,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="store the new model")
     args = parser.parse_args()
-    ensure_driver()
-    simulator = Tabletop()
+    environment = TABLETOP.open()
     if args.write:
-        rows = np.concatenate(list(episodes(simulator, seeds.TRAIN.start)))
+        rows = np.concatenate(list(episodes(environment, seeds.TRAIN.start)))
         tip, velocity, action, tip_after, velocity_after = rows.transpose(1, 0, 2)
         features = np.array(
             [controller.features(*row) for row in zip(tip, velocity, action, strict=True)]
@@ -73,7 +72,7 @@ def main() -> None:
         return
     one: list[float] = []
     four: list[float] = []
-    for rows in episodes(simulator, seeds.SELECT.start):
+    for rows in episodes(environment, seeds.SELECT.start):
         for start in range(len(rows)):
             tip, velocity = rows[start, 0], rows[start, 1]
             for ahead in range(min(4, len(rows) - start)):

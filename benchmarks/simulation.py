@@ -2,9 +2,10 @@
 
     python benchmarks/simulation.py [--pairs 5] [--steps 200]
 
-Simulator only, at 128 x 128 pixels, one process each, alternating: stock PickCube with a picture
+Environment only, at 128 x 128 pixels, one process each, alternating: stock PickCube with a picture
 at every step, the suite with a picture at every step, the suite with a picture at every fourth
-step (what a policy that carries out four actions a look needs). The medians are over the pairs.
+step (what a policy that carries out four actions an inference needs). The medians are over the
+pairs.
 """
 
 import argparse
@@ -16,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.environment import Transition
 from vlm4vla.core.observation import Array
-from vlm4vla.suites.tabletop.scene import sample_episode
-from vlm4vla.suites.tabletop.types import Pictures
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.system.vulkan import ensure_driver
 
 WARM_UP = 10
@@ -49,12 +51,14 @@ def stock() -> Step:
 
 
 def suite(every: int) -> Step:
-    from vlm4vla.suites.tabletop.env import Tabletop
+    environment = TABLETOP.open()
+    environment.reset(TABLETOP.spec("pick", 0, Condition()), TABLETOP.cameras[:1])
 
-    simulator = Tabletop()
-    episode = sample_episode("pick", 0)
-    simulator.reset(episode.scene, episode.goal)
-    return lambda step: simulator.step(action(step), Pictures(image=step % every == every - 1))
+    def step(index: int) -> Transition:
+        due = index % every == every - 1
+        return environment.step(action(index), TABLETOP.cameras[:1] if due else ())
+
+    return step
 
 
 LOOPS: dict[str, Callable[[], Step]] = {

@@ -12,32 +12,34 @@ import argparse
 import numpy as np
 
 from vlm4vla import seeds
+from vlm4vla.core.condition import Condition, Perturbation
+from vlm4vla.core.environment import Environment
 from vlm4vla.statistics import wilson
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop import expert
-from vlm4vla.suites.tabletop.env import Tabletop
-from vlm4vla.suites.tabletop.instructions import Task
-from vlm4vla.suites.tabletop.scene import TASKS, sample_episode
-from vlm4vla.suites.tabletop.types import Pictures
-from vlm4vla.system.vulkan import ensure_driver
+from vlm4vla.suites.tabletop.environment import START
+from vlm4vla.suites.tabletop.suite import POLICY_CAMERA, goal_of
 
-SEGMENTS = Pictures(image=False, segmentation=True)
-OUT_OF_THE_WAY = (-0.30, 0.0, 0.30)
+CAMERAS = (POLICY_CAMERA,)
+AWAY = Condition(perturbations=(Perturbation(START, {"x": -0.30, "y": 0.0, "z": 0.30}),))
+"""The arm starts out of the way."""
 
 
-def least_share(simulator: Tabletop, task: Task, seed: int) -> float:
+def least_share(environment: Environment, task: str, seed: int) -> float:
     """Smallest visible share of the named object before the hand is near it."""
-    episode = sample_episode(task, seed)
-    index = [item.name for item in episode.scene.objects].index(episode.goal.object)
-    clear = simulator.reset(episode.scene, episode.goal, SEGMENTS, OUT_OF_THE_WAY)
-    whole = int(np.sum(clear.segmentation == index))
-    seen = simulator.reset(episode.scene, episode.goal, SEGMENTS)
+    environment.reset(TABLETOP.spec(task, seed, AWAY), CAMERAS)
+    spec = TABLETOP.spec(task, seed, Condition())
+    goal = goal_of(spec)
+    index = environment.privileged().names.index(goal.object)
+    whole = int(np.sum(environment.segmentation() == index))
+    done = environment.reset(spec, CAMERAS).done
     shares = []
-    while not seen.done:
-        apart = np.linalg.norm(seen.state.tcp - seen.state.position(episode.goal.object))
-        if apart < 0.04:
+    while not done:
+        state = environment.privileged()
+        if np.linalg.norm(state.tcp - state.position(goal.object)) < 0.04:
             break
-        shares.append(float(np.sum(seen.segmentation == index)) / whole)
-        seen = simulator.step(expert.act(seen.state, episode.goal), SEGMENTS)
+        shares.append(float(np.sum(environment.segmentation() == index)) / whole)
+        done = environment.step(expert.act(state, goal), CAMERAS).done
     return min(shares)
 
 
@@ -45,12 +47,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=40, help="episodes of each task")
     args = parser.parse_args()
-    ensure_driver()
-    simulator = Tabletop()
+    environment = TABLETOP.open()
     good = total = 0
-    for task in TASKS:
+    for task in TABLETOP.tasks:
         first = seeds.SELECT.start
-        shares = [least_share(simulator, task, first + i) for i in range(args.episodes)]
+        shares = [least_share(environment, task, first + i) for i in range(args.episodes)]
         visible = sum(share >= 0.5 for share in shares)
         print(f"{task}: {visible}/{len(shares)} visible, least share seen {min(shares):.2f}")
         good, total = good + visible, total + len(shares)

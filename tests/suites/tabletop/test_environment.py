@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from vlm4vla.core.condition import Condition, Perturbation
+from vlm4vla.core.episode import Event
 from vlm4vla.errors import UserError
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop import expert
-from vlm4vla.suites.tabletop.suite import goal_of
+from vlm4vla.suites.tabletop.suite import goal_of, with_sentence
 from vlm4vla.suites.tabletop.types import BACKGROUND, FINGERS, ROBOT
 from vlm4vla.workers.environment import EnvironmentProcess
 
@@ -42,7 +43,7 @@ def test_stored_poses_draw_the_episode_again(environment, task, seed):
         np.testing.assert_allclose(state.tcp, truth.tcp, atol=1e-6)
         assert state.opening == truth.opening
         np.testing.assert_array_equal(drawn.segmentation, segments)
-        # Setting the joints places the links up to 2e-7 m from where physics left them, which
+        # Setting the joints places the links up to 2.4e-7 m from where physics left them, which
         # shows at an edge now and then.
         for camera, most in (("policy", 12), ("view", 60)):
             live = transition.observation.images[camera]
@@ -141,3 +142,28 @@ def test_a_task_of_another_suite_is_refused(environment):
     spec = TABLETOP.spec("reach", 6, Condition())
     with pytest.raises(UserError, match="Unknown task 'juggle'; known: reach, pick"):
         environment.reset(replace(spec, task="juggle"))
+
+
+def test_where_nothing_can_be_judged_it_is_told_what_happened(environment):
+    """An expert lifts a thing while nobody knows what was asked for."""
+    asked = TABLETOP.spec("pick", 3, Condition())
+    goal = goal_of(asked)
+    spec = with_sentence(asked, "do something nice", None)
+    with pytest.raises(UserError, match=r"Nothing that could be judged.*do something nice"):
+        goal_of(spec)
+    assert TABLETOP.limit(spec) == 100
+    told, transition = [], environment.reset(spec)
+    while f"lifted {goal.object}" not in told:
+        assert not transition.success and not transition.done
+        transition = environment.step(expert.act(environment.privileged(), goal))
+        told += transition.events
+    assert told[:2] == [f"touched {goal.object}", f"moved {goal.object}"]
+    happened = [Event(9, name) for name in told]
+    outcome = TABLETOP.tell(spec, happened, 12)
+    assert outcome.kind == "not judged" and not outcome.success
+    assert outcome.sentence == (
+        f"Not judged. In 12 steps (0.6 s of the robot's time) the robot touched the {goal.object} "
+        f"at step 9, moved the {goal.object} at step 9 and lifted the {goal.object} at step 9."
+    )
+    idle = TABLETOP.tell(spec, [Event(100, "timeout")], 100)
+    assert idle.sentence.endswith("the robot touched nothing.")
