@@ -60,7 +60,7 @@ def test_eval_prints_the_contract_and_goes_on_where_it_stopped(checkpoint, tmp_p
     assert main(["eval", "--checkpoint", str(copy), *command[3:], "--record"]) == 0
     kept = json.loads((copy / "policy.json").read_text())["evaluation"]
     assert kept["tasks"] == answer["tasks"] and kept["checkpoint"] == checkpoint_hash(copy)
-    assert '"successes"' in (copy / "README.md").read_text()
+    assert "n = 2, 95 % interval 0 to 66 %" in (copy / "README.md").read_text()
     # Another condition is told apart in the same table.
     assert main([*command, "--goal", "alternate"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["tasks"]["reach"]["n"] == 2
