@@ -222,10 +222,13 @@ class Handlers:
     def _show_stored(self, shelf: Archive, run_id: str, request: gr.Request) -> Iterator[Updates]:
         try:
             episode = shelf.table.get(run_id)
+            if episode.spec.suite != self.simulators.suite.name:
+                yield from self._show_elsewhere(shelf, episode)
+                return
             chosen = choose(episode.spec.task, episode.spec.seed)
         except UserError as error:
-            opening = self._recording(self.recordings, self.opening)
-            yield from _with_first(self._complain(error), self._announce(opening))
+            # Nothing else is shown in its place: it would pass for what was asked for.
+            yield self._complain(error) | self._broken(Shown(new_turn(), "error"), error)
             return
         film = shelf.films.path(episode.id)
         name = self.catalogue.name_of(episode.agent.digest)
@@ -246,6 +249,18 @@ class Handlers:
             yield from _with_first(told, self._announce(recorded))
         else:
             yield from _with_first(told, self._look_at(chosen, _NO_VIDEO, request))
+
+    def _show_elsewhere(self, shelf: Archive, episode: Episode) -> Iterator[Updates]:
+        """An episode of a suite whose scenes cannot be chosen here: its film and its card."""
+        film = shelf.films.path(episode.id)
+        known = self._standing(episode, "")
+        told = self._quiet() | {
+            self.parts.result: card(episode, known, as_data_url(film) if film else "", "")
+        }
+        if film:
+            yield from _with_first(told, self._announce(moments.recording(episode, film, None)))
+        else:
+            yield told | {self.parts.live: message(Shown(new_turn(), "still", _NO_FILM))}
 
     def _announce(self, recorded: Shown) -> Iterator[Updates]:
         live = self.parts.live
@@ -339,6 +354,7 @@ _LIVE: Final = "Happening now, simulated while you watch."
 _LOADING: Final = "The checkpoint is being loaded."
 _INVITATION: Final = "Type an instruction, or press one of those offered."
 _NO_VIDEO: Final = "No video was made of this episode. Press Run to see it."
+_NO_FILM: Final = "No film was made of this episode."
 _GONE: Final = "The checkpoint that acted here is not on this server any more."
 
 

@@ -13,8 +13,8 @@ from vlm4vla.suites.tabletop.projection import VIEW_LENS, outlines
 from vlm4vla.suites.tabletop.scene import Scene
 
 
-def recording(episode: Episode, film: Path, scene: Scene) -> Shown:
-    """A stored episode, playing."""
+def recording(episode: Episode, film: Path, scene: Scene | None) -> Shown:
+    """A stored episode, playing; without a scene nothing in it can be outlined."""
     return Shown(
         new_turn(),
         "recording",
@@ -25,7 +25,7 @@ def recording(episode: Episode, film: Path, scene: Scene) -> Shown:
         events=episode.events,
         video=as_data_url(film),
         label=f"Recording: {episode.outcome.sentence}",
-        things=outlines(scene, VIEW_LENS),
+        things=outlines(scene, VIEW_LENS) if scene else {},
     )
 
 
