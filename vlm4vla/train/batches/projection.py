@@ -1,9 +1,7 @@
 """Where things fall in the policy camera's picture, from their positions alone.
 
 The camera stands still, so a projection gives what each patch of a robot frame shows without the
-simulator and without stored segmentations. The constants are those of
-`vlm4vla.suites.tabletop.camera`, which cannot be imported where there is no simulator; a test
-compares the two.
+simulator and without stored segmentations.
 """
 
 from typing import Final
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from vlm4vla.suites.tabletop.projection import POLICY_LENS
 from vlm4vla.suites.tabletop.scene import (
     CONTAINER_RADIUS,
     ZONE_HALF_SIZE,
@@ -23,10 +22,11 @@ from vlm4vla.suites.tabletop.types import POLICY_PIXELS
 from vlm4vla.suites.tabletop.vocabulary import ROBOT
 from vlm4vla.train.synthetic.drawings import Item
 
-PITCH: Final = np.radians(50.0)
-TARGET: Final = np.array([-0.10, 0.0, 0.026])
-DISTANCE: Final = 2.0
-FOCAL: Final = POLICY_PIXELS / 2 / np.tan(0.20 / 2)
+DISTANCE: Final = float(np.linalg.norm(np.subtract(POLICY_LENS.eye, POLICY_LENS.target)))
+"""From the camera to the middle of its picture, metres."""
+
+FOCAL: Final = POLICY_PIXELS / 2 / np.tan(POLICY_LENS.fov / 2)
+"""Pixels that a metre is wide at a metre's distance."""
 
 _HIDDEN: Final = 0.35
 """A thing of which less than this share of the expected pixels shows is left out."""
@@ -42,13 +42,7 @@ _CIRCLE: Final = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 
 def project(points: NDArray[np.floating]) -> NDArray[np.float64]:
     """World points (..., 3) in metres to pixels (..., 2): across and down from the top left."""
-    forward = np.array([-np.cos(PITCH), 0.0, -np.sin(PITCH)])
-    up = np.array([-np.sin(PITCH), 0.0, np.cos(PITCH)])
-    seen = np.asarray(points, np.float64) - (TARGET - DISTANCE * forward)
-    depth = seen @ forward
-    across = POLICY_PIXELS / 2 + FOCAL * seen[..., 1] / depth
-    down = POLICY_PIXELS / 2 - FOCAL * (seen @ up) / depth
-    return np.stack([across, down], axis=-1)
+    return POLICY_PIXELS * POLICY_LENS.project(points)
 
 
 def below(points: NDArray[np.floating]) -> NDArray[np.float64]:
