@@ -316,9 +316,9 @@ class EpisodeTable:
         """Closes the connections; a later use opens new ones."""
         self.database.close()
 
-    def _found(self, db: sqlite3.Connection, key: str) -> sqlite3.Row:
-        # What comes from an address may hold what no text can be written with.
-        key = key.encode("utf-8", "replace").decode()
+    def _found(self, db: sqlite3.Connection, key: object) -> sqlite3.Row:
+        # Keys come from addresses and programs: anything, or text that cannot be written down.
+        key = key.encode("utf-8", "replace").decode() if isinstance(key, str) else ""
         found = db.execute("SELECT * FROM episodes WHERE id = ?", (key,)).fetchone()
         if found is None and key:
             # Earlier ids left the condition out, so several episodes may share one.
