@@ -136,7 +136,8 @@ def test_everything_can_be_done_by_keyboard_alone(run_page: Any) -> None:
     tab_to(run_page, "#settings button")
     run_page.keyboard.press("Enter")
     tab_to(run_page, "#execute input")
-    run_page.keyboard.press("ArrowRight")
+    run_page.keyboard.press("Tab")
+    run_page.keyboard.press("Space")
     run_page.wait_for_function("document.querySelectorAll('#execute input')[1].checked")
     # The focus can be seen wherever it is.
     tab_to(run_page, "#run", back=True)

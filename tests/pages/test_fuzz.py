@@ -34,7 +34,7 @@ NASTY: tuple[Any, ...] = (
     float("nan"), float("inf"), [], {}, [[]], [None], {"a": 1}, ["pick"], b"pick",
 )  # fmt: skip
 SAFE_TREE = re.compile(
-    r"episodes\.jsonl|table(/episodes\.sqlite(-wal|-shm)?|/films(/[0-9a-f]{16}\.mp4)?)?"
+    r"episodes\.jsonl|films(/[0-9a-f]{16}\.mp4)?|table(/episodes\.sqlite(-wal|-shm)?)?"
 )
 
 
