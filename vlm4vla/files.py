@@ -152,6 +152,7 @@ def _telling(path: Path) -> Iterator[None]:
     """Turns what a system says of a disk into a sentence."""
     try:
         yield
+    # Libraries in Rust tell of a full disk in types of their own; the rest is raised again.
     except Exception as error:
         reason = _reason(error)
         if not reason:
