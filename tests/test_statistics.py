@@ -1,8 +1,9 @@
 import math
+import random
 
 import pytest
 
-from vlm4vla.statistics import wilson
+from vlm4vla.statistics import holm, mcnemar, paired_difference, trials_to_tell, wilson
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,69 @@ def test_without_trials_nothing_is_known() -> None:
 def test_impossible_counts_are_refused(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match="trials"):
         wilson(successes, n)
+
+
+def test_without_agreement_beyond_chance_a_paired_interval_adds_the_arms_of_both_rates() -> None:
+    # 25 of each kind: both rates are 1/2 of 100, 1/2 -+ 0.09617 (above), and they are independent:
+    # the arms add up as squares, sqrt(2) * 0.09617.
+    found = paired_difference(25, 25, 25, 25)
+    assert found.difference == 0
+    assert (found.low, found.high) == pytest.approx((-0.1360, 0.1360), abs=1e-4)
+
+
+def test_sides_that_mostly_agree_are_told_apart_by_fewer_trials() -> None:
+    alike, unlike = paired_difference(50, 10, 0, 40), paired_difference(30, 30, 20, 20)
+    assert alike.difference == pytest.approx(unlike.difference) == pytest.approx(0.1)
+    assert alike.low > 0 > unlike.low
+
+
+def test_swapping_the_sides_turns_the_paired_interval_round() -> None:
+    one, other = paired_difference(40, 25, 5, 30), paired_difference(40, 5, 25, 30)
+    assert (one.difference, one.low, one.high) == pytest.approx(
+        (-other.difference, -other.high, -other.low)
+    )
+
+
+def test_95_of_100_paired_intervals_hold_the_true_difference() -> None:
+    draws, shares, held = random.Random(0), (0.55, 0.2, 0.1, 0.15), 0
+    for _ in range(2_000):
+        cells = draws.choices(range(4), shares, k=100)
+        found = paired_difference(*(cells.count(cell) for cell in range(4)))
+        held += found.low <= 0.1 <= found.high
+    # 2,000 draws at 95 % lie within 1.5 points; the method is known to be slightly wide.
+    assert 0.935 <= held / 2_000 <= 0.975
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0, 0), (-1, 2, 2, 2)])
+def test_impossible_pairs_are_refused(counts: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match="paired"):
+        paired_difference(*counts)
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p"),
+    [
+        (0, 0, 1.0),
+        (5, 0, 2 / 32),
+        (6, 0, 2 / 64),
+        # 2 (1 + 10 + 45) / 1024.
+        (8, 2, 112 / 1024),
+        (4, 4, 1.0),
+    ],
+)
+def test_mcnemar_counts_the_tails_of_a_fair_coin(only_a: int, only_b: int, p: float) -> None:
+    assert mcnemar(only_a, only_b) == mcnemar(only_b, only_a) == pytest.approx(p)
+
+
+def test_holm_multiplies_by_how_many_are_left_and_keeps_the_order() -> None:
+    # 3 * 0.01, then 2 * 0.02 = 0.04, then 1 * 0.03, which may not be below 0.04.
+    assert holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_so_many_trials_would_tell_a_difference_as_large_as_seen() -> None:
+    # 20 % differ by 10 %: (1.96 sqrt(0.2) + 0.8416 sqrt(0.19))^2 / 0.01 = 154.3.
+    assert trials_to_tell(15, 5, 100) == trials_to_tell(5, 15, 100) == 155
+    assert trials_to_tell(7, 7, 100) is None
+    assert trials_to_tell(0, 0, 0) is None

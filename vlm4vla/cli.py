@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "one gated stage of learning, resumable at any moment",
     "export": "write a trained VLM or policy as it is handed on: half precision, with its card",
     "eval": "success rates of a checkpoint in closed loop",
+    "compare": "two checkpoints or conditions on the same scenes, with what these can tell",
     "rollout": "one episode, with a video and everything that happened in it",
     "episodes": "list, rate, export and import the stored episodes of every door",
     "language": "how a sentence is read in a scene; make the language page",

@@ -1,6 +1,7 @@
 """Who can act: every checkpoint in some folders, and the scripted expert."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,6 +112,20 @@ class AgentCatalogue:
         """Whether `entry` answers at once."""
         folder = self._folders().get(str(name or self.names()[0]))
         return folder is None or folder in self._entries
+
+    def digest_of(self, name: str) -> str:
+        """The digest of the agent that a name, a folder or the digest itself stands for.
+
+        Raises:
+            UserError: there is no such folder or checkpoint, or it is damaged.
+        """
+        if name == EXPERT.name:
+            return EXPERT.digest
+        if re.fullmatch(r"[0-9a-f]{16}", name):
+            return name
+        from vlm4vla.model.checkpoint import checkpoint_hash  # takes seconds: torch
+
+        return checkpoint_hash(self.folder(name))
 
     def name_of(self, digest: str) -> str:
         """The name of an episode's agent by its digest, or "" if it is not here any more."""

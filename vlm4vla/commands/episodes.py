@@ -148,16 +148,23 @@ _ACTIONS: Final = {
 }
 
 
+def condition_of(text: str) -> Condition:
+    """The condition that is written as JSON on the command line.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return Condition.from_json(json.loads(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{text!r} is no condition: {error}.",
+            'Write it as JSON, such as {"words": "known"}.',
+        ) from error
+
+
 def _filter(args: argparse.Namespace) -> Filter:
-    condition = None
-    if args.condition is not None:
-        try:
-            condition = Condition.from_json(json.loads(args.condition))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{args.condition!r} is no condition: {error}.",
-                'Write it as JSON, such as {"words": "known"}.',
-            ) from error
+    condition = condition_of(args.condition) if args.condition is not None else None
     return Filter(
         agent=args.agent,
         suite=args.suite,

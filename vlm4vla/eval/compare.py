@@ -1,0 +1,124 @@
+"""Paired comparison of two sides: on the same scenes, with its interval, and what would tell."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from vlm4vla.episodes.pairs import Pair
+from vlm4vla.statistics import (
+    PairedDifference,
+    Rate,
+    holm,
+    mcnemar,
+    paired_difference,
+    trials_to_tell,
+    wilson,
+)
+
+ALPHA = 0.05
+"""The share of comparisons without a difference that may be called one."""
+
+
+class Comparison(NamedTuple):
+    """Two sides on the same scenes of one task.
+
+    Attributes:
+        task: the task that was carried out, or "all".
+        both: scenes in which both succeeded.
+        only_a: scenes in which a alone did.
+        only_b: scenes in which b alone did.
+        neither: scenes in which both failed.
+        a: success rate of a.
+        b: success rate of b.
+        paired: rate of a minus rate of b with its 95 % interval.
+        p: of the exact McNemar test.
+        adjusted: the same for several tasks (Holm); of "all", the same as `p`.
+        more: further scenes like these that would tell, in four cases of five, a difference as
+            large as seen; 0 if these do, None where no difference was seen.
+    """
+
+    task: str
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    a: Rate
+    b: Rate
+    paired: PairedDifference
+    p: float
+    adjusted: float
+    more: int | None
+
+    @property
+    def told(self) -> bool:
+        """Whether these scenes tell the sides apart."""
+        return self.adjusted < ALPHA
+
+    def sentence(self, a: str, b: str) -> str:
+        """The comparison as a sentence; never a better side where these scenes cannot tell.
+
+        Args:
+            a: what the first side is called.
+            b: what the second side is called.
+        """
+        points = 100 * self.paired.difference
+        counts = f"{self.a.successes} against {self.b.successes} of {self.a.n} shared scenes"
+        interval = f"95 % {100 * self.paired.low:+.1f} to {100 * self.paired.high:+.1f}"
+        if self.told:
+            better, worse = (a, b) if points > 0 else (b, a)
+            return (
+                f"{better} succeeds more often than {worse}: {counts}, a minus b "
+                f"{points:+.1f} points ({interval}), p = {self.adjusted:.2g}."
+            )
+        if self.more is None:
+            hint = "No difference was seen."
+        elif self.more == 0:
+            hint = "Corrected for the number of tasks, they do not tell."
+        else:
+            hint = f"About {self.more} more scenes would tell a difference like this one."
+        return (
+            f"These scenes cannot tell {a} from {b}: {counts}, a minus b {points:+.1f} points "
+            f"({interval}), p = {self.adjusted:.2g}. {hint}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        nested = {name: getattr(self, name)._asdict() for name in ("a", "b", "paired")}
+        return {**self._asdict(), **nested, "told": self.told}
+
+
+def compare(pairs: Sequence[Pair]) -> list[Comparison]:
+    """Compares two sides task by task, and over all tasks if there are several.
+
+    Args:
+        pairs: scenes that both were given; none gives an empty list.
+    """
+    by_task: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_task.setdefault(pair.task, []).append(pair)
+    rows = [_comparison(task, found) for task, found in sorted(by_task.items())]
+    adjusted = holm([row.p for row in rows])
+    rows = [row._replace(adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
+    return rows + ([_comparison("all", pairs)] if len(rows) > 1 else [])
+
+
+def _comparison(task: str, pairs: Sequence[Pair]) -> Comparison:
+    cells = Counter((pair.a.success, pair.b.success) for pair in pairs)
+    only_a, only_b = cells[True, False], cells[False, True]
+    both, neither, n = cells[True, True], cells[False, False], len(pairs)
+    p = mcnemar(only_a, only_b)
+    wanted = trials_to_tell(only_a, only_b, n)
+    enough = p < ALPHA
+    return Comparison(
+        task,
+        both,
+        only_a,
+        only_b,
+        neither,
+        wilson(both + only_a, n),
+        wilson(both + only_b, n),
+        paired_difference(both, only_a, only_b, neither),
+        p,
+        p,
+        0 if enough else None if wanted is None else max(1, wanted - n),
+    )
