@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import imageio.v3 as imageio
 import numpy as np
@@ -21,6 +21,9 @@ from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.suites.tabletop.suite import KNOWN, POLICY_CAMERA, goal_of
 from vlm4vla.suites.tabletop.types import BACKGROUND, FINGERS, ROBOT
 from vlm4vla.workers.environment import EnvironmentProcess
+
+if TYPE_CHECKING:
+    from vlm4vla.model.policy import Policy
 
 METHODS: Final = ("occlusion", "gradient", "integrated")
 TARGETS: Final = ("displacement", "length", "agreement", "gripper")
@@ -97,7 +100,7 @@ def _kept(file: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _explain(
-    policy: Any,
+    policy: "Policy",
     environment: EnvironmentProcess,
     spec: EpisodeSpec,
     settings: dict[str, Any],
