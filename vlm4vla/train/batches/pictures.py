@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlm4vla.model.swap import replacing_folder
+from vlm4vla.files import replacing_folder
 from vlm4vla.seeds import SELECT, TRAIN
 from vlm4vla.train.synthetic.drawings import Item, Picture, draw_picture
 
