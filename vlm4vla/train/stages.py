@@ -17,7 +17,7 @@ from accelerate import PartialState
 from vlm4vla import action
 from vlm4vla.data.cache import Cache, open_cache
 from vlm4vla.errors import UserError
-from vlm4vla.files import write_json
+from vlm4vla.files import replacing_folder, write_json
 from vlm4vla.model.checkpoint import MANIFEST, Provenance
 from vlm4vla.model.groups import GROUPS, describe_trainable, set_trainable
 from vlm4vla.model.load import accelerator, load_vlm
@@ -172,9 +172,8 @@ def run_stage(run: Run, stage: Stage, policy: Policy) -> Path:
 
 def _keep(run: Run, vlm: Vlm, share: float) -> None:
     """Writes the VLM as it is on the way."""
-    folder = run.folder / f"{VLM}-{round(100 * share):02d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_vlm(vlm, folder)
+    with replacing_folder(run.folder / f"{VLM}-{round(100 * share):02d}") as folder:
+        save_vlm(vlm, folder)
 
 
 def run_language(
@@ -223,8 +222,8 @@ def run_language(
     def save() -> Path:
         policy.detach()
         target = run.folder / VLM
-        target.mkdir(exist_ok=True)
-        save_vlm(vlm, target)
+        with replacing_folder(target) as folder:
+            save_vlm(vlm, folder)
         return target
 
     def measure() -> Skill:
