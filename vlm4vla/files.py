@@ -210,12 +210,10 @@ def _telling(path: Path) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """What an error says of the disk, empty if it is about something else."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
     # Libraries in other languages, as safetensors and Arrow are, have only texts of their own.
     if number := re.search(r"\(os error (\d+)\)|\[errno (\d+)\]", str(error)):
         return os.strerror(int(number[1] or number[2]))
-    return str(error) if isinstance(error, OSError) else ""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else ""
 
 
 def _sync(path: Path) -> None:
