@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import PartialState
 
@@ -286,7 +287,7 @@ def run_grounding(
     Raises:
         UserError: a gate failed.
     """
-    learned, unseen = _split(cache, tasks)
+    learned, unseen = learned_and_unseen(cache, tasks)
     about = _about("grounding", recipe, **_robot(policy, cache, tasks))
     objective = GroundingObjective(policy, learned, recipe)
     head = objective.grounding.head
@@ -330,7 +331,7 @@ def run_imitation(
         UserError: a group is unknown, or the data holds none of the tasks.
     """
     set_trainable(policy, groups)
-    learned, unseen = _split(cache, tasks)
+    learned, unseen = learned_and_unseen(cache, tasks)
     few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 500)
     stage = Stage(
         name="imitation",
@@ -360,9 +361,26 @@ def open_frames(folder: Path) -> Cache:
     return open_cache(folder)
 
 
-def _split(cache: Cache, tasks: Sequence[Task]) -> tuple[Frames, Frames]:
-    """Frames to learn from and frames to check on."""
-    split = cache.split()
+def learned_and_unseen(cache: Cache, tasks: Sequence[Task] = ()) -> tuple[Frames, Frames]:
+    """Frames to learn from and frames to check on.
+
+    Args:
+        cache: robot frames.
+        tasks: whose goals are drawn; empty for all.
+
+    Raises:
+        UserError: the data holds fewer than two scenes of the tasks.
+    """
+    every = Frames(cache, np.arange(len(cache)), tasks)
+    scenes = {cache.episodes[number].seed for number in np.unique(cache.episode[every.numbers])}
+    if len(scenes) < 2:
+        raise UserError(
+            f"The data holds one scene for {', '.join(tasks) or 'all tasks'}, and training needs "
+            "at least two: one to learn from and one to check on.",
+            "Collect 2 or more episodes of each task with `vlm4vla collect --episodes`, then "
+            "run `vlm4vla cache` again.",
+        )
+    split = cache.split(tasks=tasks)
     return Frames(cache, split.train, tasks), Frames(cache, split.validation, tasks)
 
 
