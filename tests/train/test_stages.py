@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -256,6 +257,13 @@ def test_one_scene_is_too_few_and_two_are_enough():
         learned_and_unseen(make_cache(episodes=1, frames=3), ["pick"])
     with pytest.raises(UserError, match="no frames for push"):
         learned_and_unseen(few, ["push"])
+
+
+@pytest.mark.parametrize("account", ["[", "{}", "[3]"])
+def test_a_damaged_account_is_named(account):
+    vlm = SimpleNamespace(source="runs/vlm", extras={"training.json": account})
+    with pytest.raises(UserError, match=r"training\.json of runs/vlm cannot be read.* delete"):
+        lineage(vlm)
 
 
 def test_a_run_in_progress_is_left_alone(tmp_path, capsys):

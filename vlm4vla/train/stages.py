@@ -148,6 +148,8 @@ def run_stage(run: Run, stage: Stage, policy: Policy) -> Path:
         keep={done: partial(_keep, run, policy.vlm, share) for done, share in steps.items()},
         track=run.track,
     )
+    # What is added to it at the end must be whole.
+    lineage(policy.vlm)
     with fast_layers(policy), compiled_layers(policy, run.compiled):
         train(
             stage.objective,
