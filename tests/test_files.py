@@ -14,6 +14,7 @@ from vlm4vla import files
 from vlm4vla.errors import UserError
 from vlm4vla.files import (
     exchange,
+    held,
     recover,
     replacing,
     replacing_folder,
@@ -239,6 +240,22 @@ def test_killed_between_two_renames_the_old_folder_comes_back(folder: Path) -> N
     assert names(folder.parent) == ["checkpoint"]
 
 
+def test_after_such_a_kill_a_save_that_fails_leaves_the_old_folder(folder: Path) -> None:
+    kill(folder, "renaming")
+    with pytest.raises(UserError, match="full"), replacing_folder(folder):
+        raise OSError("full")
+    assert (folder / "policy.json").read_text() == "old"
+
+
+def test_nothing_is_recovered_over_a_folder_that_is_there(folder: Path) -> None:
+    kill(folder, "renaming")
+    folder.mkdir()
+    recover(folder)
+    assert names(folder) == []
+    shutil.rmtree(folder)
+    recover(folder.parent / "nowhere" / "checkpoint")
+
+
 def test_killed_while_writing_the_remains_go_with_the_next_folder(folder: Path) -> None:
     kill(folder, "writing")
     assert len(names(folder.parent)) == 2
@@ -294,3 +311,53 @@ def test_a_system_that_cannot_exchange_says_so(
     Old.renameat2 = lambda *args: -1  # type: ignore[attr-defined]
     monkeypatch.setattr(files.ctypes, "get_errno", lambda: errno.EINVAL)
     assert not exchange(folder, tmp_path)
+
+
+def test_the_wrong_kind_of_target_is_said_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    begun: list[str] = []
+    with pytest.raises(UserError, match="folder: Is a directory"), replacing(tmp_path / "folder"):
+        begun.append("file")
+    with (
+        pytest.raises(UserError, match="file: Not a directory"),
+        replacing_folder(tmp_path / "file"),
+    ):
+        begun.append("folder")
+    assert not begun
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from vlm4vla.files import held
+
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_held_folder_names_who_holds_it_and_is_free_when_that_one_dies(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "one"
+    command = [sys.executable, "-c", HOLDING, str(folder)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout and other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UserError, match=rf"one is in use by process {other.pid} on .*Wait"),
+            held(folder),
+        ):
+            pass
+    finally:
+        other.kill()
+        other.communicate(timeout=30)
+    with held(folder):
+        (folder / "result").write_text("1")
+    assert names(folder) == ["result"]
+
+
+def test_a_held_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), held(tmp_path / "run"):
+        raise KeyError
+    assert names(tmp_path) == []

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,9 @@ def replacing(path: Path) -> Iterator[Path]:
     with _telling(path):
         try:
             real = Path(os.path.realpath(path))
+            if real.is_dir():
+                # Said before the work of the block, not after it.
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             real.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(
                 dir=real.parent, prefix=f".{real.name}.", suffix=real.suffix
@@ -69,6 +73,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     with _telling(path):
         folder = Path(os.path.realpath(path))
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         folder.parent.mkdir(parents=True, exist_ok=True)
         recover(folder)
         for left in _left_behind(folder):
@@ -87,8 +93,6 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 for name in names:
                     _sync(Path(parent, name))
                 _sync(Path(parent))
-            if folder.exists() and not folder.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             try:
                 os.replace(new, folder)
             except OSError:
@@ -144,7 +148,48 @@ def exchange(one: Path, other: Path) -> bool:
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        temporary.write_text(json_text(value), "utf-8")
+
+
+def json_text(value: Any) -> str:
+    """`value` as the lines of JSON that `write_json` writes."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps every other process out of a folder, made if needed, until the block ends.
+
+    The system lets go of what a killed process held. A folder that is empty at the end is removed.
+
+    Raises:
+        UserError: another process holds it, or it is not writable.
+    """
+    note = folder / ".process"
+    with _telling(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            who = ""
+            with contextlib.suppress(OSError):
+                who = note.read_text("utf-8").strip()
+            raise UserError(
+                f"{folder} is in use by {who or 'another process'}.",
+                "Wait until it has ended, or choose another folder.",
+            ) from error
+        with _telling(note):
+            note.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", "utf-8")
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -165,11 +210,10 @@ def _telling(path: Path) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """What an error says of the disk, empty if it is about something else."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    # Libraries written in Rust, as safetensors is, have exceptions of their own.
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    return os.strerror(int(number[1])) if number else ""
+    # Libraries in other languages, as safetensors and Arrow are, have only texts of their own.
+    if number := re.search(r"\(os error (\d+)\)|\[errno (\d+)\]", str(error)):
+        return os.strerror(int(number[1] or number[2]))
+    return (error.strerror or str(error)) if isinstance(error, OSError) else ""
 
 
 def _sync(path: Path) -> None:

@@ -60,6 +60,45 @@ def test_no_scene_is_on_both_sides_of_the_split(cached):
     assert set(cache.split(0.2).validation) <= set(validation)
 
 
+def test_both_sides_have_scenes_of_the_tasks_that_are_learned(cached):
+    """Ten scenes, of which the two that are laid out for it hold goals of the task "push"."""
+    cache = open_cache(cached)
+    pushes = [any(goal.task == "push" for goal in cache.goals(e)) for e in range(10)]
+    assert sum(pushes) == 2
+    for share in (0.001, 0.999):
+        for side in cache.split(share, ["push"]):
+            assert np.array(pushes)[cache.episode[side]].any()
+
+
+def test_a_cache_is_built_through_a_link(dataset, tmp_path):
+    build_cache([dataset], tmp_path / "store")
+    (tmp_path / "store" / "mine").write_text("goes with the old one")
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    (tmp_path / "new").symlink_to(tmp_path / "elsewhere" / "cache")
+    for name in ("link", "new"):
+        build_cache([dataset], tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+        assert len(open_cache(tmp_path / name)) > 0
+    assert not (tmp_path / "store" / "mine").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "dataset",
+        "elsewhere",
+        "link",
+        "new",
+        "store",
+    }
+
+
+def test_a_link_to_something_else_is_refused_before_the_work(dataset, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    done = []
+    with pytest.raises(UserError, match="link is there and is no cache"):
+        build_cache([dataset], tmp_path / "link", lambda *now: done.append(now))
+    assert not done
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_several_datasets_follow_one_another(cached, dataset, recordings, tmp_path):
     for index, recording in enumerate(recordings[:4]):
         parts.write_part(tmp_path / "more", index, recording)

@@ -233,3 +233,30 @@ def test_texts_that_are_no_goal_or_condition_are_refused() -> None:
     for text in ("blank picture", "at most many steps", "at most 40 steps; x"):
         with pytest.raises(ValueError, match="no condition"):
             condition_from_text(text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        json.dumps({**TRIAL, "seed": 2**80}),
+        json.dumps({**TRIAL, "steps": float("inf")}),
+        json.dumps({**TRIAL, "events": [[2**80, "success"]]}),
+        json.dumps({**TRIAL, "instruction": "\ud800"}),
+    ],
+)
+def test_a_damaged_row_is_left_out(old: Old, line: str) -> None:
+    folder = old.evaluation("one", {}, end=line + "\n")
+    assert import_evaluation(folder, old.table) == 1
+
+
+@pytest.mark.parametrize("plan", ["", "{", "[]", "{}", "[" * 100_000])
+def test_a_damaged_plan_is_named_and_keeps_nothing_else_out(old: Old, plan: str) -> None:
+    folder = old.evaluation("one", {})
+    old.evaluation("two", {"seed": 1})
+    (folder / "evaluation.json").write_text(plan)
+    with pytest.raises(UserError, match=f"{folder} holds no evaluation that can be read.*copy"):
+        import_evaluation(folder, EpisodeTable.in_memory())
+    assert old.bring_in() == 1

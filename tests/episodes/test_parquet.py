@@ -1,3 +1,4 @@
+import resource
 import shutil
 from pathlib import Path
 
@@ -45,6 +46,24 @@ def test_a_table_comes_back_exactly(tmp_path: Path) -> None:
     again = EpisodeTable.in_memory()
     assert import_(tmp_path / "all.parquet", again) == 5
     assert everything(again) == everything(table)
+
+
+@pytest.mark.parametrize("largest", [0, 1_000])
+def test_a_full_disk_is_one_sentence_and_leaves_the_file_that_was_there(
+    tmp_path: Path, largest: int
+) -> None:
+    """A limit on the size of files stands for the disk: what is written beyond it is refused."""
+    target, table = tmp_path / "all.parquet", filled()
+    target.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"Could not write .*/all\.parquet: File too large\."):
+            export(table, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["all.parquet"]
 
 
 def test_the_file_holds_what_is_declared(tmp_path: Path) -> None:

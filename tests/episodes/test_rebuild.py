@@ -1,3 +1,4 @@
+import json
 import sqlite3
 from pathlib import Path
 
@@ -183,3 +184,31 @@ def test_a_table_that_another_process_makes_meanwhile_is_told(tmp_path: Path, mo
         rebuild(table)
     assert aside.exists()
     assert [row.spec.seed for row in at(tmp_path).query()] == [2]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"legacy_id": None},
+        {"legacy_id": []},
+        {"created": "yesterday"},
+        {"created": 2**80},
+        {"memberships": [["live", {}]]},
+        {"episode": 3},
+    ],
+)
+def test_a_line_with_other_values_than_ours_is_counted_as_lost(
+    tmp_path: Path, odd: dict[str, object]
+) -> None:
+    table = at(tmp_path)
+    table.put(example(1, source="live"), [LIVE])
+    table.put(example(2, source="live"), [LIVE])
+    log = tmp_path / "log.jsonl"
+    first, second = log.read_text().splitlines()
+    log.write_text(f"{json.dumps({**json.loads(first), **odd})}\n{'[' * 100_000}\n{second}\n")
+    table.close()
+    lose(tmp_path)
+    table = at(tmp_path)
+    done = rebuild(table)
+    assert (done.logged, done.lost) == (1, 1)
+    assert set(everything(table)) == {example(2).id}

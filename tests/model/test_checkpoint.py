@@ -1,4 +1,5 @@
 import json
+import resource
 import shutil
 
 import pytest
@@ -294,6 +295,41 @@ def test_a_failed_save_leaves_the_old_checkpoint(policy, folder, tmp_path, monke
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(UserError, match="No space left"):
         policy.save_pretrained(folder)
+    assert checkpoint_hash(folder) == before
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["checkpoint"]
+
+
+def test_saving_to_a_link_writes_what_it_points_to(policy, folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    (tmp_path / "later").symlink_to(tmp_path / "store" / "new")
+    before = (folder / "README.md").read_text()
+    for name in ("link", "later"):
+        policy.save_pretrained(tmp_path / name, Provenance(notes="Saved through a link."))
+        assert (tmp_path / name).is_symlink()
+    assert "Saved through a link." not in before
+    for target in (folder, tmp_path / "store" / "new"):
+        assert "Saved through a link." in (target / "README.md").read_text()
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["checkpoint", "later", "link", "store"]
+
+
+def test_a_checkpoint_in_the_place_of_a_file_is_refused(policy, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(UserError, match="mine: Not a directory"):
+        policy.save_pretrained(tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("largest", [0, 1_000, 30_000])
+def test_a_full_disk_leaves_the_old_checkpoint(policy, folder, tmp_path, largest):
+    """A limit on the size of files stands for the disk: what is written beyond it is refused."""
+    before = checkpoint_hash(folder)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"write .*/checkpoint: File too large\. Free"):
+            policy.save_pretrained(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert checkpoint_hash(folder) == before
     assert sorted(f.name for f in tmp_path.iterdir()) == ["checkpoint"]
 

@@ -1,4 +1,5 @@
 import json
+import resource
 
 import pytest
 import torch
@@ -42,6 +43,21 @@ def test_a_vlm_keeps_what_it_has_been_through(policy, tmp_path, capsys):
     assert main(["export", str(tmp_path / "vlm"), "--out", str(tmp_path), "--execute", "2"]) == 2
     assert main(["export", str(tmp_path / "vlm"), "--out", str(tmp_path)]) == 2
     assert "no VLM" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_of_a_vlm(policy, tmp_path, capsys):
+    """A limit on the size of files stands for the disk: what is written beyond it is refused."""
+    (tmp_path / "vlm").mkdir()
+    save_vlm(policy.vlm, tmp_path / "vlm")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        status = main(["export", str(tmp_path / "vlm"), "--out", str(tmp_path / "out")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 2
+    assert f"Could not write {tmp_path / 'out'}: File too large. Free" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["vlm"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,9 @@
 """Each stage in miniature, from start to checkpoint, on pictures that need no simulator."""
 
 import json
+import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from synthetic import make_cache
 
 from vlm4vla import action, cli
 from vlm4vla.errors import UserError
+from vlm4vla.files import held
 from vlm4vla.model.load import load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.train import stages
@@ -28,7 +31,7 @@ from vlm4vla.train.objectives.language import (
 )
 from vlm4vla.train.presets import PRESETS
 from vlm4vla.train.provenance import lineage
-from vlm4vla.train.stages import Run, run_grounding, run_imitation, run_language
+from vlm4vla.train.stages import Run, learned_and_unseen, run_grounding, run_imitation, run_language
 from vlm4vla.train.synthetic.questions import LOCATIONS
 
 SMALL = {
@@ -244,6 +247,34 @@ def test_the_command_names_what_is_missing(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
     assert cli.main(["train", "grounding"]) == 2
     assert "vlm4vla collect" in capsys.readouterr().err
+
+
+def test_one_scene_is_too_few_and_two_are_enough():
+    few = make_cache(episodes=2, frames=3)
+    learned, unseen = learned_and_unseen(few, ["pick"])
+    assert len(learned) == len(unseen) == 3
+    with pytest.raises(UserError, match=r"one scene for pick, and .* two: .* Collect 2 or more"):
+        learned_and_unseen(make_cache(episodes=1, frames=3), ["pick"])
+    with pytest.raises(UserError, match="no frames for push"):
+        learned_and_unseen(few, ["push"])
+
+
+@pytest.mark.parametrize("account", ["[", "{}", "[3]"])
+def test_a_damaged_account_is_named(account):
+    vlm = SimpleNamespace(source="runs/vlm", extras={"training.json": account})
+    with pytest.raises(UserError, match=r"training\.json of runs/vlm cannot be read.* delete"):
+        lineage(vlm)
+
+
+def test_a_run_in_progress_is_left_alone(tmp_path, capsys):
+    out = tmp_path / "run"
+    with held(out):
+        before = {path.name for path in out.iterdir()}
+        assert cli.main(["train", "grounding", "--out", str(out)]) == 2
+        assert {path.name for path in out.iterdir()} == before
+    told = capsys.readouterr().err
+    assert f"{out} is in use by process {os.getpid()} on " in told
+    assert "Wait until it has ended, or choose another folder." in told
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if not len(validation):
         print(
-            "All frames are of one scene, and training needs another one to check on: collect more "
-            "episodes with `vlm4vla collect`.",
+            "All frames are of one scene, and training needs at least two, one of them to check "
+            "on: collect 2 or more episodes of each task with `vlm4vla collect --episodes`.",
             file=sys.stderr,
         )
     return 0

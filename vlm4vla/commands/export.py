@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vlm4vla.errors import UserError
+from vlm4vla.files import replacing_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,6 @@ def run(args: argparse.Namespace) -> int:
     from vlm4vla.model.checkpoint import MANIFEST, Provenance, checkpoint_hash, verify
     from vlm4vla.model.load import load_vlm
     from vlm4vla.model.policy import Policy
-    from vlm4vla.model.swap import replacing_folder
     from vlm4vla.model.vlm import save_vlm
     from vlm4vla.train.provenance import lineage
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{args.out} is there and is no VLM.", "Choose another folder.")
         vlm = load_vlm(args.source, torch.float32, "cpu")
         vlm.base.half()
-        with replacing_folder(args.out.absolute()) as folder:
+        with replacing_folder(args.out) as folder:
             save_vlm(vlm, folder)
         print(args.out)
         return 0

@@ -1,7 +1,9 @@
 """`vlm4vla train STAGE`: one gated stage of learning, resumable at any moment."""
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any, Final
 from vlm4vla.commands.collect import policy_name, policy_rig
 from vlm4vla.data.fill import Progress
 from vlm4vla.errors import UserError
+from vlm4vla.files import held
 from vlm4vla.model.family import FAMILIES
 from vlm4vla.model.groups import GROUPS, set_trainable
 from vlm4vla.paths import home
@@ -23,6 +26,7 @@ from vlm4vla.train.stages import (
     CHECKPOINT,
     VLM,
     Run,
+    learned_and_unseen,
     open_frames,
     run_grounding,
     run_imitation,
@@ -108,6 +112,16 @@ def run(args: argparse.Namespace) -> int:
         args.compile,
         args.workers,
     )
+    # Of the processes that `accelerate launch` starts, the first one writes.
+    first = int(os.environ.get("RANK", "0")) == 0
+    with held(job.folder) if first else contextlib.nullcontext():
+        result = _train(job, args)
+    print(json.dumps({"stage": args.stage, "result": str(result)}) if args.json else result)
+    return 0
+
+
+def _train(job: Run, args: argparse.Namespace) -> Path:
+    """Runs the stage with the recipe that the arguments describe."""
     wanted = {
         "steps": args.steps,
         "batch": args.batch,
@@ -125,25 +139,19 @@ def run(args: argparse.Namespace) -> int:
     if args.stage == "dagger":
         loop = replace(recipe.imitation.loop, **given)
         recipe = replace(recipe, imitation=replace(recipe.imitation, loop=loop))
-        result = _run_dagger(job, recipe, args)
-    else:
-        recipe = replace(recipe, loop=replace(recipe.loop, **given))
-        if args.stage in _SIGHT:
-            recipe = _with_sight(recipe, args)
-        if args.stage == "language":
-            if set(args.train) != set(GROUPS):
-                raise UserError(
-                    "The language stage makes a whole VLM, so --train cannot leave groups out.",
-                    "Name groups for grounding, imitation or dagger.",
-                )
-            recipe = replace(recipe, family=args.family)
-            result = run_language(
-                job, recipe, args.source, keep=_shares(args.keep), drawings=args.drawings
-            )
-        else:
-            result = _learn(job, recipe, args)
-    print(json.dumps({"stage": args.stage, "result": str(result)}) if args.json else result)
-    return 0
+        return _run_dagger(job, recipe, args)
+    recipe = replace(recipe, loop=replace(recipe.loop, **given))
+    if args.stage in _SIGHT:
+        recipe = _with_sight(recipe, args)
+    if args.stage != "language":
+        return _learn(job, recipe, args)
+    if set(args.train) != set(GROUPS):
+        raise UserError(
+            "The language stage makes a whole VLM, so --train cannot leave groups out.",
+            "Name groups for grounding, imitation or dagger.",
+        )
+    recipe = replace(recipe, family=args.family)
+    return run_language(job, recipe, args.source, keep=_shares(args.keep), drawings=args.drawings)
 
 
 def _shares(wanted: Sequence[float]) -> list[float]:
@@ -175,6 +183,8 @@ def _with_sight(recipe: Any, args: argparse.Namespace) -> Any:
 def _learn(job: Run, recipe: Any, args: argparse.Namespace) -> Path:
     """Grounding or imitation."""
     cache = open_frames(args.data or home() / "cache" / "frames")
+    # Said before a large VLM is loaded.
+    learned_and_unseen(cache, args.tasks)
     before = _run_of("language") / VLM
     if args.stage == "imitation":
         before = _run_of("grounding") / CHECKPOINT

@@ -21,7 +21,7 @@ from vlm4vla.data.lerobot.schema import CHUNK, MAX_THINGS, EpisodeInfo, Recordin
 from vlm4vla.data.lerobot.tables import damaged
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing_folder
-from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.instructions import Goal, Task
 from vlm4vla.suites.tabletop.scene import Scene, sample_scene
 from vlm4vla.suites.tabletop.types import POLICY_PIXELS
 
@@ -87,20 +87,29 @@ class Cache:
         """The valid goals of an episode, in the order of the labels."""
         return self.scene(episode).goals()
 
-    def split(self, validation: float = 0.05) -> Split:
+    def split(self, validation: float = 0.05, tasks: Sequence[Task] = ()) -> Split:
         """Divides the frames by scene seed, so that no scene is on both sides.
 
         A seed is on the same side in every dataset, so frames that are added later never take a
-        scene from those to learn from. Where chance holds none of several seeds back, as with a
-        handful of episodes, the one that came nearest is.
+        scene from those to learn from. Where chance puts all of several seeds on one side, as with
+        a handful of episodes, the one that came nearest to the other is there.
 
         Args:
             validation: the expected share of seeds to check on; 0 holds none back.
+            tasks: both sides are to have scenes with goals of these; empty for all.
         """
         draws = np.array([_uniform(info.seed) for info in self.episodes])
         held = draws < validation
-        if validation > 0 and not held.any() and len(np.unique(draws)) > 1:
-            held = draws == draws.min()
+        wanted = [
+            not tasks or any(goal.split(":")[0] in tasks for goal in info.goals)
+            for info in self.episodes
+        ]
+        matter = draws[np.array(wanted, bool)]
+        if validation > 0 and len(np.unique(matter)) > 1:
+            if matter.min() >= validation:
+                held |= draws == matter.min()
+            elif matter.max() < validation:
+                held &= draws != matter.max()
         checked = held[self.episode]
         return Split(np.flatnonzero(~checked), np.flatnonzero(checked))
 

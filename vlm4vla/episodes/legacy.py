@@ -36,6 +36,9 @@ _UNKNOWN_SENTENCE: Final = "unknown sentence"
 _CAPPED: Final = re.compile(r"at most (\d{1,3}) steps")
 _EXECUTED: Final = re.compile(r"(\d{1,2}) actions? a look")
 
+_DAMAGE: Final = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError)
+"""What reading a file that is none of ours, or half of one, may raise."""
+
 
 def import_legacy(home: Path, table: EpisodeTable, films: Films) -> int:
     """Brings in what an earlier version left in a data folder, once; how many episodes came.
@@ -55,7 +58,13 @@ def import_legacy(home: Path, table: EpisodeTable, films: Films) -> int:
     mark = f"folder {home.resolve()}"
     if table.imported(mark):
         return 0
-    came = sum(import_evaluation(one.parent, table) for one in _plans(home / "evaluations"))
+    came = 0
+    for plan in _plans(home / "evaluations"):
+        try:
+            entries = _trials(plan.parent)
+        except UserError:
+            continue  # damaged
+        came += table.put_new(entries)
     came += import_store(home / "episodes", table, films)
     table.mark_imported(mark, str(home))
     return came
@@ -71,19 +80,27 @@ def import_evaluation(folder: Path, table: EpisodeTable) -> int:
     Raises:
         UserError: the folder is none of an evaluation, or see `EpisodeTable.put_all`.
     """
+    return table.put_new(_trials(folder))
+
+
+def _trials(folder: Path) -> list[Entry]:
+    """The rows of an evaluation's folder; one that is damaged is left out."""
     try:
         agent = str(json.loads((folder / "evaluation.json").read_text("utf-8"))["checkpoint"])
         lines = (folder / "episodes.jsonl").read_bytes().splitlines()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} holds no evaluation: {error}.", "Name its folder.") from error
+    except _DAMAGE as error:
+        raise UserError(
+            f"{folder} holds no evaluation that can be read: {error}.",
+            "Name another folder, or copy its evaluation.json and episodes.jsonl again.",
+        ) from error
     created = (folder / "episodes.jsonl").stat().st_mtime
     entries = []
     for line in lines:
         try:
-            entries.append(_trial(json.loads(line), agent, folder.name, created))
-        except (ValueError, KeyError, TypeError):
-            continue  # cut off by a crash
-    return table.put_new(entries)
+            entries.append(_storable(_trial(json.loads(line), agent, folder.name, created)))
+        except _DAMAGE:
+            continue  # such as one that was cut off by a crash
+    return entries
 
 
 def import_store(folder: Path, table: EpisodeTable, films: Films, *, kind: Kind = "live") -> int:
@@ -107,8 +124,9 @@ def import_store(folder: Path, table: EpisodeTable, films: Films, *, kind: Kind 
             continue
         try:
             evaluated = (file.parent / "evaluated").exists()
-            entry = _record(json.loads(file.read_text("utf-8")), file, evaluated, kind)
-        except (OSError, ValueError, KeyError, TypeError):
+            row = json.loads(file.read_text("utf-8"))
+            entry = _storable(_record(row, file, evaluated, kind))
+        except _DAMAGE:
             continue  # damaged
         key = _twin(table, entry) if evaluated else ""
         if not key:
@@ -226,6 +244,21 @@ def _record(row: dict[str, Any], file: Path, evaluated: bool, kind: Kind) -> Ent
         {"kind": "unknown" if _UNKNOWN_SENTENCE in text else "known"},
     )
     return Entry(episode, (membership,), file.parent.name, created)
+
+
+def _storable(entry: Entry) -> Entry:
+    """The same entry, if a table can hold its numbers and texts.
+
+    Raises:
+        ValueError: a number is too large, or a text is none.
+    """
+    episode = entry.episode
+    numbers = (episode.spec.seed, episode.steps, *(event.step for event in episode.events))
+    if not all(-(2**63) <= number < 2**63 for number in numbers):
+        raise ValueError("a number has more than 64 bits")
+    for text in (episode.id, entry.legacy_id, episode.outcome.kind, episode.outcome.sentence):
+        text.encode()
+    return entry
 
 
 def _events(pairs: list[list[Any]]) -> tuple[Event, ...]:

@@ -96,8 +96,8 @@ class Log:
                 for text in log:
                     try:
                         line = json.loads(text)
-                    except ValueError:
-                        continue  # cut off by a crash
+                    except (ValueError, RecursionError):
+                        continue  # cut off by a crash, or none of ours
                     if not isinstance(line, dict):
                         continue
                     if line.get("format") != _FORMAT:

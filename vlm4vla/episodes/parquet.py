@@ -312,7 +312,16 @@ def import_(path: Path, table: EpisodeTable) -> int:
             for batch in file.iter_batches(_BATCH):
                 entries = [_checked(row) for row in batch.to_pylist()]
                 came += table.put_new(entries)
-    except (pyarrow.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+    except (
+        pyarrow.ArrowException,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise UserError(
             f"{path} cannot be read as a table of episodes: {error}.",
             "Export it again, or download it again.",

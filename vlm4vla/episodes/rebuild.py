@@ -22,6 +22,17 @@ _BESIDE: Final = ("", "-wal", "-shm")
 
 _PAGE: Final = 200
 
+_ODD_LINE: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    sqlite3.ProgrammingError,
+    sqlite3.IntegrityError,
+)
+"""What a line of the log that holds other values than ours may raise, in us or in SQLite."""
+
 
 class Rebuilt(NamedTuple):
     """What became of a table.
@@ -122,7 +133,7 @@ def replay(log: Log, table: EpisodeTable) -> Replayed:
             elif line["id"] in silent:
                 _carry_out(silent, line)
             done += 1
-        except (KeyError, TypeError, ValueError):
+        except _ODD_LINE:
             lost += 1
     return Replayed(done, lost, frozenset(pinned))
 

@@ -12,7 +12,6 @@ Loading checks all of it before it builds anything. Nothing is ever unpickled, a
 import dataclasses
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -20,20 +19,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlm4vla.action import ActionSpec
 from vlm4vla.errors import UserError
-from vlm4vla.files import replacing, write_json
+from vlm4vla.files import (
+    json_text,
+    recover,
+    replacing,
+    replacing_folder,
+    standing_folder,
+    write_json,
+)
 from vlm4vla.language.normal import NORMALISATION
 from vlm4vla.model.card import card
 from vlm4vla.model.finite import first_not_finite
 from vlm4vla.model.groups import GroupSize
 from vlm4vla.model.load import load_vlm
 from vlm4vla.model.source import PICKLES
-from vlm4vla.model.swap import recover, replacing_folder, standing_folder
 from vlm4vla.model.vlm import BUILDING, Vlm, quiet, save_tokenizer
 
 FORMAT = 1
@@ -132,38 +136,32 @@ def write(
         UserError: the folder holds something else, a weight is not finite in that precision, or
             the disk is full or not writable.
     """
-    folder = Path(folder).absolute()
-    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+    folder = Path(folder)
+    if folder.is_dir() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
         raise UserError(f"{folder} holds files that are no checkpoint.", "Choose another folder.")
     vlm, spec = checkpoint.vlm, checkpoint.spec
-    try:
-        with replacing_folder(folder) as new:
-            _write_tensors(checkpoint, new, dtype)
-            manifest = {
-                "format": FORMAT,
-                "family": vlm.family.name,
-                "source": vlm.source,
-                "action": spec.to_json(),
-                "action_hash": spec.hash,
-                "dtype": str(vlm.base.dtype).removeprefix("torch."),
-                "normalisation": NORMALISATION,
-                "parameters": {group: size._asdict() for group, size in sizes.items()},
-                "trainable": list(trainable),
-                "libraries": {"python": sys.version.split()[0]}
-                | {name: version(name) for name in _LIBRARIES},
-                "files": {
-                    file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-                    for file in sorted(new.iterdir())
-                },
-                **dataclasses.asdict(provenance),
-            }
-            _write_manifest(new, manifest)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"Could not write the checkpoint {folder}: {reason}.",
-            "Free some disk space or choose another folder.",
-        ) from error
+    with replacing_folder(folder) as new:
+        _write_tensors(checkpoint, new, dtype)
+        manifest = {
+            "format": FORMAT,
+            "family": vlm.family.name,
+            "source": vlm.source,
+            "action": spec.to_json(),
+            "action_hash": spec.hash,
+            "dtype": str(vlm.base.dtype).removeprefix("torch."),
+            "normalisation": NORMALISATION,
+            "parameters": {group: size._asdict() for group, size in sizes.items()},
+            "trainable": list(trainable),
+            "libraries": {"python": sys.version.split()[0]}
+            | {name: version(name) for name in _LIBRARIES},
+            "files": {
+                file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+                for file in sorted(new.iterdir())
+            },
+            **dataclasses.asdict(provenance),
+        }
+        (new / CARD).write_text(card(manifest), "utf-8")
+        (new / MANIFEST).write_text(json_text(manifest), "utf-8")
 
 
 def _write_tensors(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None) -> None:
@@ -183,21 +181,16 @@ def _write_tensors(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | No
     save_file(action, folder / ACTION, metadata={"format": "pt"})
     for file in folder.iterdir():
         file.chmod(0o644)
-        with open(file, "rb") as written:
-            os.fsync(written.fileno())
-
-
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    with replacing(folder / CARD) as temporary:
-        temporary.write_text(card(manifest), "utf-8")
-    write_json(folder / MANIFEST, manifest)
 
 
 def record_evaluation(folder: str | Path, evaluation: Mapping[str, Any]) -> None:
     """Puts results into the manifest and the card; the checkpoint's hash stays what it was."""
     folder = Path(folder)
     recover(folder)
-    _write_manifest(folder, verify(folder) | {"evaluation": dict(evaluation)})
+    manifest = verify(folder) | {"evaluation": dict(evaluation)}
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(card(manifest), "utf-8")
+    write_json(folder / MANIFEST, manifest)
 
 
 def read(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
+from vlm4vla.errors import UserError
 from vlm4vla.model.vlm import Vlm
 from vlm4vla.paths import home
 
@@ -13,9 +14,25 @@ FILE: Final = "training.json"
 
 
 def lineage(vlm: Vlm) -> list[dict[str, Any]]:
-    """The stages so far, first one first; empty for a VLM from elsewhere."""
-    entries: list[dict[str, Any]] = json.loads(vlm.extras.get(FILE, "[]"))
+    """The stages so far, first one first; empty for a VLM from elsewhere.
+
+    Raises:
+        UserError: the account that lies beside the weights is damaged.
+    """
+    try:
+        entries = json.loads(vlm.extras.get(FILE, "[]"))
+    except ValueError as error:
+        raise _damaged(vlm, str(error)) from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise _damaged(vlm, "it is no list of stages")
     return entries
+
+
+def _damaged(vlm: Vlm, reason: str) -> UserError:
+    return UserError(
+        f"{FILE} of {vlm.source} cannot be read: {reason}.",
+        "Copy the folder again, or delete that file to start without an account.",
+    )
 
 
 def remember(

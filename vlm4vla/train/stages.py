@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import PartialState
 
 from vlm4vla import action
 from vlm4vla.data.cache import Cache, open_cache
 from vlm4vla.errors import UserError
-from vlm4vla.files import write_json
+from vlm4vla.files import replacing_folder, write_json
 from vlm4vla.model.checkpoint import MANIFEST, Provenance
 from vlm4vla.model.groups import GROUPS, describe_trainable, set_trainable
 from vlm4vla.model.load import accelerator, load_vlm
@@ -147,6 +148,8 @@ def run_stage(run: Run, stage: Stage, policy: Policy) -> Path:
         keep={done: partial(_keep, run, policy.vlm, share) for done, share in steps.items()},
         track=run.track,
     )
+    # What is added to it at the end must be whole.
+    lineage(policy.vlm)
     with fast_layers(policy), compiled_layers(policy, run.compiled):
         train(
             stage.objective,
@@ -172,9 +175,8 @@ def run_stage(run: Run, stage: Stage, policy: Policy) -> Path:
 
 def _keep(run: Run, vlm: Vlm, share: float) -> None:
     """Writes the VLM as it is on the way."""
-    folder = run.folder / f"{VLM}-{round(100 * share):02d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_vlm(vlm, folder)
+    with replacing_folder(run.folder / f"{VLM}-{round(100 * share):02d}") as folder:
+        save_vlm(vlm, folder)
 
 
 def run_language(
@@ -223,8 +225,8 @@ def run_language(
     def save() -> Path:
         policy.detach()
         target = run.folder / VLM
-        target.mkdir(exist_ok=True)
-        save_vlm(vlm, target)
+        with replacing_folder(target) as folder:
+            save_vlm(vlm, folder)
         return target
 
     def measure() -> Skill:
@@ -287,7 +289,7 @@ def run_grounding(
     Raises:
         UserError: a gate failed.
     """
-    learned, unseen = _split(cache, tasks)
+    learned, unseen = learned_and_unseen(cache, tasks)
     about = _about("grounding", recipe, **_robot(policy, cache, tasks))
     objective = GroundingObjective(policy, learned, recipe)
     head = objective.grounding.head
@@ -331,7 +333,7 @@ def run_imitation(
         UserError: a group is unknown, or the data holds none of the tasks.
     """
     set_trainable(policy, groups)
-    learned, unseen = _split(cache, tasks)
+    learned, unseen = learned_and_unseen(cache, tasks)
     few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 500)
     stage = Stage(
         name="imitation",
@@ -361,9 +363,26 @@ def open_frames(folder: Path) -> Cache:
     return open_cache(folder)
 
 
-def _split(cache: Cache, tasks: Sequence[Task]) -> tuple[Frames, Frames]:
-    """Frames to learn from and frames to check on."""
-    split = cache.split()
+def learned_and_unseen(cache: Cache, tasks: Sequence[Task] = ()) -> tuple[Frames, Frames]:
+    """Frames to learn from and frames to check on.
+
+    Args:
+        cache: robot frames.
+        tasks: whose goals are drawn; empty for all.
+
+    Raises:
+        UserError: the data holds fewer than two scenes of the tasks.
+    """
+    every = Frames(cache, np.arange(len(cache)), tasks)
+    scenes = {cache.episodes[number].seed for number in np.unique(cache.episode[every.numbers])}
+    if len(scenes) < 2:
+        raise UserError(
+            f"The data holds one scene for {', '.join(tasks) or 'all tasks'}, and training needs "
+            "at least two: one to learn from and one to check on.",
+            "Collect 2 or more episodes of each task with `vlm4vla collect --episodes`, then "
+            "run `vlm4vla cache` again.",
+        )
+    split = cache.split(tasks=tasks)
     return Frames(cache, split.train, tasks), Frames(cache, split.validation, tasks)
 
 

@@ -298,4 +298,4 @@ def test_one_scene_is_told_to_be_too_few(
     assert command.run(arguments) == 0
     said = capsys.readouterr()
     assert "0 to check on" in said.out
-    assert "training needs another one to check on: collect more episodes" in said.err
+    assert "training needs at least two, one of them to check on: collect 2 or more" in said.err

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from vlm4vla.errors import UserError
 from vlm4vla.train.batches.pictures import ImageStore, draw_pool, kept_pool
 from vlm4vla.train.batches.transfer import prefetched, to_arrays, to_tensors
 
@@ -56,6 +57,19 @@ def test_a_kept_pool_is_the_one_that_was_drawn(tmp_path, monkeypatch):
         assert (pool.images == drawn.images).all()
         assert (pool.segmentations == drawn.segmentations).all()
         assert pool.items == drawn.items
+
+
+@pytest.mark.parametrize("file", ["items.json", "images.npy", "segmentations.npy"])
+@pytest.mark.parametrize("length", [0, 150, None])
+def test_damaged_drawings_are_named_with_what_to_do(tmp_path, file, length):
+    kept_pool(tmp_path, 5)
+    path = tmp_path / "drawings-5" / file
+    content = path.read_bytes()
+    path.unlink()
+    if length is not None:
+        path.write_bytes(content[:length])
+    with pytest.raises(UserError, match=f"{path.parent} cannot be read: .* Delete that folder"):
+        kept_pool(tmp_path, 5)
 
 
 def test_pictures_are_taken_by_number():

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vlm4vla.errors import UserError
@@ -240,8 +242,8 @@ def test_kill_nine_loses_at_most_the_steps_since_the_last_save(tmp_path):
 
 def test_a_half_written_snapshot_is_never_read(tmp_path):
     save_state(tmp_path, TrainingState(5, {"a": torch.ones(2)}, {"x": 1}))
-    half = tmp_path / ".state-00000010.half"
-    half.mkdir()
+    half = tmp_path / ".state-00000007.saving-x1" / "new"
+    half.mkdir(parents=True)
     (half / "tensors.safetensors").write_bytes(b"cut off")
     assert load_state(tmp_path).step == 5
     save_state(tmp_path, TrainingState(10, {"a": torch.zeros(2)}, {"x": 2}))
@@ -258,6 +260,53 @@ def test_the_newest_of_two_whole_snapshots_wins(tmp_path):
     save_state(tmp_path, TrainingState(10, {"a": torch.zeros(1)}, {}))
     os.rename(kept, tmp_path / "state-00000005")
     assert load_state(tmp_path).step == 10
+
+
+@pytest.mark.parametrize("file", ["tensors.safetensors", "facts.json"])
+@pytest.mark.parametrize("length", [0, 9, None])
+def test_a_damaged_snapshot_is_named_with_what_to_do(tmp_path, file, length):
+    run(tmp_path)
+    path = tmp_path / "state-00000024" / file
+    content = path.read_bytes()
+    path.unlink()
+    if length is not None:
+        path.write_bytes(content[:length])
+    with pytest.raises(UserError, match=f"The snapshot {path} cannot be read: ") as told:
+        run(tmp_path)
+    assert told.value.fix.startswith(f"Delete {path.parent}; the run then goes on")
+
+
+def test_a_snapshot_that_lacks_something_is_named(tmp_path):
+    run(tmp_path)
+    folder = tmp_path / "state-00000024"
+    facts = json.loads((folder / "facts.json").read_text())
+    tensors = load_file(folder / "tensors.safetensors")
+    for lack in ("step", "recipe", "about", "history", "updates"):
+        kept = {name: value for name, value in facts.items() if name != lack}
+        (folder / "facts.json").write_text(json.dumps(kept))
+        with pytest.raises(UserError, match=str(folder)):
+            run(tmp_path)
+    (folder / "facts.json").write_text(json.dumps(facts))
+    for lack in ("weights/query", "average/query", "random/cpu"):
+        save_file({k: v for k, v in tensors.items() if k != lack}, folder / "tensors.safetensors")
+        with pytest.raises(UserError, match=f"{folder} .*{lack}"):
+            run(tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_snapshot_and_nothing_else(tmp_path):
+    """A limit on the size of files stands for the disk: what is written beyond it is refused."""
+    save_state(tmp_path, TrainingState(5, {"a": torch.ones(1)}, {}))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"state-00000010: File too large\. Free some disk"):
+            save_state(tmp_path, TrainingState(10, {"a": torch.ones(10_000)}, {}))
+        with pytest.raises(UserError, match=r"state-00000010: File too large\. Free some disk"):
+            save_state(tmp_path, TrainingState(10, {"a": torch.ones(1)}, {"x": "y" * 10_000}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["state-00000005"]
+    assert load_state(tmp_path).step == 5
 
 
 def test_no_pickle_in_a_run(tmp_path):

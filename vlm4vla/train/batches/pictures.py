@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlm4vla.model.swap import replacing_folder
+from vlm4vla.errors import UserError
+from vlm4vla.files import replacing_folder
 from vlm4vla.seeds import SELECT, TRAIN
 from vlm4vla.train.synthetic.drawings import Item, Picture, draw_picture
 
@@ -116,7 +117,7 @@ def kept_pool(folder: Path, count: int, workers: int = 0) -> Pool:
         workers: see `draw_pool`.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or what is kept there is damaged.
     """
     kept = folder.absolute() / f"drawings-{count}"
     if not kept.is_dir():
@@ -126,12 +127,19 @@ def kept_pool(folder: Path, count: int, workers: int = 0) -> Pool:
             np.save(new / "segmentations.npy", pool.segmentations)
             names = [[astuple(item) for item in items] for items in pool.items]
             (new / "items.json").write_text(json.dumps(names), "utf-8")
-    items = json.loads((kept / "items.json").read_text("utf-8"))
-    return Pool(
-        np.load(kept / "images.npy", mmap_mode="r"),
-        np.load(kept / "segmentations.npy", mmap_mode="r"),
-        tuple(tuple(Item(*item) for item in picture) for picture in items),
-    )
+    try:
+        items = json.loads((kept / "items.json").read_text("utf-8"))
+        pool = Pool(
+            np.load(kept / "images.npy", mmap_mode="r"),
+            np.load(kept / "segmentations.npy", mmap_mode="r"),
+            tuple(tuple(Item(*item) for item in picture) for picture in items),
+        )
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise UserError(
+            f"The drawings in {kept} cannot be read: {error}.",
+            "Delete that folder; they are drawn again.",
+        ) from error
+    return pool
 
 
 def _draw(seeds: range) -> Pool:

@@ -1,21 +1,24 @@
 """The whole state of a run on disk: tensors in safetensors, the rest in JSON, replaced at once."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlm4vla.errors import UserError
+from vlm4vla.files import json_text, replacing_folder
 
 _FOLDER = re.compile(r"state-(\d{8})")
+_TENSORS: Final = "tensors.safetensors"
+_FACTS: Final = "facts.json"
 
 
 @dataclass(frozen=True)
@@ -34,48 +37,67 @@ class TrainingState:
 
 
 def save_state(run: Path, state: TrainingState) -> None:
-    """Writes a state beside the last one, then removes that one.
+    """Writes a state beside the last one, then removes that one and what killed saves left.
 
     A folder gets its final name only when its files are on disk, so a kill at any moment leaves
-    at least one whole state.
+    at least one whole state. One process at a time may do this in a run's folder.
 
     Raises:
-        UserError: the disk is full or not writable.
+        UserError: the disk is full or not writable; the state before it is intact.
     """
-    final = run / f"state-{state.step:08d}"
-    half = run / f".{final.name}.half"
-    try:
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir(parents=True)
+    with replacing_folder(_folder(run, state.step)) as new:
         tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
-        save_file(tensors, half / "tensors.safetensors")
-        facts = {"step": state.step, **state.facts}
-        (half / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
-        for path in (half / "tensors.safetensors", half / "facts.json", half):
-            _to_disk(path)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(half, final)
-        _to_disk(run)
-    except OSError as error:
-        raise UserError(
-            f"Could not write {final}: {error.strerror or error}.",
-            "Free some disk space; the state before it is intact.",
-        ) from error
+        save_file(tensors, new / _TENSORS)
+        (new / _FACTS).write_text(json_text({"step": state.step, **state.facts}), "utf-8")
     for _, folder in _folders(run)[:-1]:
         shutil.rmtree(folder)
+    for left in run.glob(".state-*"):
+        shutil.rmtree(left)
 
 
 def load_state(run: Path) -> TrainingState | None:
-    """The newest whole state of a run, or None if there is none."""
+    """The newest whole state of a run, or None if there is none.
+
+    Raises:
+        UserError: a file of it is missing or damaged.
+    """
     folders = _folders(run)
     if not folders:
         return None
     step, folder = folders[-1]
-    facts = json.loads((folder / "facts.json").read_text("utf-8"))
-    if facts.pop("step") != step:
-        raise UserError(f"{folder} holds another step than its name says.", "Delete that folder.")
-    return TrainingState(step, load_file(folder / "tensors.safetensors"), facts)
+    facts = _facts(folder / _FACTS)
+    if facts.pop("step", None) != step:
+        raise UserError(f"{folder} holds another step than its name says.", _remedy(folder))
+    try:
+        tensors = load_file(folder / _TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(folder / _TENSORS, error) from error
+    return TrainingState(step, tensors, facts)
+
+
+def lacking(run: Path, step: int, what: str) -> UserError:
+    """What to say of the state after `step` steps if it holds no `what`."""
+    folder = _folder(run, step)
+    return UserError(f"The snapshot {folder} lacks {what}.", _remedy(folder))
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+    return UserError(
+        f"The snapshot {path} cannot be read: {reason}.",
+        _remedy(path.parent),
+    )
+
+
+def _remedy(folder: Path) -> str:
+    return f"Delete {folder}; the run then goes on from the snapshot before it, or begins anew."
 
 
 def random_state() -> dict[str, Tensor]:
@@ -94,16 +116,12 @@ def restore_random_state(tensors: Mapping[str, Tensor]) -> None:
         torch.cuda.set_rng_state_all(devices)
 
 
+def _folder(run: Path, step: int) -> Path:
+    return run / f"state-{step:08d}"
+
+
 def _folders(run: Path) -> list[tuple[int, Path]]:
     if not run.is_dir():
         return []
     matches = ((_FOLDER.fullmatch(path.name), path) for path in run.iterdir())
     return sorted((int(match[1]), path) for match, path in matches if match)
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -26,6 +26,7 @@ from vlm4vla.train.loop.progress import Progress, deferred_interrupt
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.loop.state import (
     TrainingState,
+    lacking,
     load_state,
     random_state,
     restore_random_state,
@@ -256,6 +257,8 @@ def check_same(run: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
     found = load_state(run)
     if found is None:
         return
+    if lack := sorted({"recipe", "about", "history", "updates"} - found.facts.keys()):
+        raise lacking(run, found.step, lack[0])
     begun = {**found.facts["recipe"], **found.facts["about"]}
     # What JSON makes of the values is what they are compared with.
     wanted = json.loads(json.dumps({**asdict(recipe), **about}))
@@ -279,6 +282,11 @@ def _resume(
             write_json(run / "recipe.json", {**asdict(recipe), **about})
         return 0, []
     tensors = found.tensors
+    wanted = {f"weights/{name}" for name, _ in learner.module.named_parameters()} | {"random/cpu"}
+    if learner.average.values:
+        wanted |= {f"average/{name}" for name, _ in learner.learning}
+    if lack := sorted(wanted - tensors.keys()):
+        raise lacking(run, found.step, lack[0])
     with torch.no_grad():
         for name, parameter in learner.module.named_parameters():
             parameter.copy_(tensors[f"weights/{name}"])
