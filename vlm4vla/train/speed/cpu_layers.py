@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from vlm4vla.errors import UserError
 from vlm4vla.model.groups import inside
 from vlm4vla.model.policy import Policy
+from vlm4vla.train.speed.packed import packed_layers, why_not_packed
 
 _WHOLE: Final = "whole_flash"
 """Vision towers hand over all pictures at once only to implementations named like this."""
@@ -122,9 +123,11 @@ def require_compiler() -> None:
 
 @contextmanager
 def compiled_layers(policy: Policy, wanted: bool) -> Iterator[None]:
-    """Compiles the language model's layers while it lasts (figures in `docs/results.md`).
+    """Compiles layers while it lasts (figures in `docs/results.md`), and prints which and why.
 
-    The vision tower's have little between their products, and were slower with two threads.
+    Where a policy can train with them, these are the layers of `packed`. Else they are the
+    language model's own: the vision tower's have little between their products, and were slower
+    with two threads.
 
     Args:
         policy: whose layers.
@@ -133,6 +136,13 @@ def compiled_layers(policy: Policy, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
+    reason = why_not_packed(policy)
+    if reason is None:
+        print("compiled: packed rows (packed.py), as this is Qwen3-VL on a CPU")
+        with packed_layers(policy):
+            yield
+        return
+    print(f"compiled: the language model's own layers; not packed rows, as {reason}")
     import torch._dynamo  # takes a second
 
     layers = [
