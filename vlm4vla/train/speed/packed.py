@@ -126,8 +126,13 @@ class _Weights(NamedTuple):
 
 
 class _Memory(NamedTuple):
-    """Keys and values: of the prefix (P, H, d), to pictures (B * H, P + T, d), to rows' own tokens
-    (B * R * H, S, d)."""
+    """Keys and values, each pair in the order in which queries meet it.
+
+    Attributes:
+        prefix: (P, H, d).
+        picture: (B * H, P + T, d), of the prefix and each picture.
+        own: (B * R * H, S, d), of rows' own tokens.
+    """
 
     prefix: tuple[Tensor, Tensor]
     picture: tuple[Tensor, Tensor]
@@ -391,7 +396,7 @@ def _layer(
     dtype: torch.dtype,
 ) -> Tensor:
     """A layer over the prefix, the pictures and rows' own tokens, (P + B * T + C, D) float32."""
-    prefix, pictures, tokens, rows, length = sizes
+    prefix, pictures, tokens, _, length = sizes
     d = w.query_norm.shape[0]
     normed = _normed(x, w.before, eps).to(dtype)
     wide = torch.cat([w.query, w.key, w.value]).to(dtype)
