@@ -77,7 +77,7 @@ class _Take(torch.autograd.Function):
 
 
 def _take(x: Tensor, index: Tensor, back: Tensor, used: Tensor) -> Tensor:
-    taken: Tensor = _Take.apply(x, index, back, used)  # type: ignore[no-untyped-call]
+    taken: Tensor = _Take.apply(x, index, back, used)
     return taken
 
 
@@ -143,9 +143,10 @@ def why_not_packed(policy: Policy) -> str | None:
     """Why a policy cannot train with these layers, or None if it can."""
     if policy.device.type != "cpu":
         return "they are for a CPU"
+    config: Any = policy.base.config
     if type(policy.base) is not Qwen3VLModel:
         return f"they are written for qwen3-vl, not {policy.vlm.family.name}"
-    vision, text = policy.base.config.vision_config, policy.base.config.text_config
+    vision, text = config.vision_config, config.text_config
     if text.num_key_value_heads != text.num_attention_heads:
         return "heads share keys"
     if text.num_hidden_layers < 2:
@@ -180,7 +181,7 @@ def packed_layers(policy: Policy, compiled: bool = True) -> Iterator[None]:
         with (
             torch._dynamo.config.patch(recompile_limit=_VARIANTS),
             # Sizes that are equal in the first batch by chance are not the same size.
-            torch.fx.experimental._config.patch(use_duck_shape=False),
+            torch.fx.experimental._config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
         ):
             yield
     finally:
