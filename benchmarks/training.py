@@ -12,17 +12,17 @@ every round. A sample is a picture with as many sentences as the recipe gives it
 where a step's time goes and how fast its matrix products are alone.
 
 `--compare` alternates three ways of computing the same imitation step, in the processor's seconds:
-the stock forward of transformers (sdpa, a picture and a sentence a row), the layers that train
-without `--compile`, and those that train with it. Recipe A is the study's, with one instruction a
-frame; B is the project's own imitation, with all of its losses. Shares of peak belong to a
-machine, so ratios are printed, and which processor gave them.
+the stock forward of transformers (sdpa, a picture and a sentence a row), the model's own layers
+with a shared beginning, and packed rows. Recipe A is the study's, with one instruction a frame; B
+is the project's own imitation, with all of its losses. Shares of peak belong to a machine, so
+ratios are printed, and which processor gave them.
 """
 
 import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -52,7 +52,7 @@ from vlm4vla.train.objectives.imitation import (
 )
 from vlm4vla.train.objectives.language import LanguageObjective, LanguageRecipe, make_backbone
 from vlm4vla.train.presets import PRESETS
-from vlm4vla.train.speed.cpu_layers import compiled_layers, fast_layers, require_compiler
+from vlm4vla.train.speed.cpu_layers import chosen_layers, fast_layers
 from vlm4vla.train.speed.prefix_cache import Asked
 
 WARM_UP = 2
@@ -168,7 +168,7 @@ def fast(objective: Measured, compiled: bool) -> Iterator[None]:
     """The layers that the stages train with."""
     policy = objective.module.policy
     assert isinstance(policy, Policy)
-    with fast_layers(policy), compiled_layers(policy, compiled):
+    with fast_layers(policy), chosen_layers(policy, compiled):
         yield
 
 
@@ -186,13 +186,22 @@ def _mean_step(timed: Timed, objective: Measured, steps: int) -> float:
     return float(np.mean(np.diff(timed.asked)[WARM_UP:]))
 
 
-WAYS: Final = ("stock", "plain", "compiled")
+WAYS: Final = ("stock", "own", "packed")
+
+
+def layers(objective: Measured, way: str) -> AbstractContextManager[None]:
+    """The layers of one of `WAYS`."""
+    policy = objective.module.policy
+    assert isinstance(policy, Policy)
+    if way == "stock":
+        return nullcontext()
+    return fast_layers(policy) if way == "own" else fast(objective, False)
 
 
 def processor_seconds(objective: Measured, steps: int, way: str) -> float:
     """Mean of the processor's seconds that a step takes in one of `WAYS`."""
     timed = Timed(objective, time.process_time, way == "stock")
-    with nullcontext() if way == "stock" else fast(objective, way == "compiled"):
+    with layers(objective, way):
         return _mean_step(timed, objective, steps)
 
 
@@ -209,14 +218,12 @@ def processor() -> str:
 
 def compare(rounds: int, steps: int, folder: Path) -> None:
     """Prints how many times as fast as the others each of `WAYS` is, of both recipes."""
-    require_compiler()
     print(f"{processor()}, {torch.get_num_threads()} threads, precision {precision()}")
     frames = recorded(folder)
     for name, preset in {"A (study)": "paper", "B (project)": "tiny"}.items():
         recipe = PRESETS[preset]["imitation"]
         assert isinstance(recipe, ImitationRecipe)
         objective = imitation(recipe, BATCH, frames)
-        processor_seconds(objective, steps, "compiled")  # what is left to compile
         times = np.array(
             [[processor_seconds(objective, steps, way) for way in WAYS] for _ in range(rounds)]
         )
@@ -295,7 +302,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=0, help="pictures; 0 for the recipes' own")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--compile", action="store_true", help="as `vlm4vla train --compile`")
-    parser.add_argument("--compare", action="store_true", help="stock, plain and compiled layers")
+    parser.add_argument("--compare", action="store_true", help="stock, own and packed layers")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.compare:

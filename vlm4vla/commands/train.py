@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile layers: a minute or two, then faster steps (on a CPU most for qwen3-vl)",
+        help="compile the language model's layers: a minute, then a fifth more samples a second",
     )
     parser.add_argument(
         "--workers",

@@ -42,7 +42,7 @@ from vlm4vla.train.objectives.imitation import (
 )
 from vlm4vla.train.objectives.language import LanguageObjective, LanguageRecipe, make_backbone
 from vlm4vla.train.provenance import command, forget, lineage, remember
-from vlm4vla.train.speed.cpu_layers import compiled_layers, fast_layers
+from vlm4vla.train.speed.cpu_layers import chosen_layers, fast_layers
 from vlm4vla.train.vqa import Skill, measure_skill
 
 VLM = "vlm"
@@ -147,7 +147,7 @@ def run_stage(run: Run, stage: Stage, policy: Policy) -> Path:
         keep={done: partial(_keep, run, policy.vlm, share) for done, share in steps.items()},
         track=run.track,
     )
-    with fast_layers(policy), compiled_layers(policy, run.compiled):
+    with fast_layers(policy), chosen_layers(policy, run.compiled):
         train(
             stage.objective,
             recipe,

@@ -1,5 +1,3 @@
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.train.auxiliary.noun_positions import NounPositionLoss
 from vlm4vla.train.batches.transfer import to_tensors
 from vlm4vla.train.objectives.language import make_backbone
-from vlm4vla.train.speed.cpu_layers import compiled_layers, fast_layers
+from vlm4vla.train.speed.cpu_layers import chosen_layers
 from vlm4vla.train.speed.packed import is_packed, packed_layers, why_not_packed
 from vlm4vla.train.speed.prefix_cache import ask_rows, query_of, row_states
 
@@ -83,7 +81,7 @@ def compare(one, other):
 @pytest.mark.parametrize("index", [UNEQUAL, np.array([0, 1, 1, 2, 2])], ids=["unequal", "ordered"])
 def test_packed_rows_give_the_same_loss_and_gradients(policy, images, answers, index):
     plain = loss_and_gradients(policy, images, answers, index)
-    with packed_layers(policy, compiled=False):
+    with packed_layers(policy):
         packed = loss_and_gradients(policy, images, answers, index)
     compare(plain, packed)
 
@@ -92,7 +90,7 @@ def test_one_row_a_picture_and_merged_patches_give_the_same(images):
     merged = small(merge=2)
     pictures = torch.cat([images, images[:2].flip(1)])
     plain = loss_and_gradients(merged, pictures, None, np.arange(5))
-    with packed_layers(merged, compiled=False):
+    with packed_layers(merged):
         packed = loss_and_gradients(merged, pictures, None, np.arange(5))
     compare(plain, packed)
 
@@ -100,7 +98,7 @@ def test_one_row_a_picture_and_merged_patches_give_the_same(images):
 def test_what_needs_no_gradient_and_what_comes_after_take_the_own_way(policy, images):
     own = {type(block).forward for block in policy.base.visual.blocks}
     plain = policy.encode(images).tokens
-    with packed_layers(policy, compiled=False):
+    with packed_layers(policy):
         assert is_packed(policy)
         with torch.inference_mode():
             assert not is_packed(policy)
@@ -116,19 +114,11 @@ def test_why_a_policy_cannot(policy):
     assert "paligemma" in why_not_packed(Policy.from_vlm(other, action.tiny(), device="cpu"))
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="compiling needs a C++ compiler")
-def test_compiled_they_give_the_same_whatever_came_before(images, capsys):
-    tiny = small(vision_layers=1, language_layers=2)
-    with fast_layers(tiny):
-        plain = loss_and_gradients(tiny, images, None, UNEQUAL)
-        with compiled_layers(tiny, True):
-            assert "packed rows" in capsys.readouterr().out
-            first = loss_and_gradients(tiny, images, None, UNEQUAL)
-            ordered = loss_and_gradients(tiny, images, None, np.array([0, 1, 1, 2, 2]))
-            again = loss_and_gradients(tiny, images, None, UNEQUAL)
-        torch._dynamo.reset()
-        with compiled_layers(tiny, True):
-            begun_later = loss_and_gradients(tiny, images, None, np.array([0, 1, 1, 2, 2]))
-    compare(plain, first)
-    assert all(torch.equal(first[2][name], again[2][name]) for name in first[2])
-    assert all(torch.equal(ordered[2][name], begun_later[2][name]) for name in ordered[2])
+def test_the_choice_is_printed_with_its_reason(policy, capsys):
+    with chosen_layers(policy, False):
+        assert is_packed(policy)
+    assert "packed rows" in capsys.readouterr().out
+    single = small(language_layers=1)
+    with chosen_layers(single, False):
+        assert not is_packed(single)
+    assert "single layer" in capsys.readouterr().out

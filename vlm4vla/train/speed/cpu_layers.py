@@ -122,27 +122,26 @@ def require_compiler() -> None:
 
 
 @contextmanager
-def compiled_layers(policy: Policy, wanted: bool) -> Iterator[None]:
-    """Compiles layers while it lasts (figures in `docs/results.md`), and prints which and why.
+def chosen_layers(policy: Policy, compiled: bool) -> Iterator[None]:
+    """The layers that a policy trains with while it lasts; prints which they are, and why.
 
-    Where a policy can train with them, these are the layers of `packed`. Else they are the
-    language model's own: the vision tower's have little between their products, and were slower
-    with two threads.
+    Compiled are the language model's (figures in `docs/results.md`): the vision tower's have
+    little between their products, and were slower with two threads.
 
     Args:
         policy: whose layers.
-        wanted: False leaves everything as it is.
+        compiled: whether the model's own are to be compiled, instead of packing rows.
     """
-    if not wanted:
-        yield
-        return
-    reason = why_not_packed(policy)
+    reason = "compiling was asked for" if compiled else why_not_packed(policy)
     if reason is None:
-        print("compiled: packed rows (packed.py), as this is Qwen3-VL on a CPU")
+        print("layers: packed rows, as this is Qwen3-VL on a CPU")
         with packed_layers(policy):
             yield
         return
-    print(f"compiled: the language model's own layers; not packed rows, as {reason}")
+    print(f"layers: the model's own, as {reason}")
+    if not compiled:
+        yield
+        return
     import torch._dynamo  # takes a second
 
     layers = [
