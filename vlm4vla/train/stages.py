@@ -43,7 +43,7 @@ from vlm4vla.train.objectives.imitation import (
 )
 from vlm4vla.train.objectives.language import LanguageObjective, LanguageRecipe, make_backbone
 from vlm4vla.train.provenance import command, forget, lineage, remember
-from vlm4vla.train.speed.cpu_layers import compiled_layers, fast_layers
+from vlm4vla.train.speed.cpu_layers import chosen_layers, fast_layers
 from vlm4vla.train.vqa import Skill, measure_skill
 
 VLM = "vlm"
@@ -150,7 +150,7 @@ def run_stage(run: Run, stage: Stage, policy: Policy) -> Path:
     )
     # What is added to it at the end must be whole.
     lineage(policy.vlm)
-    with fast_layers(policy), compiled_layers(policy, run.compiled):
+    with fast_layers(policy), chosen_layers(policy, run.compiled):
         train(
             stage.objective,
             recipe,

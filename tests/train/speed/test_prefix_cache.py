@@ -10,7 +10,7 @@ from vlm4vla.model.family import FAMILIES
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.batches.transfer import to_tensors
 from vlm4vla.train.objectives.language import make_backbone
-from vlm4vla.train.speed.cpu_layers import compiled_layers, fast_layers
+from vlm4vla.train.speed.cpu_layers import chosen_layers, fast_layers
 from vlm4vla.train.speed.prefix_cache import ask_rows, row_states, shared_query_state
 
 SIZES = {"vision_layers": 3, "vision_width": 48, "language_layers": 3, "language_width": 48}
@@ -125,7 +125,7 @@ def test_compiled_layers_give_the_same_and_go_away(images):
 
     with fast_layers(small):
         plain, gradient = state_and_gradient()
-        with compiled_layers(small, True):
+        with chosen_layers(small, True):
             assert [name for name, m in layers.items() if m._compiled_call_impl] == [
                 "language_model.layers.0"
             ]

@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from vlm4vla.errors import UserError
 from vlm4vla.model.groups import inside
 from vlm4vla.model.policy import Policy
+from vlm4vla.train.speed.packed import packed_layers, why_not_packed
 
 _WHOLE: Final = "whole_flash"
 """Vision towers hand over all pictures at once only to implementations named like this."""
@@ -121,16 +122,24 @@ def require_compiler() -> None:
 
 
 @contextmanager
-def compiled_layers(policy: Policy, wanted: bool) -> Iterator[None]:
-    """Compiles the language model's layers while it lasts (figures in `docs/results.md`).
+def chosen_layers(policy: Policy, compiled: bool) -> Iterator[None]:
+    """The layers that a policy trains with while it lasts; prints which they are, and why.
 
-    The vision tower's have little between their products, and were slower with two threads.
+    Compiled are the language model's (figures in `docs/results.md`): the vision tower's have
+    little between their products, and were slower with two threads.
 
     Args:
         policy: whose layers.
-        wanted: False leaves everything as it is.
+        compiled: whether the model's own are to be compiled, instead of packing rows.
     """
-    if not wanted:
+    reason = "compiling was asked for" if compiled else why_not_packed(policy)
+    if reason is None:
+        print("layers: packed rows, as this is Qwen3-VL on a CPU")
+        with packed_layers(policy):
+            yield
+        return
+    print(f"layers: the model's own, as {reason}")
+    if not compiled:
         yield
         return
     import torch._dynamo  # takes a second

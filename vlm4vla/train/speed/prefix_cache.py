@@ -22,6 +22,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.model.prompt import build_rows
 from vlm4vla.model.vlm import Vlm
 from vlm4vla.train.batches.transfer import to_tensors
+from vlm4vla.train.speed.packed import is_packed, packed_states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,8 @@ def ask_rows(
 def row_states(policy: Policy, features: Features, asked: Asked) -> tuple[Tensor, int]:
     """Last hidden states of rows, of the part that follows the picture where they share the rest.
 
-    The same numbers as `policy.states(features, rows, image_index)`, from a column on.
+    The same numbers as `policy.states(features, rows, image_index)`, from a column on; inside
+    `packed_layers` 0 where nobody reads them.
 
     Args:
         policy: the policy.
@@ -72,6 +74,9 @@ def row_states(policy: Policy, features: Features, asked: Asked) -> tuple[Tensor
         (R, L - column, D) and the column, 0 where nothing is shared; of an encoder-decoder the
         decoder's states.
     """
+    if is_packed(policy):
+        args = features, asked.rows, asked.image_index, asked.beginning
+        return packed_states(policy, *args), asked.beginning
     if not policy.vlm.family.causal:
         return policy.states(features, asked.rows, asked.image_index), 0
     return _states_after_picture(policy, features, asked), asked.beginning
