@@ -22,7 +22,7 @@ from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Episode, Outcome
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.rates import Standing, standing
-from vlm4vla.errors import UserError
+from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.live.instruction import sentence_for, suggestions, understand
 from vlm4vla.live.request import MOST_STEPS, Choice, Request, choose, take_request
 from vlm4vla.live.session import Finished, Frame, Waiting, look, play
@@ -95,7 +95,8 @@ class Handlers:
         if loading:
             yield {self.parts.live: message(shown)}
         try:
-            asked = take_request(self.catalogue, task, number, sentence, name, steps, actions)
+            with surprises_told("The run"):
+                asked = take_request(self.catalogue, task, number, sentence, name, steps, actions)
         except UserError as error:
             yield self._complain(error) | (self._broken(shown, error) if loading else {})
             return
@@ -111,7 +112,8 @@ class Handlers:
         underway: Updates = {self.parts.stop: gr.Button(interactive=True), self.parts.result: None}
         yield told | underway
         try:
-            yield from self._live(asked, shown, underway, request)
+            with surprises_told("The run"):
+                yield from self._live(asked, shown, underway, request)
         except UserError as error:
             yield self._broken(shown, error)
 
