@@ -352,7 +352,7 @@ class Handlers:
 
 GETTING_READY: Final = "Recorded earlier. The simulator is getting ready."
 _READY: Final = "Recorded earlier. Type an instruction, or press one, and it happens live."
-_LIVE: Final = "Happening now, simulated while you watch."
+_LIVE: Final = "Happening now, simulated while you watch. Stop or Escape ends it."
 _LOADING: Final = "The checkpoint is being loaded."
 _INVITATION: Final = "Type an instruction, or press one of those offered."
 _NO_VIDEO: Final = "No video was made of this episode. Press Run to see it."

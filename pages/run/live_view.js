@@ -145,6 +145,18 @@ async function show() {
   busy = false;
 }
 
+// Before Gradio hears of it: a menu that Escape closes is still open then.
+function stopOnEscape(event) {
+  if (!element.isConnected) {
+    document.removeEventListener('keydown', stopOnEscape, true);
+    return;
+  }
+  if (event.key !== 'Escape' || event.isComposing) return;
+  if (document.querySelector('[role="listbox"], dialog[open]')) return;
+  if (BEGUN.includes(element.dataset.phase)) document.querySelector('#stop')?.click();
+}
+document.addEventListener('keydown', stopOnEscape, true);
+
 // Browsers without H.264 show the still picture beneath.
 part('video').addEventListener('error', () => (part('video').hidden = true));
 watch('value', show);

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
-from tests.pages.conftest import PATIENCE, serve, wait_for_phase
+from tests.pages.conftest import LIVE, PATIENCE, serve, wait_for_phase
 
 
 @contextlib.contextmanager
@@ -32,3 +32,29 @@ def test_a_mistake_in_the_middle_of_a_run_ends_it_with_a_sentence(page: Any) -> 
             page.wait_for_function("document.querySelector('#stop').disabled")
             assert page.is_enabled("#run")
             assert simulators.busy == 0
+
+
+def test_escape_stops_a_run_from_anywhere_on_the_page(page: Any) -> None:
+    simulators = FakeSimulators(lasts=90)
+    with opened(page, simulators):
+        for focused in ("#instruction textarea", "#chips button"):
+            page.click("#run")
+            wait_for_phase(page, "live")
+            page.locator(focused).first.focus()
+            page.keyboard.press("Escape")
+            wait_for_phase(page, "stopped", "success")
+            assert page.get_attribute(LIVE, "data-phase") == "stopped"
+            assert "Stopped after" in page.inner_text(".lv-note")
+            assert simulators.busy == 0
+
+
+def test_escape_that_closes_a_menu_stops_nothing(page: Any) -> None:
+    with opened(page, FakeSimulators(lasts=60)):
+        page.click("#run")
+        wait_for_phase(page, "live")
+        page.click("#driver input")
+        page.wait_for_selector("[role=listbox]")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("[role=listbox]", state="detached")
+        wait_for_phase(page, "stopped", "success")
+        assert page.get_attribute(LIVE, "data-phase") == "success"
