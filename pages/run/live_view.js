@@ -145,14 +145,15 @@ async function show() {
   busy = false;
 }
 
-// Before Gradio hears of it: a menu that Escape closes is still open then.
+// Before Gradio hears of it: a menu that Escape closes is still open then. One that was left may
+// stay in the page, but only the one that has the focus hears Escape.
 function stopOnEscape(event) {
   if (!element.isConnected) {
     document.removeEventListener('keydown', stopOnEscape, true);
     return;
   }
   if (event.key !== 'Escape' || event.isComposing) return;
-  if (document.querySelector('[role="listbox"], dialog[open]')) return;
+  if (document.activeElement?.getAttribute('aria-expanded') === 'true') return;
   if (BEGUN.includes(element.dataset.phase)) document.querySelector('#stop')?.click();
 }
 document.addEventListener('keydown', stopOnEscape, true);

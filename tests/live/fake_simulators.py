@@ -29,7 +29,14 @@ class FakeEnvironment:
 
     perturbations: tuple[str, ...] = ()
 
-    def __init__(self, dies_at: int = -1, dies_of: Exception = DIED, lasts: int = 5) -> None:
+    def __init__(
+        self,
+        gate: threading.Event,
+        dies_at: int = -1,
+        dies_of: Exception = DIED,
+        lasts: int = 5,
+    ) -> None:
+        self.gate = gate
         self.dies_at = dies_at
         self.dies_of = dies_of
         self.lasts = lasts
@@ -40,6 +47,8 @@ class FakeEnvironment:
 
     def step(self, action: Any, cameras: Collection[str] = ()) -> Transition:
         self.done += 1
+        if self.done == self.lasts:
+            self.gate.wait()
         return self.observe(cameras)
 
     def observe(self, cameras: Collection[str]) -> Transition:
@@ -59,7 +68,7 @@ class FakeEnvironment:
 
 
 class FakeSimulators:
-    """Such an environment in each place."""
+    """Such an environment in each place; while `gate` is cleared, no last step comes."""
 
     suite = TABLETOP
 
@@ -72,10 +81,12 @@ class FakeSimulators:
         lasts: int = 5,
     ) -> None:
         self.queue = Queue(places, longest)
+        self.gate = threading.Event()
+        self.gate.set()
         self.readiness = Readiness("ready")
         self.busy = 0
         self.most_busy = 0
-        self._new_environment = partial(FakeEnvironment, dies_at, dies_of, lasts)
+        self._new_environment = partial(FakeEnvironment, self.gate, dies_at, dies_of, lasts)
         self._counting = threading.Lock()
 
     def wait(self, seconds: float) -> Readiness:
