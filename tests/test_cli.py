@@ -1,5 +1,6 @@
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 import types
@@ -81,3 +82,49 @@ def test_help_needs_no_heavy_import() -> None:
     assert done.returncode == 0, done.stderr
     for name in cli.COMMANDS:
         assert name in done.stdout
+
+
+LONG = (
+    "import sys, types; from vlm4vla import cli\n"
+    "module = types.ModuleType('vlm4vla.commands.sample')\n"
+    "module.add_arguments = lambda parser: None\n"
+    "def run(args):\n"
+    "    for line in range({lines}):\n"
+    "        print('a line of the list', file={stream})\n"
+    "    return 0\n"
+    "module.run = run\n"
+    "sys.modules['vlm4vla.commands.sample'] = module\n"
+    "cli.COMMANDS['sample'] = 'for this test'\n"
+    "sys.exit(cli.main([{argument!r}]))\n"
+)
+"""A command of `lines` lines, more than a pipe or Python holds back if there are many."""
+
+
+@pytest.mark.parametrize(
+    ("argument", "lines", "stream", "unbuffered"),
+    [
+        ("sample", 1, "sys.stdout", ""),
+        ("sample", 1, "sys.stdout", "1"),
+        ("sample", 20_000, "sys.stdout", ""),
+        ("sample", 20_000, "sys.stderr", ""),
+        ("--help", 0, "sys.stdout", ""),
+    ],
+)
+def test_a_closed_pipe_ends_a_command_without_a_word(
+    argument: str, lines: int, stream: str, unbuffered: str
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    program = LONG.format(argument=argument, lines=lines, stream=stream)
+    to_stdout = stream == "sys.stdout"
+    with os.fdopen(write, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=closed if to_stdout else subprocess.PIPE,
+            stderr=subprocess.PIPE if to_stdout else closed,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            timeout=60,
+        )
+    assert not (done.stderr if to_stdout else done.stdout)
+    assert done.returncode == 141

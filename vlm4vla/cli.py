@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -31,8 +32,21 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
-    A `UserError` is printed as one message and gives 2; Ctrl-C gives 130.
+    A `UserError` is printed as one message and gives 2; Ctrl-C gives 130. A reader who closes the
+    pipe, such as `head`, has seen enough: that gives 141 without a word.
     """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            # What is still held back would fail after this, where nobody catches it.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _let_go_of_closed_pipes()
+        return 141
+
+
+def _run(argv: Sequence[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="vlm4vla", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -51,6 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"vlm4vla {args.command}: stopped", file=sys.stderr)
         return 130
+
+
+def _let_go_of_closed_pipes() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            # Python flushes once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Episode, Outcome
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.rates import Standing, standing
-from vlm4vla.errors import UserError
+from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.live.instruction import sentence_for, suggestions, understand
 from vlm4vla.live.request import MOST_STEPS, Choice, Request, choose, take_request
 from vlm4vla.live.session import Finished, Frame, Waiting, look, play
@@ -63,21 +63,23 @@ class Handlers:
         yield from _with_first({self.parts.agent: menu}, self._asked_for_by(asked, request))
 
     def show_scene(
-        self, task: str, number: float | None, sentence: str, request: gr.Request
+        self,
+        task: str,
+        number: float | None,
+        sentence: str,
+        shown: tuple[str, int] | None,
+        request: gr.Request,
     ) -> Iterator[Updates]:
-        """Another scene was chosen."""
-        try:
-            chosen = choose(task, number)
-        except UserError as error:
-            yield self._complain(error)
-            return
-        told = self._offer(chosen, sentence if _valid(sentence, chosen.scene) else "")
-        yield told
-        yield from _with_first(told, self._look_at(chosen, _INVITATION, request))
+        """A scene was chosen, or a menu was left: Gradio calls both input."""
+        if (task, number) != shown:
+            yield from self._show_scene(task, number, sentence, request)
+        else:
+            # A stream that says nothing would empty every component.
+            yield {self.parts.scene: shown}
 
     def draw_scene(self, task: str, sentence: str, request: gr.Request) -> Iterator[Updates]:
         """A new scene was asked for."""
-        yield from self.show_scene(task, random.choice(seeds.TEST), sentence, request)
+        yield from self._show_scene(task, random.choice(seeds.TEST), sentence, request)
 
     def carry_out(
         self,
@@ -95,7 +97,8 @@ class Handlers:
         if loading:
             yield {self.parts.live: message(shown)}
         try:
-            asked = take_request(self.catalogue, task, number, sentence, name, steps, actions)
+            with surprises_told("The run"):
+                asked = take_request(self.catalogue, task, number, sentence, name, steps, actions)
         except UserError as error:
             yield self._complain(error) | (self._broken(shown, error) if loading else {})
             return
@@ -111,7 +114,8 @@ class Handlers:
         underway: Updates = {self.parts.stop: gr.Button(interactive=True), self.parts.result: None}
         yield told | underway
         try:
-            yield from self._live(asked, shown, underway, request)
+            with surprises_told("The run"):
+                yield from self._live(asked, shown, underway, request)
         except UserError as error:
             yield self._broken(shown, error)
 
@@ -189,6 +193,19 @@ class Handlers:
                 else:
                     yield over | {self.parts.result: self._card_of(asked, moment)}
 
+    def _show_scene(
+        self, task: str, number: float | None, sentence: str, request: gr.Request
+    ) -> Iterator[Updates]:
+        try:
+            chosen = choose(task, number)
+        except UserError as error:
+            # The menus no longer say what is shown: going back to it is a choice.
+            yield self._complain(error) | {self.parts.scene: None}
+            return
+        told = self._offer(chosen, sentence if _valid(sentence, chosen.scene) else "")
+        yield told
+        yield from _with_first(told, self._look_at(chosen, _INVITATION, request))
+
     def _look_at(self, chosen: Choice, note: str, request: gr.Request) -> Iterator[Updates]:
         live = self.parts.live
         shown = Shown(new_turn(), "still", note)
@@ -210,7 +227,7 @@ class Handlers:
         if "run" in asked:
             yield from self._show_stored(self.archive, asked["run"], request)
         elif asked.keys() & {"task", "seed", "instruction"}:
-            yield from self.show_scene(
+            yield from self._show_scene(
                 asked.get("task", first.task),
                 _number(asked.get("seed", str(first.seed))),
                 asked.get("instruction", ""),
@@ -307,6 +324,7 @@ class Handlers:
         return self._quiet() | {
             self.parts.task: chosen.task,
             self.parts.seed: chosen.scene.seed,
+            self.parts.scene: (chosen.task, chosen.scene.seed),
             self.parts.chips: gr.Dataset(samples=samples(chosen)),
             self.parts.instruction: offered,
             self.parts.reading: None,
@@ -350,7 +368,7 @@ class Handlers:
 
 GETTING_READY: Final = "Recorded earlier. The simulator is getting ready."
 _READY: Final = "Recorded earlier. Type an instruction, or press one, and it happens live."
-_LIVE: Final = "Happening now, simulated while you watch."
+_LIVE: Final = "Happening now, simulated while you watch. Stop or Escape ends it."
 _LOADING: Final = "The checkpoint is being loaded."
 _INVITATION: Final = "Type an instruction, or press one of those offered."
 _NO_VIDEO: Final = "No video was made of this episode. Press Run to see it."

@@ -26,7 +26,7 @@ TASKS: Final[dict[Task, str]] = {
 
 @dataclass(frozen=True)
 class Layout:
-    """The components that handlers read and write."""
+    """The components that handlers read and write; `scene` holds the task and number shown."""
 
     live: gr.HTML
     result: gr.HTML
@@ -44,6 +44,7 @@ class Layout:
     task: gr.Dropdown
     seed: gr.Number
     another: gr.Button
+    scene: gr.State
     max_steps: gr.Slider
     replan_every: gr.Radio
 
@@ -152,6 +153,7 @@ def _scene(first: Choice) -> dict[str, Any]:
             min_width=140,
             elem_id="seed",
         )
+        parts["scene"] = gr.State((first.task, first.scene.seed))
         parts["another"] = gr.Button("New scene", min_width=120, elem_id="new-scene")
     return parts
 

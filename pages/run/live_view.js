@@ -145,6 +145,19 @@ async function show() {
   busy = false;
 }
 
+// Before Gradio hears of it: a menu that Escape closes is still open then. One that was left may
+// stay in the page, but only the one that has the focus hears Escape.
+function stopOnEscape(event) {
+  if (!element.isConnected) {
+    document.removeEventListener('keydown', stopOnEscape, true);
+    return;
+  }
+  if (event.key !== 'Escape' || event.isComposing) return;
+  if (document.activeElement?.getAttribute('aria-expanded') === 'true') return;
+  if (BEGUN.includes(element.dataset.phase)) document.querySelector('#stop')?.click();
+}
+document.addEventListener('keydown', stopOnEscape, true);
+
 // Browsers without H.264 show the still picture beneath.
 part('video').addEventListener('error', () => (part('video').hidden = true));
 watch('value', show);

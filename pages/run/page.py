@@ -51,7 +51,7 @@ def build(
         "api_visibility": "private",
     }
     scene = [parts.task, parts.seed, parts.instruction]
-    gr.on([parts.task.input, parts.seed.input], on.show_scene, scene, **streaming)
+    gr.on([parts.task.input, parts.seed.input], on.show_scene, [*scene, parts.scene], **streaming)
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     # Only the newest of the sentences that are typed matters.
     parts.instruction.input(

@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,13 +21,25 @@ from vlm4vla.suites.registry import TABLETOP
 SIDES = {"policy": 8, "view": 16}
 
 
+DIED = UserError("The simulator's process ended.")
+
+
 class FakeEnvironment:
-    """Touches the object at step 2 and has lifted it at step 5."""
+    """Touches the object at step 2 and has lifted it at step `lasts`."""
 
     perturbations: tuple[str, ...] = ()
 
-    def __init__(self, dies_at: int = -1) -> None:
+    def __init__(
+        self,
+        gate: threading.Event,
+        dies_at: int = -1,
+        dies_of: Exception = DIED,
+        lasts: int = 5,
+    ) -> None:
+        self.gate = gate
         self.dies_at = dies_at
+        self.dies_of = dies_of
+        self.lasts = lasts
 
     def reset(self, spec: EpisodeSpec, cameras: Collection[str] = ()) -> Transition:
         self.done = 0
@@ -34,18 +47,20 @@ class FakeEnvironment:
 
     def step(self, action: Any, cameras: Collection[str] = ()) -> Transition:
         self.done += 1
+        if self.done == self.lasts:
+            self.gate.wait()
         return self.observe(cameras)
 
     def observe(self, cameras: Collection[str]) -> Transition:
         step = self.done
         if step == self.dies_at:
-            raise UserError("The simulator's process ended.")
+            raise self.dies_of
         images = {name: np.full((SIDES[name],) * 2 + (3,), step, np.uint8) for name in cameras}
         return Transition(
             Observation(step, images, np.zeros(4, np.float32)),
-            events={2: ("reached",), 5: ("success",)}.get(step, ()),
-            success=step == 5,
-            done=step == 5,
+            events={2: ("reached",), self.lasts: ("success",)}.get(step, ()),
+            success=step == self.lasts,
+            done=step == self.lasts,
             pose=Pose(np.zeros(9, np.float32), np.zeros((3, 7), np.float32)),
             physics_ms=2.0,
             render_ms=3.0,
@@ -53,16 +68,25 @@ class FakeEnvironment:
 
 
 class FakeSimulators:
-    """Such an environment in each place."""
+    """Such an environment in each place; while `gate` is cleared, no last step comes."""
 
     suite = TABLETOP
 
-    def __init__(self, dies_at: int = -1, places: int = 1, longest: int = 2) -> None:
+    def __init__(
+        self,
+        dies_at: int = -1,
+        places: int = 1,
+        longest: int = 2,
+        dies_of: Exception = DIED,
+        lasts: int = 5,
+    ) -> None:
         self.queue = Queue(places, longest)
+        self.gate = threading.Event()
+        self.gate.set()
         self.readiness = Readiness("ready")
         self.busy = 0
         self.most_busy = 0
-        self._dies_at = dies_at
+        self._new_environment = partial(FakeEnvironment, self.gate, dies_at, dies_of, lasts)
         self._counting = threading.Lock()
 
     def wait(self, seconds: float) -> Readiness:
@@ -74,7 +98,7 @@ class FakeSimulators:
             self.busy += 1
             self.most_busy = max(self.busy, self.most_busy)
         try:
-            yield FakeEnvironment(self._dies_at)
+            yield self._new_environment()
         finally:
             with self._counting:
                 self.busy -= 1

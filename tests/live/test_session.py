@@ -179,6 +179,39 @@ def test_a_simulator_that_dies_is_an_error_and_its_place_is_free_again() -> None
     assert simulators.queue.join("b").wait(0) == 0
 
 
+def test_a_mistake_in_the_simulator_is_told_as_a_sentence_and_frees_its_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    simulators: Any = FakeSimulators(dies_at=3, dies_of=RuntimeError("device lost\nat 0x1"))
+    running = moments(simulators)
+    with pytest.raises(UserError, match=r"RuntimeError: device lost\)\. Start it again\."):
+        list(running)
+    assert simulators.busy == 0
+    assert simulators.queue.join("b").wait(0) == 0
+    # Whoever runs the app finds out where it happened.
+    assert "Traceback" in capsys.readouterr().err
+    simulators = FakeSimulators(dies_at=0, dies_of=RuntimeError("device lost"))
+    with pytest.raises(UserError, match="device lost"):
+        list(look(simulators, "a", SPEC))
+    assert simulators.busy == 0
+
+
+def test_a_mistake_in_the_policy_is_told_as_a_sentence_and_frees_the_simulator(
+    archive: Archive,
+) -> None:
+    class Mistaken(Still):
+        def act(self, observation: Any) -> Any:
+            return super().act(observation) if observation.step < 2 else [][0]
+
+    simulators: Any = FakeSimulators()
+    seen = []
+    with pytest.raises(UserError, match=r"mistake in the program \(IndexError"):
+        for moment in play(simulators, "a", Mistaken("policy"), SPEC, archive, {}):
+            seen.append(moment)
+    assert [moment.step for moment in seen if isinstance(moment, Frame)] == [0, 1, 2]
+    assert (simulators.busy, archive.table.count()) == (0, 0)
+
+
 def test_without_a_renderer_the_reason_is_the_error() -> None:
     simulators: Any = FakeSimulators()
     simulators.readiness = Readiness("unavailable", "There is no Vulkan driver.", "Install one.")

@@ -17,7 +17,7 @@ from vlm4vla.core.rollout import Recorder, Step, rollout
 from vlm4vla.data.pictures import encode_preview
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.filters import Membership
-from vlm4vla.errors import UserError
+from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.live.queue import Turn
 from vlm4vla.live.simulators import Simulators
 
@@ -102,9 +102,9 @@ def look(
         address: see `play`.
 
     Raises:
-        UserError: the queue is full, or there is no simulator.
+        UserError: the queue is full, there is no simulator, or anything else went wrong.
     """
-    with _Seat(simulators, visitor, address) as seat:
+    with surprises_told("The look at the scene"), _Seat(simulators, visitor, address) as seat:
         for moment in _until_let_in(simulators, seat.turn):
             with seat.kept():
                 yield moment
@@ -142,15 +142,15 @@ def play(
         address: where the visitor asks from; one address has a share of the queue. "" for none.
 
     Raises:
-        UserError: the queue is full, there is no simulator or it died, or the agent cannot follow
-            the instruction.
+        UserError: the queue is full, there is no simulator or it died, the agent cannot follow
+            the instruction, or anything else went wrong.
     """
     suite = simulators.suite
     limit = suite.limit(spec)
     limit = min(spec.condition.max_steps or limit, limit)
     recorder = Recorder(suite, spec, [AgentSpan(agent.identity)])
     views: list[Image] = []
-    with _Seat(simulators, visitor, address) as seat:
+    with surprises_told("The episode"), _Seat(simulators, visitor, address) as seat:
         turn = seat.turn
         for moment in _until_let_in(simulators, turn):
             with seat.kept():
