@@ -71,11 +71,11 @@ class Handlers:
         request: gr.Request,
     ) -> Iterator[Updates]:
         """A scene was chosen, or a menu was left: Gradio calls both input."""
-        if (task, number) != shown:
-            yield from self._show_scene(task, number, sentence, request)
-        else:
+        if shown is not None and task == shown[0] and number == shown[1]:
             # A stream that says nothing would empty every component.
             yield {self.parts.scene: shown}
+            return
+        yield from self._show_scene(task, number, sentence, request)
 
     def draw_scene(self, task: str, sentence: str, request: gr.Request) -> Iterator[Updates]:
         """A new scene was asked for."""

@@ -41,3 +41,8 @@ def test_preview_is_h264_that_browsers_play_and_the_same_every_time():
         assert stream.average_rate == 20
         levels = [frame.to_ndarray(format="rgb24").mean() for frame in container.decode(stream)]
     assert np.allclose(levels, [20 * i for i in range(10)], atol=4)
+
+
+def test_a_film_plays_before_the_browser_has_all_of_it():
+    film = encode_preview(np.zeros((20, 64, 64, 3), np.uint8), 20)
+    assert 0 < film.find(b"moov") < film.find(b"mdat")

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
 
 from vlm4vla.agents.catalogue import AgentCatalogue
@@ -16,6 +15,7 @@ from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, goal_text
 from vlm4vla.core.observation import Image
 from vlm4vla.core.rollout import Recorder, rollout
 from vlm4vla.core.suite import Suite
+from vlm4vla.data.pictures import encode_preview
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing, write_json
@@ -61,9 +61,7 @@ def run(args: argparse.Namespace) -> int:
     episode = recorder.episode("rollout", reading=reading)
     EpisodeTable().put(episode, [])
     with replacing(args.out / "rollout.mp4") as film:
-        imageio.imwrite(
-            film, np.stack(views), plugin="pyav", codec="libx264", fps=round(suite.control_hz)
-        )
+        film.write_bytes(encode_preview(np.stack(views), round(suite.control_hz)))
     write_json(args.out / "episode.json", _told(episode))
     verdict = "success" if episode.outcome.success else "failure"
     if spec.suite == TABLETOP.name and not spec.goal:

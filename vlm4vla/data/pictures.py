@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tempfile
 import zlib
 from fractions import Fraction
 from typing import Final
@@ -58,20 +59,21 @@ def decode_image(encoded: bytes) -> NDArray[np.uint8]:
 
 
 def encode_preview(images: NDArray[np.uint8], fps: int) -> bytes:
-    """Encodes frames as an MP4 that browsers play (H.264, 4:2:0).
+    """Encodes frames as an MP4 that browsers play (H.264, 4:2:0) before they have all of it.
 
     Args:
         images: (T, height, width, 3) uint8 RGB with even height and width.
         fps: frames a second.
     """
-    target = io.BytesIO()
-    with av.open(target, "w", format="mp4") as container:
-        # One thread: the bytes then do not depend on the machine's number of cores.
-        options = {"preset": "veryfast", "crf": "20", "threads": "1"}
-        stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
-        stream.height, stream.width = images.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for image in images:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return target.getvalue()
+    # In a file: FFmpeg opens it again to move the index to the front.
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as target:
+        with av.open(target.name, "w", options={"movflags": "+faststart"}) as container:
+            # One thread: the bytes then do not depend on the machine's number of cores.
+            options = {"preset": "veryfast", "crf": "20", "threads": "1"}
+            stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
+            stream.height, stream.width = images.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            for image in images:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode(None))
+        return target.read()
