@@ -343,7 +343,7 @@ def test_a_held_folder_names_who_holds_it_and_is_free_when_that_one_dies(tmp_pat
     command = [sys.executable, "-c", HOLDING, str(folder)]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        assert other.stdout and other.stdout.readline() == "held\n"
+        waiting.Output(other).line("held", 60)
         with (
             pytest.raises(UserError, match=rf"one is in use by process {other.pid} on .*Wait"),
             held(folder),
@@ -351,7 +351,7 @@ def test_a_held_folder_names_who_holds_it_and_is_free_when_that_one_dies(tmp_pat
             pass
     finally:
         other.kill()
-        other.communicate(timeout=30)
+        other.wait(30)
     with held(folder):
         (folder / "result").write_text("1")
     assert names(folder) == ["result"]

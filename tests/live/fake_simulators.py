@@ -48,7 +48,7 @@ class FakeEnvironment:
     def step(self, action: Any, cameras: Collection[str] = ()) -> Transition:
         self.done += 1
         if self.done == self.lasts:
-            self.gate.wait()
+            self.gate.wait(60)
         return self.observe(cameras)
 
     def observe(self, cameras: Collection[str]) -> Transition:
