@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import fake_environment
@@ -90,6 +91,8 @@ def test_a_signal_loses_at_most_the_episodes_in_progress(complete, tmp_path, sen
         [sys.executable, tmp_path / "program.py", Path(__file__).parent, out],
         env=os.environ | {"FAKE_PAUSE": "0.05", "VLM4VLA_HOME": str(home)},
         stderr=subprocess.DEVNULL,
+        # A shell that runs the tests in the background makes its children ignore Ctrl-C.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     until(
         lambda: len(parts.indices(out)) >= 2 or process.poll() is not None,
