@@ -35,6 +35,7 @@ def surprises_told(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
+    # Whoever waits on a page must be told of any end, so none is let through.
     except Exception as error:
         traceback.print_exc()
         said = "".join(traceback.format_exception_only(error)).splitlines()[0][:200]

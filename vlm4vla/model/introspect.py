@@ -252,6 +252,7 @@ def _try_forward(vlm: Vlm, kind: str) -> None:
     """Refuses, before its weights are read, what cannot be called with features and words."""
     try:
         rehearse(vlm)
+    # What a stranger's forward raises when it cannot be called like this is its own affair.
     except Exception as error:
         # Numbers that do not exist yet prove nothing; the loaded VLM is tried again.
         if not any(words in str(error) for words in _NO_DATA):
