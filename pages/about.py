@@ -8,6 +8,7 @@ from typing import Final
 
 import gradio as gr
 
+from pages.services import Services
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.statistics import wilson
 from vlm4vla.suites.tabletop.tasks import CONDITIONS, TIME_LIMIT
@@ -71,13 +72,14 @@ _lock = threading.Lock()
 _found: list[Check] = []
 
 
-def build(page: gr.Blocks, catalogue: AgentCatalogue) -> None:
+def build(page: gr.Blocks, services: Services) -> None:
     """Lays the page out.
 
     Args:
         page: the `gr.Blocks` of this page.
-        catalogue: who can act.
+        services: what it is built from.
     """
+    catalogue = services.catalogue
     gr.Markdown(_METHOD)
     picture = (Path(__file__).parent / "method.svg").read_text()
     # Too wide for a narrow screen, so it scrolls there, by keyboard as well.

@@ -8,24 +8,21 @@ import gradio as gr
 from gradio.events import api as gradio_api
 
 from pages.run.handlers import visitor
-from vlm4vla.agents.catalogue import AgentCatalogue
+from pages.services import Services
 from vlm4vla.core.episode import Episode, goal_text
-from vlm4vla.episodes.archive import Archive
 from vlm4vla.errors import UserError
 from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.request import choose, take_request
 from vlm4vla.live.session import Finished, play
-from vlm4vla.live.simulators import Simulators
 
 
-def build(simulators: Simulators, catalogue: AgentCatalogue, archive: Archive) -> None:
+def build(services: Services) -> None:
     """Adds the endpoints; call it inside a `gr.Blocks`.
 
     Args:
-        simulators: where episodes are played.
-        catalogue: who can act.
-        archive: where finished episodes are kept.
+        services: what they are built from.
     """
+    simulators, catalogue, archive, _ = services
 
     def drivers() -> list[str]:
         """Lists who can act: checkpoints by name, and the scripted expert. The first is the usual.

@@ -1,7 +1,8 @@
 """All pages together, and how they are served."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import gradio as gr
 from gradio.components import Navbar
@@ -9,11 +10,30 @@ from starlette.middleware import Middleware
 
 from pages import about, api, limits
 from pages.run import page as run
+from pages.services import Services
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.live.simulators import Simulators
 
 RECORDINGS: Final = Path(__file__).resolve().parents[1] / "assets" / "recordings"
+
+
+class Page(NamedTuple):
+    """A page beside Run.
+
+    Attributes:
+        name: in the navigation.
+        path: of its address.
+        build: lays it out in its `gr.Blocks`.
+    """
+
+    name: str
+    path: str
+    build: Callable[[gr.Blocks, Services], None]
+
+
+PAGES: Final = (Page("About", "/about", about.build),)
+"""The pages beside Run, in the order of the navigation."""
 
 
 def build(simulators: Simulators, catalogue: AgentCatalogue) -> gr.Blocks:
@@ -23,14 +43,15 @@ def build(simulators: Simulators, catalogue: AgentCatalogue) -> gr.Blocks:
         simulators: where episodes are played.
         catalogue: who can act in them.
     """
-    archive = Archive.open()
+    services = Services(simulators, catalogue, Archive.open(), Archive.bundled(RECORDINGS))
     with gr.Blocks(title="VLM4VLA") as site:
-        run.build(site, simulators, catalogue, archive, Archive.bundled(RECORDINGS))
-        api.build(simulators, catalogue, archive)
+        run.build(site, services)
+        api.build(services)
         Navbar(main_page_name="Run")
-    with site.route("About", "/about") as page:
-        Navbar(main_page_name="Run")
-        about.build(page, catalogue)
+    for page in PAGES:
+        with site.route(page.name, page.path) as blocks:
+            Navbar(main_page_name="Run")
+            page.build(blocks, services)
     return site
 
 

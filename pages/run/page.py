@@ -8,28 +8,18 @@ import gradio as gr
 from pages.run import moments
 from pages.run.handlers import GETTING_READY, Handlers
 from pages.run.layout import lay_out
-from vlm4vla.agents.catalogue import AgentCatalogue
-from vlm4vla.episodes.archive import Archive
+from pages.services import Services
 from vlm4vla.live.request import choose
-from vlm4vla.live.simulators import Simulators
 
 
-def build(
-    page: gr.Blocks,
-    simulators: Simulators,
-    catalogue: AgentCatalogue,
-    archive: Archive,
-    recordings: Archive,
-) -> None:
+def build(page: gr.Blocks, services: Services) -> None:
     """Lays the page out and says what happens at which event.
 
     Args:
         page: the `gr.Blocks` that it is built in.
-        simulators: where episodes are played.
-        catalogue: who can act.
-        archive: where finished episodes are kept.
-        recordings: what comes with the app; its oldest episode opens the page.
+        services: what it is built from; the oldest recording opens the page.
     """
+    simulators, catalogue, archive, recordings = services
     opening = recordings.table.get(recordings.oldest_first()[0])
     film = recordings.films.path(opening.id)
     assert film is not None, "every recording has a film"
