@@ -9,7 +9,8 @@ margin; what is true in one of them is left open.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from math import hypot, inf
 from typing import Final, Literal
 
 import numpy as np
@@ -64,7 +65,8 @@ class View:
     target: tuple[float, float, float]
 
     @cached_property
-    def _axes(self) -> np.ndarray:
+    def axes(self) -> np.ndarray:
+        """(3, 3): right, up and forward of the camera as rows, world frame."""
         forward = np.subtract(self.target, self.eye)
         forward = forward / np.linalg.norm(forward)
         right = np.cross(forward, (0.0, 0.0, 1.0))
@@ -76,10 +78,17 @@ class View:
 
         "Away" follows the picture's upward axis back onto the table.
         """
-        right, up, depth = self._axes @ np.subtract((thing.x, thing.y, _HEIGHT), self.eye)
-        distance = float(np.linalg.norm(np.subtract(self.target, self.eye)))
-        steep = -float(self._axes[2][2])
-        return float(right / depth * distance), float(up / depth * distance / steep)
+        return _place(self, thing.x, thing.y)
+
+
+# Drawing one sentence asks for the same few places hundreds of times.
+@lru_cache(maxsize=1024)
+def _place(view: View, x: float, y: float) -> tuple[float, float]:
+    axes = view.axes
+    right, up, depth = axes @ np.subtract((x, y, _HEIGHT), view.eye)
+    distance = float(np.linalg.norm(np.subtract(view.target, view.eye)))
+    steep = -float(axes[2][2])
+    return float(right / depth * distance), float(up / depth * distance / steep)
 
 
 VIEWS: Final = (
@@ -225,7 +234,7 @@ def _least(things: list[Thing], *measures: Callable[[Thing], float]) -> list[Tru
         values = [measure(thing) for thing in things]
         for index, value in enumerate(values):
             others = [other for i, other in enumerate(values) if i != index]
-            lead = min(others) - value if others else np.inf
+            lead = min(others) - value if others else inf
             each[index].append("yes" if lead >= MARGIN else "no" if lead <= -MARGIN else "maybe")
     return [_all(truths) for truths in each]
 
@@ -241,14 +250,15 @@ def _side(value: float) -> Truth:
 
 
 def _distance(thing: Thing, other: Thing) -> float:
-    return float(np.hypot(thing.x - other.x, thing.y - other.y))
+    return hypot(thing.x - other.x, thing.y - other.y)
 
 
 def _beside(thing: Thing, anchor: Thing, axis: int, sign: int) -> Truth:
     """Whether a thing stands along an axis of the picture from another, within 45 degrees."""
     truths: list[Truth] = []
     for view in VIEWS:
-        offset = np.subtract(view.place(thing), view.place(anchor))
+        here, there = view.place(thing), view.place(anchor)
+        offset = here[0] - there[0], here[1] - there[1]
         along, across = sign * offset[axis], abs(offset[1 - axis])
         if along >= 2 * MARGIN and across <= along:
             truths.append("yes")
@@ -259,11 +269,11 @@ def _beside(thing: Thing, anchor: Thing, axis: int, sign: int) -> Truth:
 
 def _between(thing: Thing, first: Thing, second: Thing) -> Truth:
     """Whether a thing stands near the line between two others, and away from its ends."""
-    line = np.array([second.x - first.x, second.y - first.y])
-    length = float(np.hypot(*line))
-    offset = np.array([thing.x - first.x, thing.y - first.y])
-    along = float(offset @ line) / length
-    across = abs(float(offset[0] * line[1] - offset[1] * line[0])) / length
+    line = second.x - first.x, second.y - first.y
+    length = hypot(*line)
+    offset = thing.x - first.x, thing.y - first.y
+    along = (offset[0] * line[0] + offset[1] * line[1]) / length
+    across = abs(offset[0] * line[1] - offset[1] * line[0]) / length
     if MARGIN <= along <= length - MARGIN and across <= min(0.04, length / 3):
         return "yes"
     return "no" if along <= 0 or along >= length or across >= 0.09 else "maybe"
