@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,22 @@ from vlm4vla.train.stages import (
     run_language,
     start_policy,
 )
+from vlm4vla.train.whole import WHOLE, run_whole
+
+ALL: Final = "all"
+"""The whole recipe in place of one stage."""
+
+_OF_ONE_STAGE: Final = (
+    "source",
+    "datasets",
+    "rounds",
+    "episodes",
+    "keep",
+    "steps",
+    "sight_steps",
+    "learning_rate",
+)
+"""What only one stage can be told, as the parser calls it."""
 
 _SIGHT: Final = {"language": "alignment_steps", "grounding": "sight_steps"}
 """Where a stage's recipe keeps its steps of sight."""
@@ -40,7 +56,11 @@ _SIGHT: Final = {"language": "alignment_steps", "grounding": "sight_steps"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("stage", choices=STAGES, help="what is learned")
+    parser.add_argument(
+        "stage",
+        choices=(*STAGES, ALL),
+        help="what is learned; all: language, grounding and imitation, each where it stopped",
+    )
     parser.add_argument("--out", type=Path, help="the run's folder (default: runs/STAGE)")
     parser.add_argument(
         "--from", dest="source", help="VLM or checkpoint to start from (default: the stage before)"
@@ -59,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups that learn"
     )
     parser.add_argument(
-        "--family", choices=tuple(FAMILIES), default="qwen3-vl", help="language: which VLM"
+        "--family", choices=tuple(FAMILIES), default="qwen3-vl", help="language, all: which VLM"
     )
     parser.add_argument(
         "--keep",
@@ -70,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="language: keep the VLM after these shares of the steps, too (0.1 0.25 0.5)",
     )
     parser.add_argument(
-        "--drawings", type=Path, help="language: keep the drawn pictures here for other runs"
+        "--drawings", type=Path, help="language, all: keep the drawn pictures here for other runs"
     )
     parser.add_argument("--preset", choices=PRESETS, default="tiny", help="tiny, or the paper's")
     parser.add_argument("--steps", type=int, help="optimiser steps")
@@ -104,8 +124,9 @@ def run(args: argparse.Namespace) -> int:
     """Trains; a failed gate gives 2."""
     if args.compile:
         require_compiler()
+    whole = _run_of(args.family) if args.stage == ALL else _run_of(args.stage)
     job = Run(
-        args.out or _run_of(args.stage),
+        args.out or whole,
         args.check_every,
         args.track,
         args.device,
@@ -115,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     # Of the processes that `accelerate launch` starts, the first one writes.
     first = int(os.environ.get("RANK", "0")) == 0
     with held(job.folder) if first else contextlib.nullcontext():
-        result = _train(job, args)
+        result = _train_all(job, args) if args.stage == ALL else _train(job, args)
     print(json.dumps({"stage": args.stage, "result": str(result)}) if args.json else result)
     return 0
 
@@ -152,6 +173,28 @@ def _train(job: Run, args: argparse.Namespace) -> Path:
         )
     recipe = replace(recipe, family=args.family)
     return run_language(job, recipe, args.source, keep=_shares(args.keep), drawings=args.drawings)
+
+
+def _train_all(job: Run, args: argparse.Namespace) -> Path:
+    """Runs every stage with the preset's recipes."""
+    told = [name for name in _OF_ONE_STAGE if getattr(args, name) not in (None, [])]
+    if set(args.train) != set(GROUPS) or args.init != "vlm":
+        told.append("train" if args.init == "vlm" else "init")
+    if told:
+        flag = "--from" if told[0] == "source" else f"--{told[0].replace('_', '-')}"
+        raise UserError(
+            f"{flag} is for one stage, not for all.",
+            "Leave it out, or train the stages one by one.",
+        )
+    given = {"batch": args.batch, "accumulation": args.accumulation, "seed": args.seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    presets: Mapping[str, Any] = PRESETS[args.preset]
+    recipes = {
+        name: replace(presets[name], loop=replace(presets[name].loop, **given)) for name in WHOLE
+    }
+    cache = open_frames(args.data or home() / "cache" / "frames")
+    learned_and_unseen(cache, args.tasks)
+    return run_whole(job, args.family, recipes, cache, args.tasks, args.drawings)
 
 
 def _shares(wanted: Sequence[float]) -> list[float]:

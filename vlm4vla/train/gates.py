@@ -35,11 +35,15 @@ class Gate:
         return f"gate {verdict}: {self.figure} {self.value:.4g} (needs {sign} {self.limit:g})"
 
 
+class GateFailed(UserError):
+    """A figure missed its limit; what the stage hands on is written nevertheless."""
+
+
 def check_gates(gates: Sequence[Gate], file: Path) -> None:
     """Prints every gate, records them in `file`, and stops at the first that failed.
 
     Raises:
-        UserError: a figure misses its limit; the message names it.
+        GateFailed: a figure misses its limit; the message names it.
     """
     for gate in gates:
         print(gate, flush=True)
@@ -47,7 +51,7 @@ def check_gates(gates: Sequence[Gate], file: Path) -> None:
     for gate in gates:
         if not gate.passed:
             sign = "at least" if gate.at_least else "at most"
-            raise UserError(
+            raise GateFailed(
                 f"The {gate.figure} is {gate.value:.4g} and must be {sign} {gate.limit:g}.",
                 "Train this stage for longer (--steps) before the next one builds on it.",
             )
