@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from vlm4vla.core.episode import Episode
 from vlm4vla.episodes.filters import BITS, EVERYTHING, Filter
-from vlm4vla.episodes.rows import STOPPED, Label, Row, row_of
+from vlm4vla.episodes.rows import STOPPED, Label, Row, episode_of, row_of
 from vlm4vla.episodes.table import EpisodeTable, entry_of
+from vlm4vla.errors import UserError
 
 SUCCESS: Final = "success"
 """Stands for the automatic label of an episode that did not fail."""
@@ -147,13 +148,12 @@ def unlabelled(
 ) -> Iterator[list[tuple[int, Episode]]]:
     """Episodes without a label of these rules, newest first, in pages, with their row numbers.
 
+    One whose arrays are damaged comes without them.
+
     Args:
         table: where they are.
         rules: the rules' version.
         limit: episodes of a page.
-
-    Raises:
-        UserError: the arrays of one are damaged.
     """
     before = None
     while True:
@@ -164,7 +164,7 @@ def unlabelled(
                 "ORDER BY row DESC LIMIT ?",
                 (before if before is not None else 2**62, rules, limit),
             ).fetchall()
-            page = [(one["row"], entry_of(db, one).episode) for one in found]
+            page = [(one["row"], _readable(db, one)) for one in found]
         if not page:
             return
         yield page
@@ -335,6 +335,13 @@ def newest(table: EpisodeTable, wanted: Filter = EVERYTHING) -> tuple[str, str] 
             values,
         ).fetchone()
     return (found["agent"], found["condition"]) if found else None
+
+
+def _readable(db: sqlite3.Connection, found: sqlite3.Row) -> Episode:
+    try:
+        return entry_of(db, found).episode
+    except UserError:
+        return episode_of(row_of(found), None)
 
 
 def _shown(db: sqlite3.Connection, row: int) -> Shown:

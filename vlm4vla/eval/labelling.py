@@ -79,9 +79,9 @@ def label_missing(
         How many got one.
 
     Raises:
-        UserError: the disk is full or not writable, or the arrays of an episode are damaged.
+        UserError: the disk is full or not writable.
     """
-    missing, done = count_unlabelled(table, RULES_VERSION), 0
+    missing, done = count_missing(table), 0
     if not missing:
         return 0
     for some in unlabelled(table, RULES_VERSION):
@@ -89,6 +89,11 @@ def label_missing(
         done += len(some)
         report(done, max(missing, done))
     return done
+
+
+def count_missing(table: EpisodeTable) -> int:
+    """How many episodes have no automatic label of these rules."""
+    return count_unlabelled(table, RULES_VERSION)
 
 
 @dataclass(frozen=True)
@@ -259,7 +264,7 @@ def summarise(table: EpisodeTable, query: Query) -> Summary:
         total=sum(one.n for one in wall),
         order=order,
         kappa=cohens_kappa(said),
-        missing=count_unlabelled(table, RULES_VERSION),
+        missing=count_missing(table),
     )
 
 
