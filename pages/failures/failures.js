@@ -1,6 +1,8 @@
 // The Failures page. Gradio provides element, props, trigger and watch; the card stands above.
 const part = (name) => element.querySelector(`.fl-${name}`);
 const SEVERAL = '~';
+// What is shown. It comes as text: Gradio watches every number of an object, which takes seconds.
+let value = null;
 let turn = 0;
 let asked = {};
 let selected = '';
@@ -80,6 +82,13 @@ function drawFacets(value) {
       }))));
 }
 
+// What has room in a part of a bar: a letter takes about 8 pixels.
+function inside(one, row) {
+  const room = (one.k / row.n) * (part('rows').clientWidth - 190);
+  const name = one.label.length * 8 + 30 < room ? [html('span', {}, ` ${one.label}`)] : [];
+  return String(one.k).length * 8 < room ? [html('b', {}, one.k), ...name] : [];
+}
+
 function drawBars(value) {
   const chosen = { task: values('task'), label: values('label') };
   part('rows').replaceChildren(...value.bars.map((row) => {
@@ -87,7 +96,7 @@ function drawBars(value) {
     const bar = html('div', { className: 'fl-stack' }, ...row.parts.map((one) => {
       const words = `${row.task}, ${one.label}: ${one.k} of ${row.n} `
         + `(95 % ${percent(one.low)} to ${percent(one.high)} %)`;
-      const made = html('button', { type: 'button', title: words }, html('span', {}, `${one.k} ${one.label}`));
+      const made = html('button', { type: 'button', title: words }, ...inside(one, row));
       made.setAttribute('aria-label', words);
       made.dataset.label = one.label;
       made.style.width = `${(100 * one.k) / row.n}%`;
@@ -237,7 +246,6 @@ function step(by) {
 }
 
 function turnPage(by) {
-  const value = props.value;
   const wanted = (value?.page ?? 1) + by;
   if (!value || wanted < 1 || wanted > value.pages) return;
   waiting = by;
@@ -250,9 +258,10 @@ function say(text) {
 }
 
 function show() {
-  const value = props.value;
+  const sent = props.value && JSON.parse(props.value);
   // An older answer, come late.
-  if (!value || (value.turn && value.turn < turn)) return;
+  if (!sent || (sent.turn && sent.turn < turn)) return;
+  value = sent;
   const root = element.firstElementChild;
   root.setAttribute('aria-busy', 'false');
   if (value.problem) {
@@ -275,6 +284,10 @@ function show() {
   drawBars(value);
   drawMap(value);
   part('kappa').textContent = value.kappa;
+  const named = values('label').filter((name) => value.rules[name]);
+  part('rule').replaceChildren(...named.flatMap((name) => [html('b', {}, `${name}: `), `${value.rules[name]} `]));
+  part('rules').querySelector('dl').replaceChildren(...Object.entries(value.rules).flatMap(
+    ([name, words]) => [html('dt', {}, name), html('dd', {}, words)]));
   const first = (value.page - 1) * 24 + 1;
   part('count').textContent = value.total
     ? `Episodes ${first} to ${first + value.cards.length - 1} of ${value.total}` : 'No episode like this.';
@@ -316,6 +329,8 @@ part('region').addEventListener('submit', (event) => {
   else chooseRegion(...ends.map((end) => Number(end) / 100));
 });
 part('region').querySelector('[data-clear]').addEventListener('click', () => ask({ ...asked, page: '', x: '', y: '' }));
+// A narrow screen shows the answer first.
+if (window.matchMedia('(max-width: 860px)').matches) part('rail').open = false;
 try { part('who').querySelector('input').value = localStorage.getItem(WHO) ?? ''; } catch { /* nothing kept */ }
 
 function keys(event) {

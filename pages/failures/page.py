@@ -90,11 +90,12 @@ class Handlers:
         self._archive = archive
         self._labelling = threading.Lock()
 
-    def first_sight(self, request: gr.Request) -> dict[str, Any]:
+    def first_sight(self, request: gr.Request) -> str:
         """The page was opened."""
-        return self._answer({name: str(value) for name, value in request.query_params.items()})
+        address = {name: str(value) for name, value in request.query_params.items()}
+        return json.dumps(self._answer(address))
 
-    def hear(self, event: gr.SelectData) -> dict[str, Any]:
+    def hear(self, event: gr.SelectData) -> str:
         """Something was chosen, or said.
 
         Args:
@@ -104,7 +105,7 @@ class Handlers:
         told = self._say(asked["say"]) if isinstance(asked.get("say"), dict) else {}
         address = asked.get("address")
         plain = {str(k): str(v) for k, v in address.items()} if isinstance(address, dict) else {}
-        return self._answer(plain) | {"turn": asked.get("turn", 0)} | told
+        return json.dumps(self._answer(plain) | {"turn": asked.get("turn", 0)} | told)
 
     def _say(self, said: Mapping[str, Any]) -> dict[str, str]:
         parts = [str(said.get(name, "")) for name in ("id", "label", "who", "note")]

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from vlm4vla.core.episode import Episode
 from vlm4vla.episodes.filters import BITS, EVERYTHING, Filter
+from vlm4vla.episodes.plain import agents_from_json
 from vlm4vla.episodes.rows import STOPPED, Label, Row, episode_of, row_of
 from vlm4vla.episodes.table import EpisodeTable, entry_of
 from vlm4vla.errors import UserError
@@ -335,6 +336,18 @@ def newest(table: EpisodeTable, wanted: Filter = EVERYTHING) -> tuple[str, str] 
             values,
         ).fetchone()
     return (found["agent"], found["condition"]) if found else None
+
+
+def agent_names(table: EpisodeTable, digests: Iterable[str]) -> dict[str, str]:
+    """What agents of some digests are called; "" where an episode tells no name."""
+    found = {}
+    with table.database.reading() as db:
+        for digest in digests:
+            one = db.execute(
+                "SELECT agents FROM episodes WHERE agent = ? LIMIT 1", (digest,)
+            ).fetchone()
+            found[digest] = agents_from_json(json.loads(one["agents"]))[0].agent.name if one else ""
+    return found
 
 
 def _readable(db: sqlite3.Connection, found: sqlite3.Row) -> Episode:

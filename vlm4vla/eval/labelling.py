@@ -20,6 +20,7 @@ from vlm4vla.episodes.labels import (
     LabelFilter,
     Region,
     Shown,
+    agent_names,
     count_unlabelled,
     counts,
     every,
@@ -453,12 +454,10 @@ def _facet(
 
 
 def _names(table: EpisodeTable, digests: list[str]) -> dict[str, str]:
-    found = {}
-    for digest in digests:
-        rows = table.query(Filter(agent=digest), limit=1)
-        name = rows[0].agent.name if rows else ""
-        found[digest] = f"{name} ({digest[:8]})" if name and name != digest else digest[:12]
-    return found
+    return {
+        digest: f"{name} ({digest[:8]})" if name not in ("", digest) else digest[:12]
+        for digest, name in agent_names(table, digests).items()
+    }
 
 
 def _cells(base: list[Count], order: tuple[str, ...]) -> tuple[Cell, ...]:

@@ -18,7 +18,7 @@ from vlm4vla.suites.tabletop.scene import (
 )
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, colour_of
 
-TABLE: Final = ((-0.27, 0.17), (-0.23, 0.23))
+TABLE: Final = ((-0.26, 0.16), (-0.22, 0.22))
 """Everything that a scene holds lies here, world frame, metres."""
 
 _LIFTS: Final = ("pick", "place", "stack")
