@@ -267,7 +267,7 @@ def _missed_grasp(attempt: Attempt) -> Finding | None:
 @_rule(
     "misplaced",
     "It moved the named object by more than 2 cm and left it outside of its target; the step "
-    "is the last at which the object moved.",
+    "is the last at which it moved or was held.",
 )
 def _misplaced(attempt: Attempt) -> Finding | None:
     motion = attempt.motion
@@ -275,9 +275,9 @@ def _misplaced(attempt: Attempt) -> Finding | None:
     if motion.target is None or moved <= 100 * MOVED or attempt.held[-1, motion.named]:
         return None
     pace = np.linalg.norm(np.diff(motion.positions[:, motion.named], axis=0), axis=1)
-    moving = np.flatnonzero(pace > _STILL)
+    stirred = np.flatnonzero((pace > _STILL) | attempt.held[:-1, motion.named])
     return Finding(
-        int(moving[-1]) + 1 if len(moving) else attempt.last,
+        int(stirred[-1]) + 1 if len(stirred) else attempt.last,
         {"moved_cm": moved, "outside_cm": outside},
         f"It left the {attempt.named} {outside} cm outside of its target, {moved} cm from where "
         "it had been.",
