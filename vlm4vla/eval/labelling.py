@@ -223,12 +223,14 @@ def summarise(table: EpisodeTable, query: Query) -> Summary:
     texts = {key: _text_of(key) for key in {one.condition for one in found}}
     every_count = [one._replace(condition=texts[one.condition]) for one in found]
     chosen = {name: _chosen(query, name) for name in FACETS}
+    missed = [(one, _misses(one, chosen)) for one in every_count]
     facets = {
-        name: _facet(table, name, chosen, every_count, getattr(query, name)) for name in FACETS
+        name: _facet(table, name, chosen[name], missed, getattr(query, name)) for name in FACETS
     }
-    base = [one for one in every_count if _matches(one, chosen, but=("label", "human"))]
-    wall = [one for one in every_count if _matches(one, chosen)]
-    wall = [one for one in wall if chosen["label"] or one.label != SUCCESS]
+    base = [one for one, misses in missed if misses <= {"label", "human"}]
+    total = sum(
+        one.n for one, misses in missed if not misses and (chosen["label"] or one.label != SUCCESS)
+    )
     ranking: Counter[str] = Counter()
     for one in base:
         if one.label != SUCCESS:
@@ -262,7 +264,7 @@ def summarise(table: EpisodeTable, query: Query) -> Summary:
         failed=failed,
         facets=facets,
         cells=_cells(base, order),
-        total=sum(one.n for one in wall),
+        total=total,
         order=order,
         kappa=cohens_kappa(said),
         missing=count_missing(table),
@@ -422,32 +424,31 @@ def _text_of(condition: str) -> str:
     return condition_text(Condition.from_json(json.loads(condition)))
 
 
-def _matches(one: Count, chosen: Mapping[str, tuple[str, ...]], but: tuple[str, ...] = ()) -> bool:
-    return all(
-        not values or name in but or str(getattr(one, name)) in values
-        for name, values in chosen.items()
-    )
+def _misses(one: Count, chosen: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """The facets by which an episode is not chosen."""
+    return {
+        name for name, values in chosen.items() if values and str(getattr(one, name)) not in values
+    }
 
 
 def _facet(
     table: EpisodeTable,
     name: str,
-    chosen: Mapping[str, tuple[str, ...]],
-    every_count: list[Count],
+    chosen: tuple[str, ...],
+    missed: list[tuple[Count, set[str]]],
     asked: tuple[str, ...],
 ) -> tuple[Value, ...]:
     failed: Counter[str] = Counter()
     n: Counter[str] = Counter()
-    for one in every_count:
-        if not _matches(one, chosen, but=(name,)):
-            continue
-        value = str(getattr(one, name))
-        n[value] += one.n
-        failed[value] += one.n * (one.label != SUCCESS)
+    for one, misses in missed:
+        if misses <= {name}:
+            value = str(getattr(one, name))
+            n[value] += one.n
+            failed[value] += one.n * (one.label != SUCCESS)
     n.update({value: 0 for value in asked if value != ALL and value not in n})
     names = _names(table, list(n)) if name == "agent" else {}
     values = [
-        Value(value, names.get(value, value), failed[value], n[value], value in chosen[name])
+        Value(value, names.get(value, value), failed[value], n[value], value in chosen)
         for value in n
     ]
     return tuple(sorted(values, key=lambda one: (one.value == SUCCESS, -one.failed, one.value)))
