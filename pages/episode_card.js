@@ -134,14 +134,16 @@ function episodeCard(value) {
   if (value.sketch) {
     const made = drawing(value.sketch, value.step, `${value.scene} from above`);
     stage.append(made.picture);
-    ['mouseenter', 'focusin'].forEach((name) => card.addEventListener(name, made.play));
-    card.addEventListener('mouseleave', made.stop);
+    // A mouse plays by pointing, a keyboard by its focus; a finger, which has neither, by pressing.
+    card.addEventListener('pointerenter', (event) => event.pointerType === 'mouse' && made.play());
+    card.addEventListener('pointerleave', (event) => event.pointerType === 'mouse' && made.stop());
+    card.addEventListener('focusin', (event) => event.target.matches(':focus-visible') && made.play());
     card.addEventListener('focusout', (event) => {
       if (!card.contains(event.relatedTarget)) made.stop();
     });
-    // A finger has no hover.
     stage.addEventListener('click', (event) => {
-      if (event.pointerType === 'touch' && made.playing()) made.stop();
+      if (event.pointerType === 'mouse') made.play();
+      else if (made.playing()) made.stop();
       else made.play();
     });
   } else stage.append(html('span', { className: 'ec-blank' }, 'No poses are kept.'));

@@ -4,6 +4,7 @@ const SEVERAL = '~';
 // What is shown. It comes as text: Gradio watches every number of an object, which takes seconds.
 let value = null;
 let turn = 0;
+let answered = -1;
 let asked = {};
 let selected = '';
 let waiting = 0;
@@ -259,8 +260,9 @@ function say(text) {
 
 function show() {
   const sent = props.value && JSON.parse(props.value);
-  // An older answer, come late.
-  if (!sent || (sent.turn && sent.turn < turn)) return;
+  // An older answer, come late, or one that Gradio hands over again.
+  if (!sent || sent.turn < turn || sent.turn === answered) return;
+  answered = sent.turn;
   value = sent;
   const root = element.firstElementChild;
   root.setAttribute('aria-busy', 'false');

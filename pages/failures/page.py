@@ -40,7 +40,7 @@ MOST_DOTS: Final = 1_500
 CELL: Final = 0.02
 """Side of the squares in which the map counts successes, metres."""
 
-FEW: Final = 40
+FEW: Final = 100
 """So many episodes are given their labels while the visitor waits; more are in the background."""
 
 TITLES: Final = {
@@ -118,9 +118,12 @@ class Handlers:
     def _answer(self, address: Mapping[str, str]) -> dict[str, Any]:
         try:
             waits = self._label()
-            return answer(self._archive, Query.from_address(address)) | {"waits": waits}
+            told = answer(self._archive, Query.from_address(address)) | {"waits": waits}
         except UserError as error:
             return {"problem": str(error), "turn": 0}
+        if waits and not told["bars"]:
+            told["sentence"] = "The episodes are being looked at …"
+        return told
 
     def _label(self) -> bool:
         """Gives labels to what has none; whether some still wait."""
