@@ -12,6 +12,7 @@ from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.errors import UserError
+from vlm4vla.eval.labelling import label_missing
 from vlm4vla.live.simulators import Simulators
 from vlm4vla.system import address
 
@@ -63,10 +64,11 @@ def main() -> None:
 
 
 def _prepare() -> None:
-    """Brings earlier and shipped episodes into the table, while the app is served already."""
+    """Brings earlier and shipped episodes in and labels them, while the app is served already."""
     archive = Archive.open()
     try:
         prepare(archive.table, archive.films, legacy=paths.home(), shipped=SHIPPED)
+        label_missing(archive.table)
     except UserError as error:
         print(f"app.py: {error}", file=sys.stderr, flush=True)
 

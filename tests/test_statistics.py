@@ -3,7 +3,14 @@ import random
 
 import pytest
 
-from vlm4vla.statistics import holm, mcnemar, paired_difference, trials_to_tell, wilson
+from vlm4vla.statistics import (
+    cohens_kappa,
+    holm,
+    mcnemar,
+    paired_difference,
+    trials_to_tell,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -112,3 +119,47 @@ def test_so_many_trials_would_tell_a_difference_as_large_as_seen() -> None:
     assert trials_to_tell(15, 5, 100) == trials_to_tell(5, 15, 100) == 155
     assert trials_to_tell(7, 7, 100) is None
     assert trials_to_tell(0, 0, 0) is None
+
+
+def test_kappa_worked_out_by_hand() -> None:
+    # 20 both say a, 5 and 10 they differ, 15 both say b: observed 35/50; chance
+    # (25 * 30 + 25 * 20) / 2500 = 1/2; so 0.2 / 0.5.
+    pairs = [("a", "a")] * 20 + [("a", "b")] * 5 + [("b", "a")] * 10 + [("b", "b")] * 15
+    kappa = cohens_kappa(pairs)
+    assert (kappa.n, kappa.agreed) == (50, 35)
+    assert kappa.kappa == pytest.approx(0.4)
+    # Fleiss, Cohen and Everitt's variance, term by term: 0.10972 on the diagonal, 0.10188 beside
+    # it, less (0.4 - 0.3)^2: 0.2016 / 50, whose root over 1/2 is 0.126996.
+    diagonal = 0.4 * (1 - (0.5 + 0.6) * 0.6) ** 2 + 0.3 * (1 - (0.5 + 0.4) * 0.6) ** 2
+    # Of (a, b): how often the second says a (0.6), and the first b (0.5); of (b, a): 0.4 and 0.5.
+    beside = 0.36 * (0.1 * (0.6 + 0.5) ** 2 + 0.2 * (0.4 + 0.5) ** 2)
+    error = math.sqrt((diagonal + beside - (0.4 - 0.5 * 0.6) ** 2) / 50) / 0.5
+    assert error == pytest.approx(0.126996, abs=1e-6)
+    assert kappa.low == pytest.approx(0.4 - 1.959964 * error, abs=1e-6)
+    assert kappa.high == pytest.approx(0.4 + 1.959964 * error, abs=1e-6)
+
+
+def test_kappa_at_its_ends() -> None:
+    assert cohens_kappa([("a", "a"), ("b", "b")] * 5).kappa == 1.0
+    # Always the opposite of two equally frequent labels: 0 observed, 1/2 by chance.
+    assert cohens_kappa([("a", "b"), ("b", "a")] * 5).kappa == -1.0
+    # Who says one thing whatever the other says agrees as chance does.
+    assert cohens_kappa([("a", "a"), ("b", "a")] * 5).kappa == pytest.approx(0.0)
+    for nothing in ([], [("a", "a")] * 7):
+        assert cohens_kappa(nothing).kappa is None
+
+
+def test_the_interval_of_kappa_holds_it_in_19_cases_of_20() -> None:
+    # Two who each err in one case of five, independently, over two equally frequent labels: they
+    # agree in 0.68, so kappa is 0.36.
+    draw, held, cases = random.Random(3), 0, 400
+    for _ in range(cases):
+        pairs = []
+        for _ in range(150):
+            true = draw.random() < 0.5
+            one, other = (true ^ (draw.random() < 0.2) for _ in range(2))
+            pairs.append((str(one), str(other)))
+        kappa = cohens_kappa(pairs)
+        held += kappa.low <= 0.36 <= kappa.high
+    # Three standard errors of 400 draws at 0.95 are 0.033.
+    assert 0.917 < held / cases < 0.983

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "write a trained VLM or policy as it is handed on: half precision, with its card",
     "eval": "success rates of a checkpoint in closed loop",
     "compare": "two checkpoints or conditions on the same scenes, with what these can tell",
+    "failures": "why episodes failed, by rules: counts with intervals, labels of people, kappa",
     "rollout": "one episode, with a video and everything that happened in it",
     "attribute": "what of its picture a policy's first action comes from: maps, and their tests",
     "episodes": "list, rate, export and import the stored episodes of every door",

@@ -55,7 +55,8 @@ def first_version(folder: Path) -> None:
     """A table as version 1 wrote it, with rows."""
     filled(folder).close()
     with sqlite3.connect(folder / FILE) as db:
-        db.execute("DROP TABLE labels")
+        for name in ("findings", "automatic_labels", "labels"):
+            db.execute(f"DROP TABLE {name}")
         db.execute("PRAGMA user_version = 1")
     db.close()
 
@@ -63,13 +64,26 @@ def first_version(folder: Path) -> None:
 def test_a_table_of_version_1_is_brought_up_to_date_with_its_rows(tmp_path: Path) -> None:
     first_version(tmp_path)
     table = EpisodeTable(tmp_path)
-    with pytest.raises(UserError, match=r"older version \(1, here 2\).*rebuild"):
+    with pytest.raises(UserError, match=rf"older version \(1, here {VERSION}\).*rebuild"):
         table.count()
     table.put(example(9))
     table.label(example(1).id, "odd", "ann")
     assert table.count() == 4 and table.labels(example(1).id)[0].label == "odd"
     assert content(table.get(example(1).id)) == content(example(1))
     assert table.memberships(example(1).id) == [EVALUATION]
+
+
+def test_a_table_is_brought_up_to_date_without_a_row_of_its_own(tmp_path: Path) -> None:
+    absent = EpisodeTable(tmp_path / "absent")
+    absent.database.upgrade()
+    assert not absent.database.exists
+    first_version(tmp_path)
+    table = EpisodeTable(tmp_path)
+    table.database.upgrade()
+    assert table.count() == 3 and content(table.get(example(1).id)) == content(example(1))
+    before = (tmp_path / FILE).stat().st_mtime_ns
+    table.database.upgrade()
+    assert (tmp_path / FILE).stat().st_mtime_ns == before
 
 
 def test_every_step_leads_from_one_version_to_the_next() -> None:
@@ -81,6 +95,7 @@ def test_every_step_leads_from_one_version_to_the_next() -> None:
         found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         tables.append({name for (name,) in found})
     assert "labels" in tables[1] - tables[0] and "episodes" in tables[0]
+    assert {"automatic_labels", "findings"} <= tables[2] - tables[1]
 
 
 def test_a_migration_that_fails_leaves_the_table_as_it_was(tmp_path: Path, monkeypatch) -> None:

@@ -1,0 +1,317 @@
+"""The Failures page in a browser, over a table of its own and without a simulator."""
+
+import csv
+import io
+import re
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import numpy as np
+import pytest
+
+from tests.episodes.examples import EVALUATION
+from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
+from tests.pages.conftest import serve
+from tests.pages.test_access import LOOKS, serious_findings
+from tests.suites.tabletop.moved import episode_of
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.suites.registry import TABLETOP
+
+PATIENCE = 30_000
+"""Milliseconds that a test waits before it fails; nothing here waits for a simulator."""
+
+SHOWN = ".failures[data-shown]"
+
+
+def fill(archive: Archive) -> None:
+    """28 failed picks that never reach, 2 whose hand goes to another object, 10 that succeed."""
+    for seed in range(40):
+        outcome = "success" if seed >= 30 else "not reached"
+        parts: dict[str, Any] = {}
+        if seed in (28, 29):
+            motion = TABLETOP.motion(episode_of("pick", steps=1, seed=seed))
+            assert motion is not None
+            other = next(n for n in range(3) if n != motion.named)
+            parts["hand"] = np.tile(motion.positions[0, other] + (0, 0, 0.02), (31, 1))
+        one = episode_of("pick", steps=30, seed=seed, outcome=outcome, **parts)
+        archive.table.put(one, [EVALUATION], created=1e9 + seed)
+    for seed in range(3):
+        one = episode_of("push", steps=3, seed=seed, outcome="not reached")
+        archive.table.put(one, [EVALUATION], created=1e9)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLM4VLA_HOME", str(folder))
+        patch.delenv("VLM4VLA_LOCAL", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def url(home: Path) -> Iterator[str]:
+    fill(Archive.open())
+    with serve(FakeSimulators(), FakeCatalogue()) as address:
+        yield f"{address}failures"
+
+
+@pytest.fixture
+def failures(page: Any, url: str) -> Iterator[Any]:
+    """The page as it opens. The console must stay free of errors."""
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.set_default_timeout(PATIENCE)
+    page.goto(url)
+    page.wait_for_selector(SHOWN)
+    yield page
+    # Gradio itself complains when its page is left.
+    left = ("AbortError", "Unexpected error Connection errored out")
+    assert [text for text in complaints if not text.startswith(left) and "404" not in text] == []
+
+
+def after(page: Any, what: Any) -> None:
+    """Does something and waits for the answer."""
+    before = page.get_attribute(SHOWN, "data-shown")
+    what()
+    page.wait_for_function(
+        "before => document.querySelector('.failures[data-shown]').dataset.shown !== before",
+        arg=before,
+    )
+
+
+def asked(page: Any) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
+
+
+def test_it_opens_with_the_newest_evaluations_failures(failures: Any) -> None:
+    sentence = failures.inner_text(".fl-sentence")
+    # Wilson, by hand: 33 of 43.
+    assert sentence.startswith("All tasks: 33 of 43 failed (95 % 62 to 87 %). ")
+    assert "31 never reached, 2 wrong object" in sentence
+    assert failures.locator(".ec").count() == 24
+    assert failures.inner_text(".fl-count") == "Episodes 1 to 24 of 33"
+    assert asked(failures) == {}
+
+
+def test_a_part_of_a_bar_is_a_filter_and_going_back_undoes_it(failures: Any) -> None:
+    part = failures.locator(".fl-stack button[data-label='wrong object']")
+    assert part.get_attribute("aria-label") == "pick, wrong object: 2 of 40 (95 % 1 to 17 %)"
+    after(failures, part.click)
+    assert asked(failures) == {"task": "pick", "label": "wrong object"}
+    assert failures.locator(".ec").count() == 2
+    assert "It went for another object" in failures.inner_text(".fl-rule")
+    after(failures, failures.go_back)
+    assert failures.locator(".ec").count() == 24 and asked(failures) == {}
+
+
+def test_facets_choose_and_the_address_opens_the_same(failures: Any, url: str) -> None:
+    after(failures, failures.locator("[data-facet='task'][data-value='push']").click)
+    assert failures.inner_text(".fl-sentence").startswith("push: 3 of 3 failed")
+    pressed = failures.locator("[data-facet='task'][data-value='push'][aria-pressed='true']")
+    assert pressed.count() == 1
+    address = failures.url
+    after(failures, failures.locator("[data-facet='label'][data-value='never reached']").click)
+    failures.goto(address)
+    failures.wait_for_selector(SHOWN)
+    assert failures.locator(".ec").count() == 3
+    failures.goto(f"{url}?label=success")
+    failures.wait_for_selector(SHOWN)
+    assert failures.locator(".ec[data-kind='success']").count() == 10
+
+
+def test_a_rectangle_on_the_map_is_a_filter(failures: Any) -> None:
+    picture = failures.locator(".fl-table svg")
+    box = picture.bounding_box()
+    dots = failures.locator(".fl-dot")
+    assert dots.count() == 33
+    across = dots.evaluate_all("all => all.map(dot => Number(dot.getAttribute('cx')))")
+    failures.mouse.move(box["x"] + 3, box["y"] + 3)
+    failures.mouse.down()
+    failures.mouse.move(box["x"] + box["width"] / 2 - 1, box["y"] + box["height"] - 3, steps=4)
+    after(failures, failures.mouse.up)
+    assert set(asked(failures)) == {"x", "y"}
+    # Left of the middle: half a millimetre for what the map rounds.
+    end = 1e3 * float(asked(failures)["y"].split("~")[1])
+    inside = failures.locator(".fl-dot").count()
+    assert sum(x < end - 0.5 for x in across) <= inside <= sum(x < end + 0.5 for x in across)
+    assert 0 < inside < 33
+    assert failures.locator(".fl-frame").get_attribute("visibility") == "visible"
+    after(failures, failures.locator("[data-clear]").click)
+    assert failures.locator(".fl-dot").count() == 33
+    for name, bound in {"x0": -30, "x1": 30, "y0": -30, "y1": end / 10}.items():
+        failures.fill(f".fl-region [name={name}]", str(bound))
+    after(failures, lambda: failures.press(".fl-region [name=y1]", "Enter"))
+    assert failures.locator(".fl-dot").count() == inside
+
+
+def test_keys_go_through_the_wall_and_inspect(failures: Any, url: str) -> None:
+    ids = failures.locator(".ec").evaluate_all("all => all.map(one => one.dataset.id)")
+    current = "document.querySelector('.ec[aria-current]')?.dataset.id"
+    failures.keyboard.press("j")
+    failures.keyboard.press("j")
+    assert failures.evaluate(current) == ids[1]
+    failures.keyboard.press("k")
+    assert failures.evaluate(current) == ids[0]
+    # From the end of a page to the next, and back.
+    for _ in range(23):
+        failures.keyboard.press("j")
+    after(failures, lambda: failures.keyboard.press("j"))
+    assert asked(failures) == {"page": "2"}
+    assert failures.evaluate(current) not in (None, *ids)
+    after(failures, lambda: failures.keyboard.press("k"))
+    assert failures.evaluate(current) == ids[23]
+    # Letters that are typed are no keys.
+    failures.focus(f".ec[data-id='{ids[0]}'] .ec-note")
+    failures.keyboard.type("jki")
+    assert urlparse(failures.url).path.endswith("/failures")
+    failures.focus(f".ec[data-id='{ids[3]}'] .ec-stage")
+    step = failures.inner_text(f".ec[data-id='{ids[3]}'] .ec-badge").split("step ")[1]
+    failures.keyboard.press("i")
+    failures.wait_for_url(re.compile(rf"/inspect\?run={ids[3]}&t={step}$"))
+
+
+def test_a_label_and_a_note_are_kept_beside_the_automatic_one(failures: Any) -> None:
+    failures.fill(".fl-who input", "ann")
+    card = failures.locator(".ec").nth(2)
+    key = card.get_attribute("data-id")
+    after(failures, lambda: card.locator(".ec-human").select_option("missed grasp"))
+    assert "0 of 1 episodes" in failures.inner_text(".fl-kappa")
+    card = failures.locator(f".ec[data-id='{key}']")
+    card.locator(".ec-note").fill("slipped <b>away</b>")
+    after(failures, card.get_by_role("button", name="Keep").click)
+    said = failures.locator(f".ec[data-id='{key}'] .ec-said li").all_inner_texts()
+    assert said == ["ann: missed grasp", "ann: “slipped <b>away</b>”"]
+    failures.reload()
+    failures.wait_for_selector(SHOWN)
+    assert failures.input_value(".fl-who input") == "ann"
+    assert failures.locator(f".ec[data-id='{key}'] .ec-human").input_value() == "missed grasp"
+    labels = Archive.open().table.labels(key, all_of_them=True)
+    assert [(one.label, one.who) for one in labels] == [("missed grasp", "ann"), ("", "ann")]
+
+
+def test_two_people_who_label_at_once_lose_nothing(browser: Any, url: str) -> None:
+    tabs = []
+    for who in ("bob", "cem"):
+        tab = browser.new_context().new_page()
+        tab.set_default_timeout(PATIENCE)
+        tab.goto(url)
+        tab.wait_for_selector(SHOWN)
+        tab.fill(".fl-who input", who)
+        tabs.append(tab)
+    keys = tabs[0].locator(".ec").evaluate_all("all => all.map(one => one.dataset.id)")[:4]
+    for key in keys:
+        for tab, label in zip(tabs, ("dropped", "knocked"), strict=True):
+            # Neither waits for the other's answer.
+            tab.locator(f".ec[data-id='{key}'] .ec-human").select_option(label)
+            tab.wait_for_selector(f".ec[data-id='{key}'] .ec-said >> text={label}")
+    table = Archive.open().table
+    for key in keys:
+        said = {one.who: one.label for one in table.labels(key)}
+        assert (said["bob"], said["cem"]) == ("dropped", "knocked")
+    for tab in tabs:
+        tab.context.close()
+
+
+def test_what_is_shown_can_be_taken_away(failures: Any, url: str) -> None:
+    after(failures, failures.locator("[data-facet='task'][data-value='push']").click)
+    links = [failures.get_attribute(f".fl-{form}", "href") for form in ("csv", "jsonl")]
+    origin = url.removesuffix("/failures")
+    with urllib.request.urlopen(origin + links[0]) as answer:
+        rows = list(csv.DictReader(io.StringIO(answer.read().decode())))
+        assert "attachment" in answer.headers["Content-Disposition"]
+    assert [row["task"] for row in rows] == ["push"] * 3
+    with urllib.request.urlopen(origin + links[1]) as answer:
+        assert len(answer.read().splitlines()) == 3
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{origin}/failures.exe")
+
+
+def test_a_film_is_shown_where_one_is_kept(failures: Any, url: str) -> None:
+    key = failures.locator(".ec").first.get_attribute("data-id")
+    assert failures.get_by_role("button", name="Film").count() == 0
+    Archive.open().films.put(key, b"a film")
+    failures.reload()
+    failures.wait_for_selector(SHOWN)
+    failures.get_by_role("button", name="Film").click()
+    assert failures.get_attribute(f".ec[data-id='{key}'] video", "src") == f"/films/{key}.mp4"
+    origin = url.removesuffix("/failures")
+    with urllib.request.urlopen(f"{origin}/films/{key}.mp4") as answer:
+        assert answer.read() == b"a film"
+    for other in ("0" * 16, "..%2F..%2Fetc"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{origin}/films/{other}.mp4")
+    Archive.open().films.drop(key)
+
+
+def test_a_drawing_plays_while_it_is_pointed_at(failures: Any, browser: Any, url: str) -> None:
+    drawing = failures.locator(".ec .ec-drawing").first
+    still = drawing.get_attribute("data-step")
+    failures.locator(".ec-stage").first.hover()
+    failures.wait_for_function(
+        "still => ![still, undefined].includes(document.querySelector('.ec-drawing').dataset.step)",
+        arg=still,
+    )
+    failures.mouse.move(2, 2)
+    failures.wait_for_function(
+        "still => document.querySelector('.ec-drawing').dataset.step === still", arg=still
+    )
+    context = browser.new_context(reduced_motion="reduce")
+    calm = context.new_page()
+    calm.set_default_timeout(PATIENCE)
+    calm.goto(url)
+    calm.wait_for_selector(SHOWN)
+    calm.locator(".ec-stage").first.hover()
+    assert not calm.get_attribute(".ec-drawing >> nth=0", "data-playing")
+    context.close()
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_everybody_can_use_it(browser: Any, url: str, look: str) -> None:
+    touch = {"has_touch": True} if look == "narrow" else {}
+    context = browser.new_context(**LOOKS[look], **touch)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{url}?label=never+reached")
+    page.wait_for_selector(SHOWN)
+    assert serious_findings(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    if look == "narrow":
+        page.locator(".fl-rail summary").tap()
+        small = page.locator(".fl :is(button, select, a, summary, input):visible").evaluate_all(
+            "all => all.filter(one => one.offsetHeight < 44).map(one => one.outerHTML)"
+        )
+        assert small == []
+        # A finger plays a drawing, and stops it.
+        stage = page.locator(".ec-stage").first
+        stage.tap()
+        page.wait_for_selector(".ec-drawing[data-playing='1']")
+    context.close()
+
+
+def test_a_table_without_episodes_says_where_they_come_from(
+    page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    page.set_default_timeout(PATIENCE)
+    with serve(FakeSimulators(), FakeCatalogue()) as address:
+        page.goto(f"{address}failures?task=stack")
+        page.wait_for_selector(SHOWN)
+        assert page.inner_text(".fl-sentence") == "No episode is kept here yet."
+        assert "vlm4vla eval" in page.inner_text(".fl-about")
+        # What comes in is shown without loading the page again.
+        fill(Archive.open())
+        page.wait_for_selector("text=stack: no judged episode", timeout=60_000)
+
+
+def test_nothing_heavy_is_imported_for_it() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, pages.failures.page, pages.downloads; print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
