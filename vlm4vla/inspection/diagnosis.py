@@ -8,9 +8,9 @@ The rules, in the order in which they are asked:
    most differ. There is none in an episode that succeeded, or within the last `WINDOW` steps.
 3. **Late fingers**: the expert closed them, whoever acted did so only `LATE` or more steps later,
    and moved as the expert would meanwhile.
-4. **Another goal**: from the parting on at least `FOLLOWED` of the steps are within `DIFFERS_MM` / 2
-   of what the expert would do for another goal of the scene, and at most half as many are so near
-   to what it would do for the goal that was asked for.
+4. **Another goal**: from the parting on at least `FOLLOWED` of the steps are within half of
+   `DIFFERS_MM` of what the expert would do for another goal of the scene, and at most half as many
+   are so near to what it would do for the goal that was asked for.
 5. **Nowhere**: it came to rest further than `FAR` from every thing, seen from above, and near to
    one place (within `REST`) for the last `WINDOW` steps or more.
 6. **Aimed at another thing**: of the motions that go to a thing, at least `AIMED_SHARE` go to one
@@ -146,8 +146,8 @@ def _another_goal(lanes: Lanes, asked: Follower, parting: int) -> Diagnosis | No
     share, away = _followed(followed, parting), float(np.median(asked.millimetres[parting:]))
     told = goal_name(followed.goal)
     said = (
-        f"{_until(asked, parting)} it did what the expert would do for “{told}” ({share:.0%} of the "
-        f"steps within {DIFFERS_MM / 2:.0f} mm), not for what was asked ({away:.0f} mm away)."
+        f"{_until(asked, parting)} it did what the expert would do for “{told}” ({share:.0%} of "
+        f"the steps within {DIFFERS_MM / 2:.0f} mm), not for what was asked ({away:.0f} mm away)."
     )
     about = followed.goal.object
     if about == asked.goal.object and followed.goal.target:

@@ -131,9 +131,7 @@ def lanes_of(episode: Episode) -> Lanes:
     asked = judged_goal(episode.spec)
     every = scene_of(episode.spec).goals()
     goals = ([asked] if asked else []) + [goal for goal in every if goal != asked]
-    aims = [
-        aim(row, commanded[i], tips[i], positions[i], held[i]) for i, row in enumerate(angles)
-    ]
+    aims = [aim(row, commanded[i], tips[i], positions[i], held[i]) for i, row in enumerate(angles)]
     return Lanes(
         steps=episode.steps,
         events=episode.events,

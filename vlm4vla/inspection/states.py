@@ -36,7 +36,7 @@ def states_of(episode: Episode) -> list[State]:
             "It was recorded by an earlier version: run it again.",
         )
     places = np.array([(f.x, f.y, 0.0) for f in scene.fixtures], np.float32).reshape(-1, 3)
-    names = tuple(thing.name for thing in (*scene.objects, *scene.fixtures))
+    names = (*(one.name for one in scene.objects), *(one.name for one in scene.fixtures))
     sizes = np.array(
         [thing.size for thing in scene.objects]
         + [
