@@ -1,6 +1,6 @@
 """A bundle: everything that the Inspect page and `vlm4vla inspect` show of one episode."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -78,7 +78,7 @@ def completed(
     bundles: Bundles,
     catalogue: AgentCatalogue,
     lend: Callable[[], AbstractContextManager[Environment]],
-) -> Iterator[Bundle]:
+) -> Generator[Bundle, None, None]:
     """Makes what a bundle lacks, bit by bit; gives the bundle so far after each bit.
 
     Nothing is lost when the iterator is closed: the next time it goes on from there. What cannot

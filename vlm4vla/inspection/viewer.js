@@ -140,8 +140,8 @@ function drawMap() {
   const map = part('map');
   map.replaceChildren();
   moving = { things: [] };
-  map.append(svg('rect', { x: -200, y: -240, width: 400, height: 380, fill: 'none', stroke: 'currentColor', 'stroke-opacity': 0.25 }));
-  map.append(svg('text', { x: -280, y: -372 }, 'robot'));
+  map.append(svg('rect', { x: -200, y: -230, width: 400, height: 370, fill: 'none', stroke: 'currentColor', 'stroke-opacity': 0.25 }));
+  map.append(svg('text', { x: 0, y: -304, 'text-anchor': 'middle' }, 'robot'));
   data.things.forEach((thing, i) => {
     const group = svg('g', {});
     const paint = { fill: PAINT[thing.colour] || '#999', stroke: 'currentColor', 'stroke-width': 2 };
@@ -209,20 +209,21 @@ function drawLanes() {
 
   lane('Events', 24, (at, height) => {
     let free = scale.left;
-    data.events.forEach(([when, name]) => {
+    data.events.forEach(([when, name], i) => {
       const x = across(when);
+      const next = i + 1 < data.events.length ? across(data.events[i + 1][0]) - 8 : scale.right;
       const bad = !['reached', 'grasped', 'success'].includes(name);
       root.append(svg('path', { d: bad ? `M${x - 5},${at + 7} l10,10 m0,-10 l-10,10` : `M${x - 5},${at + 12} l4,5 l7,-10`, stroke: bad ? '#d55e00' : '#009e73', 'stroke-width': 3, fill: 'none' }));
       const words = name.replaceAll('_', ' ');
       const end = x - 9;
       const length = 7 * words.length;
-      if (x + 12 > free && x + 12 + length < scale.right) {
+      if (x + 12 + length < next) {
         root.append(svg('text', { x: x + 10, y: at + 16 }, words));
         free = x + 14 + length;
       } else if (end - length > free) {
         root.append(svg('text', { x: end, y: at + 16, 'text-anchor': 'end' }, words));
         free = x + 10;
-      }
+      } else free = x + 10;
     });
   });
   lane('Inferences', 14, (at, height) =>
@@ -316,11 +317,14 @@ function tellWords() {
   const box = part('words');
   box.replaceChildren();
   if (!map) return;
-  box.append(html('p', `How far the first action moves if a word is left out (step ${map.step}):`));
+  box.append(html('p', `Without a word the first action moves (step ${map.step}):`));
   const most = mostWords();
   map.words.forEach((word, i) => {
-    const bar = html('span', '', { class: 'iv-bar', style: `width:${(100 * Math.max(0, map.bars[i])) / most}%` });
-    box.append(html('span', word), bar, html('span', `${map.bars[i].toFixed(1)} mm`));
+    const row = html('div', '');
+    const bar = html('span', '', { class: 'iv-bar' });
+    bar.style.width = `${(100 * Math.max(0, map.bars[i])) / most}%`;
+    row.append(html('span', word), bar, html('span', `${map.bars[i].toFixed(1)} mm`));
+    box.append(row);
   });
 }
 
@@ -476,9 +480,10 @@ function facts() {
 }
 
 function paths() {
-  const parts = ['White: the way of the finger tips so far. Blue, dashed: where the last predicted chunk leads.'];
+  const parts = [];
+  part('branch').hidden = !data.ghost;
   if (data.ghost) {
-    parts.push(`Pink, dashed: the branch at step ${data.ghost.branch}, “${data.ghost.instruction}”, acts: ${data.ghost.agent}. ${data.ghost.sentence}`);
+    parts.push(`Branch at step ${data.ghost.branch}: “${data.ghost.instruction}”, acts: ${data.ghost.agent}. ${data.ghost.sentence}`);
   }
   const box = part('paths');
   box.replaceChildren(parts.join(' '));
