@@ -295,18 +295,20 @@ function tellNow() {
   if (step < data.steps) {
     const thing = data.things[data.aims[at]];
     const angle = thing ? data.angles[at][data.aims[at]] : null;
-    facts.push(['Aims at', thing ? `${thing.name}${angle === null ? ' (over it)' : ` (${angle}°)`}` : 'nothing']);
+    facts.push(['aims at', thing ? `${thing.name}${angle === null ? ' (over it)' : ` (${angle}°)`}` : 'nothing']);
     if (data.asked) {
       const wanted = data.angles[at][data.asked.object];
-      facts.push([`To the ${data.things[data.asked.object].name}`, wanted === null ? 'no direction' : `${wanted}°`]);
+      facts.push([`to the ${data.things[data.asked.object].name}`, wanted === null ? 'no direction' : `${wanted}°`]);
     }
-    if (data.expert) facts.push(['From the expert', `${data.expert.mm[at].toFixed(0)} mm${data.expert.fingers[at] ? '' : ', fingers differ'}`]);
-    facts.push(['Fingers', `${data.opening[step]} mm, told to ${data.open[at] ? 'open' : 'close'}`]);
+    if (data.expert) facts.push(['from the expert', `${data.expert.mm[at].toFixed(0)} mm${data.expert.fingers[at] ? '' : ', fingers differ'}`]);
+    facts.push(['fingers', `${data.opening[step]} mm, told to ${data.open[at] ? 'open' : 'close'}`]);
   } else {
-    facts.push(['End', data.outcome.sentence]);
-    facts.push(['Fingers', `${data.opening[step]} mm`]);
+    facts.push(['end:', data.outcome.sentence]);
+    facts.push(['fingers', `${data.opening[step]} mm`]);
   }
-  part('now').replaceChildren(...facts.flatMap(([name, text]) => [html('dt', name), html('dd', text)]));
+  part('now').replaceChildren(
+    ...facts.flatMap(([name, text], i) => [i ? ' · ' : '', html('b', name), ` ${text}`])
+  );
 }
 
 let told = null;
