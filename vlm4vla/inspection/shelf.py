@@ -7,6 +7,8 @@ goes on where it stopped.
 import hashlib
 import json
 import shutil
+import zipfile
+import zlib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -62,7 +64,7 @@ class Shelf:
         try:
             with np.load(self.folder / f"{name}.npz", allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
-        except (OSError, ValueError, EOFError, KeyError):
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
             return None
 
     def write(self, name: str, arrays: Arrays) -> None:

@@ -504,7 +504,13 @@ function show() {
     bitmaps = [];
     play(false);
   }
-  data = value;
+  // What is still being made and a branch arrive in streams of their own: neither undoes the other.
+  data = fresh ? value : {
+    ...value,
+    ghost: value.ghost || data.ghost,
+    frames: value.frames.length < data.frames.length ? data.frames : value.frames,
+    maps: value.maps.length < data.maps.length ? data.maps : value.maps,
+  };
   told = undefined;
   element.dataset.run = data.id;
   element.dataset.maps = String(data.maps.length);
@@ -522,8 +528,10 @@ function show() {
     step = Math.max(0, Math.min(data.steps, asked));
   }
   element.dataset.step = String(step);
+  element.dataset.ghost = data.ghost ? data.ghost.id : '';
   decodeAll(data.id, data.frames);
   ask();
+  if (data.ghost) settle();
 }
 
 watch('value', show);
