@@ -51,6 +51,15 @@ class Painter:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small sums: a second thread would only wait for the first, and for everybody else."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def bundles(tmp_path: Path) -> Bundles:
     return Bundles(tmp_path / "inspections")
 

@@ -45,7 +45,7 @@ def states_of(episode: Episode) -> list[State]:
         ],
         np.float32,
     )
-    tips = finger_tips(joints)
+    tips = finger_tips(joints).astype(np.float64)
     velocity = np.zeros(3)
     states = []
     for step, tip in enumerate(tips):

@@ -23,7 +23,7 @@ from vlm4vla.core.observation import Array, Image
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import bodies, camera
 from vlm4vla.suites.tabletop.instructions import Goal, Task
-from vlm4vla.suites.tabletop.kinematics import BASE
+from vlm4vla.suites.tabletop.kinematics import ROBOT_BASE
 from vlm4vla.suites.tabletop.robot import light_panda
 from vlm4vla.suites.tabletop.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE, Scene, sample_episode
 from vlm4vla.suites.tabletop.tasks import (
@@ -85,7 +85,7 @@ class TabletopEnv(BaseEnv):
         return [camera.view_camera()]
 
     def _load_agent(self, options: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        super()._load_agent(options, sapien.Pose(BASE))
+        super()._load_agent(options, sapien.Pose(ROBOT_BASE))
 
     def _load_scene(self, options: dict[str, Any]) -> None:
         bodies.build_table(self.scene)
@@ -161,7 +161,7 @@ class TabletopEnv(BaseEnv):
         kinematics = self.agent.controller.controllers["arm"].kinematics
         qpos, reached, _ = kinematics.pmodel.compute_inverse_kinematics(
             kinematics.end_link_idx,
-            sapien.Pose(tip - np.array(BASE), _POINTING_DOWN),
+            sapien.Pose(tip - np.array(ROBOT_BASE), _POINTING_DOWN),
             initial_qpos=_HOME_QPOS,
             active_qmask=kinematics.qmask,
             max_iterations=500,
