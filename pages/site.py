@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 
 from pages import about, api, downloads, episode_card, limits
 from pages.failures import page as failures
+from pages.inspect import page as inspect
 from pages.run import page as run
 from pages.services import Services
 from vlm4vla.agents.catalogue import AgentCatalogue
@@ -34,6 +35,7 @@ class Page(NamedTuple):
 
 
 PAGES: Final = (
+    Page("Inspect", "/inspect", inspect.build),
     Page("Failures", "/failures", failures.build),
     Page("About", "/about", about.build),
 )
@@ -79,6 +81,7 @@ def launch_settings() -> dict[str, Any]:
             Path(__file__).parent / "style.css",
             episode_card.STYLE,
             failures.STYLE,
+            *inspect.STYLES,
         ],
         "footer_links": ["api"],
         "run_history": False,

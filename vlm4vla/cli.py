@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "two checkpoints or conditions on the same scenes, with what these can tell",
     "failures": "why episodes failed, by rules: counts with intervals, labels of people, kappa",
     "rollout": "one episode, with a video and everything that happened in it",
+    "inspect": "why a stored episode went as it did: diagnosis, lanes, maps, one page of it",
     "attribute": "what of its picture a policy's first action comes from: maps, and their tests",
     "episodes": "list, rate, export and import the stored episodes of every door",
     "language": "how a sentence is read in a scene; make the language page",

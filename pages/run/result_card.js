@@ -59,6 +59,7 @@ function show() {
   part('video').src = value.film;
   part('download').href = value.film;
   part('download').download = `vlm4vla-${value.id}.mp4`;
+  part('inspect').href = `./inspect?run=${value.id}`;
   part('copied').textContent = '';
   // A checkpoint that is gone cannot be named in a program.
   element.querySelectorAll('[data-copy]').forEach((button) => {

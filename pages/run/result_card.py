@@ -22,6 +22,7 @@ _TEMPLATE: Final = """
     <dl class="rc-facts"></dl>
     <p class="rc-problem message" hidden></p>
     <p class="rc-buttons">
+      <a class="rc-inspect">Inspect</a>
       <button type="button" data-copy="link">Copy link</button>
       <button type="button" data-copy="command">Copy as command</button>
       <button type="button" data-copy="python">Copy as Python</button>

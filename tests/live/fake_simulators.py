@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vlm4vla.agents.catalogue import AgentCatalogue, Entry
-from vlm4vla.core.environment import Pose, Transition
+from vlm4vla.core.environment import Drawing, Pose, Transition
 from vlm4vla.core.episode import AgentId, EpisodeSpec
 from vlm4vla.core.observation import Observation
 from vlm4vla.errors import UserError
@@ -65,6 +65,17 @@ class FakeEnvironment:
             physics_ms=2.0,
             render_ms=3.0,
         )
+
+    def draw(
+        self,
+        spec: EpisodeSpec,
+        pose: Pose,
+        cameras: Collection[str] = (),
+        *,
+        segmentation: bool = False,
+    ) -> Drawing:
+        images = {name: np.full((SIDES[name],) * 2 + (3,), 90, np.uint8) for name in cameras}
+        return Drawing(images, None, None)
 
 
 class FakeSimulators:

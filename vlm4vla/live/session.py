@@ -12,7 +12,7 @@ import numpy as np
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.environment import Environment, Transition
 from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, Event, Outcome
-from vlm4vla.core.observation import Image
+from vlm4vla.core.observation import Array, Image
 from vlm4vla.core.rollout import Recorder, Step, rollout
 from vlm4vla.data.pictures import encode_preview
 from vlm4vla.episodes.archive import Archive
@@ -116,6 +116,27 @@ def look(
         yield _frame(simulators, seen, simulators.suite.limit(spec), (), 0.0)
 
 
+@contextlib.contextmanager
+def borrowed(simulators: Simulators, visitor: str, address: str = "") -> Iterator[Environment]:
+    """A simulator for something else than an episode, once it is the visitor's turn.
+
+    Args:
+        simulators: where.
+        visitor: for whom.
+        address: see `play`.
+
+    Raises:
+        UserError: the queue is full, there is no simulator, or the visitor has started something
+            else meanwhile.
+    """
+    with _Seat(simulators, visitor, address) as seat:
+        for _ in _until_let_in(simulators, seat.turn):
+            pass
+        if seat.turn.over():
+            raise UserError("Something else was started meanwhile.", "Load this page again.")
+        yield seat.environment()
+
+
 def play(
     simulators: Simulators,
     visitor: str,
@@ -124,6 +145,7 @@ def play(
     archive: Archive,
     reading: Mapping[str, Any],
     address: str = "",
+    prefix: Array | None = None,
 ) -> Generator[Moment, None, None]:
     """Plays and keeps an episode, once it is the visitor's turn.
 
@@ -140,6 +162,7 @@ def play(
         archive: where the episode is kept.
         reading: how the instruction was understood, plain values.
         address: where the visitor asks from; one address has a share of the queue. "" for none.
+        prefix: the parent's actions that a branch carries out first; see `rollout`.
 
     Raises:
         UserError: the queue is full, there is no simulator or it died, the agent cannot follow
@@ -158,7 +181,7 @@ def play(
         if not turn.over():
             with seat.kept():
                 yield Waiting(0)
-            steps = rollout(seat.environment(), agent, spec, cameras=suite.cameras)
+            steps = rollout(seat.environment(), agent, spec, cameras=suite.cameras, prefix=prefix)
             for frame in _frames(simulators, steps, limit, recorder):
                 views.append(frame.view)
                 with seat.kept():

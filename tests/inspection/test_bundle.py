@@ -1,0 +1,235 @@
+"""Bundles: made bit by bit, kept, resumed, and never mixed up."""
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.inspection.examples import POLICY, still_episode
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.core.condition import Perturbation
+from vlm4vla.core.environment import Drawing
+from vlm4vla.core.episode import AgentId, Episode
+from vlm4vla.errors import UserError
+from vlm4vla.inspection import bundle as making
+from vlm4vla.inspection.bundle import Bundle, completed, shelf_of, started
+from vlm4vla.inspection.explanation import Explanation
+from vlm4vla.inspection.export import files_of, told, zipped
+from vlm4vla.inspection.offline import offline_page
+from vlm4vla.inspection.payload import headline, payload
+from vlm4vla.inspection.shelf import MOST_BUNDLES, Bundles
+
+NOBODY = AgentCatalogue(roots=())
+
+
+class Painter:
+    """Draws pictures that tell the draw's number."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def draw(self, spec: Any, pose: Any, cameras: Any) -> Drawing:
+        self.drawn += 1
+        shades = {"policy": (128, self.drawn), "view": (384, self.drawn)}
+        images = {
+            name: np.full((side, side, 3), shade, np.uint8)
+            for name, (side, shade) in shades.items()
+        }
+        return Drawing({name: images[name] for name in cameras}, None, None)
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[Any]:
+        yield self
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small sums: a second thread would only wait for the first, and for everybody else."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> Bundles:
+    return Bundles(tmp_path / "inspections")
+
+
+def episode(agent: AgentId = POLICY, steps: int = 12) -> Episode:
+    return still_episode(np.tile([0.1, 0, 0, 0, 0, 0, 1.0], (steps, 1)), agent=agent)
+
+
+def whole(found: Episode, bundles: Bundles, painter: Painter, catalogue: Any = NOBODY) -> Bundle:
+    bundle = started(found, bundles)
+    return [bundle, *completed(bundle, bundles, catalogue, painter.lend)][-1]
+
+
+def test_pictures_of_every_moment_are_kept_and_not_drawn_twice(bundles: Bundles) -> None:
+    painter, found = Painter(), episode()
+    making_it = completed(started(found, bundles), bundles, NOBODY, painter.lend)
+    assert len(next(making_it).pictures) == 4
+    making_it.close()
+    assert painter.drawn == 4
+    bundle = whole(found, bundles, painter)
+    assert painter.drawn == 13 and bundle.drawn
+    # The pictures come back as they were drawn: shade 1 first, shade 13 last.
+    assert [one.seen[0, 0, 0] for one in started(found, bundles).pictures] == list(range(1, 14))
+
+
+def test_a_damaged_file_is_drawn_again(bundles: Bundles) -> None:
+    painter, found = Painter(), episode()
+    whole(found, bundles, painter)
+    file = shelf_of(found, bundles).folder / "pictures-0004.npz"
+    file.write_bytes(file.read_bytes()[:100])
+    assert len(started(found, bundles).pictures) == 4
+    assert whole(found, bundles, painter).drawn
+
+
+def test_what_cannot_be_made_is_named_and_the_rest_is_there(bundles: Bundles) -> None:
+    @contextlib.contextmanager
+    def none() -> Iterator[Any]:
+        raise UserError("There is no renderer.", "Install one.")
+        yield
+
+    *_, bundle = completed(started(episode(), bundles), bundles, NOBODY, none)
+    assert "There is no renderer" in bundle.missing[0]
+    assert bundle.lanes.steps == 12 and payload(bundle)["expert"]["mm"]
+    assert json.loads(files_of(bundle)["bundle.json"])["missing"] == list(bundle.missing)
+
+
+def test_a_checkpoint_that_is_not_here_is_named(bundles: Bundles) -> None:
+    bundle = whole(episode(), bundles, Painter())
+    assert bundle.drawn and "0123456789abcdef" in bundle.missing[0]
+    expert = whole(episode(agent=AgentId("expert", "expert")), bundles, Painter())
+    assert "No policy acted" in expert.missing[0]
+
+
+def test_no_map_is_made_of_a_picture_that_the_policy_did_not_see(bundles: Bundles) -> None:
+    found = episode()
+    condition = replace(found.spec.condition, perturbations=(Perturbation("blank"),))
+    changed = replace(found, spec=replace(found.spec, condition=condition))
+    assert "blank" in whole(changed, bundles, Painter()).missing[0]
+
+
+def test_other_weights_give_another_map_and_another_place(bundles: Bundles, tmp_path: Path) -> None:
+    from vlm4vla.agents.policy import load_agent
+    from vlm4vla.model.policy import Policy
+
+    policy = Policy.from_vlm("qwen3-vl:tiny")
+    policy.save_pretrained(tmp_path / "a" / "tiny")
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.add_(
+                0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+            )
+    policy.save_pretrained(tmp_path / "b" / "tiny")
+    found = {}
+    for name in "ab":
+        catalogue = AgentCatalogue(roots=(tmp_path / name,))
+        identity = load_agent(tmp_path / name / "tiny").identity
+        bundle = whole(episode(identity, steps=4), bundles, Striped(), catalogue)
+        assert bundle.missing == () and bundle.explained
+        # Asked again, it is not the one that was made up.
+        assert all(one.apart >= 0 and one.cells.shape == (8, 8) for one in bundle.explanations)
+        assert all(len(one.bars) == len(one.words) > 0 for one in bundle.explanations)
+        found[name] = bundle
+        # What is kept is what was made.
+        again = started(bundle.episode, bundles).explanations
+        assert all(
+            np.array_equal(one.cells, other.cells) and one.words == other.words
+            for one, other in zip(again, bundle.explanations, strict=True)
+        )
+    assert (
+        shelf_of(found["a"].episode, bundles).folder != shelf_of(found["b"].episode, bundles).folder
+    )
+    assert not np.allclose(found["a"].explanations[0].cells, found["b"].explanations[0].cells)
+
+
+class Striped(Painter):
+    """Pictures in which no cell is like the mean."""
+
+    def draw(self, spec: Any, pose: Any, cameras: Any) -> Drawing:
+        plain = super().draw(spec, pose, cameras).images
+        ramp = {
+            n: np.linspace(0, 255, i.size).reshape(i.shape).astype(np.uint8)
+            for n, i in plain.items()
+        }
+        return Drawing(ramp, None, None)
+
+
+def test_explaining_goes_on_where_it_stopped(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def explain(policy: Any, picture: Any, instruction: str, prediction: Any) -> Explanation:
+        asked.append(prediction.step)
+        return Explanation(prediction.step, np.zeros((8, 8)), ("a",), np.zeros(1), 0.0)
+
+    monkeypatch.setattr("vlm4vla.inspection.explanation.explain", explain)
+    monkeypatch.setattr(making, "policy_of", lambda *_: None)
+    found, painter = episode(), Painter()
+    making_it = completed(started(found, bundles), bundles, NOBODY, painter.lend)
+    for bundle in making_it:
+        if bundle.explanations:
+            break
+    making_it.close()
+    assert len(asked) == 1
+    assert whole(found, bundles, painter).explained
+    assert sorted(asked) == [0, 4, 8]
+
+
+def test_the_oldest_bundles_make_room(bundles: Bundles) -> None:
+    for index in range(MOST_BUNDLES + 3):
+        bundles.of(still_episode(np.zeros((4, 7)), seed=index), "").write("x", {"a": np.zeros(1)})
+    assert len(list(bundles.folder.iterdir())) == MOST_BUNDLES
+
+
+def test_the_files_hold_what_was_made(bundles: Bundles) -> None:
+    bundle = whole(episode(), bundles, Painter())
+    files = files_of(bundle)
+    assert len([name for name in files if name.startswith("pictures/policy")]) == 13
+    lanes = np.load(io.BytesIO(files["lanes.npz"]))
+    assert lanes["commanded"] == pytest.approx(np.tile([10.0, 0, 0], (12, 1)), abs=1e-4)
+    assert set(told(bundle)) >= {"id", "diagnosis", "parting", "rule", "missing", "explained"}
+    assert zipped(files) == zipped(files)
+
+
+def test_words_that_are_not_heeded_are_named_once_somebody_looked_elsewhere(
+    bundles: Bundles,
+) -> None:
+    bundle = whole(episode(), bundles, Painter())
+    name = bundle.lanes.things[0]
+    colour, kind = name.split()
+    said = replace(bundle.diagnosis, kind="aimed elsewhere", sentences="It went off.", park=4)
+    map_ = Explanation(4, np.zeros((8, 8)), ("the", colour, kind), np.array([0.2, 0.4, 9.0]), 0.0)
+    bundle = replace(bundle, diagnosis=said, explanations=(map_,))
+    assert headline(bundle) == f"It went off. At step 4 it did not heed “{colour}” (0.4 mm)."
+
+
+def test_one_page_scrubs_without_a_server(bundles: Bundles, page: Any, tmp_path: Path) -> None:
+    text = offline_page(
+        payload(whole(episode(), bundles, Striped())) | {"instruction": "</script>"}
+    )
+    assert not re.findall(r"(?:src|href)=", text) and "https://" not in text
+    (tmp_path / "page.html").write_text(text)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_selector("#viewer[data-frames='13']", state="attached")
+    before = int(page.get_attribute("#viewer", "data-step"))
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(f"#viewer[data-step='{before + 1}']", state="attached")
+    page.keyboard.press("Shift+ArrowRight")
+    page.wait_for_selector(f"#viewer[data-step='{min(12, before + 11)}']", state="attached")
+    assert "</script>" in page.inner_text(".iv-facts")
+    assert complaints == []

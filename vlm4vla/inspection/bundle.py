@@ -1,0 +1,126 @@
+"""A bundle: everything that the Inspect page and `vlm4vla inspect` show of one episode."""
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.core.environment import Environment
+from vlm4vla.core.episode import Episode
+from vlm4vla.errors import UserError
+from vlm4vla.inspection.diagnosis import Diagnosis, diagnose
+from vlm4vla.inspection.explanation import (
+    Explanation,
+    explain_inferences,
+    explained_agent,
+    inferences_of,
+    kept_explanations,
+    policy_of,
+)
+from vlm4vla.inspection.lanes import Lanes, lanes_of
+from vlm4vla.inspection.pictures import Picture, draw_pictures, kept_pictures
+from vlm4vla.inspection.shelf import Bundles, Shelf
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle, as far as it is made.
+
+    Attributes:
+        episode: which.
+        lanes: of it.
+        diagnosis: what they say.
+        pictures: of its first steps; of all T + 1 moments in the end.
+        explanations: of its inferences, as far as they are made, in order.
+        inferences: how many there are to explain.
+        missing: what cannot be made here and why, a sentence each.
+    """
+
+    episode: Episode
+    lanes: Lanes
+    diagnosis: Diagnosis
+    pictures: tuple[Picture, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+    inferences: int = 0
+    missing: tuple[str, ...] = ()
+
+    @property
+    def drawn(self) -> bool:
+        """Whether every moment has its pictures."""
+        return len(self.pictures) == self.episode.steps + 1
+
+    @property
+    def explained(self) -> bool:
+        """Whether every inference has its explanation."""
+        return len(self.explanations) == self.inferences
+
+
+def started(episode: Episode, bundles: Bundles) -> Bundle:
+    """A bundle of what needs no simulator and no network, and of what is kept already.
+
+    Raises:
+        UserError: the episode is of another suite, or has no pose for every step.
+    """
+    lanes = lanes_of(episode)
+    shelf = shelf_of(episode, bundles)
+    return Bundle(
+        episode,
+        lanes,
+        diagnose(lanes, episode.outcome),
+        tuple(kept_pictures(shelf, episode)),
+        tuple(kept_explanations(shelf, episode)),
+        len(inferences_of(episode)),
+    )
+
+
+def completed(
+    bundle: Bundle,
+    bundles: Bundles,
+    catalogue: AgentCatalogue,
+    lend: Callable[[], AbstractContextManager[Environment]],
+) -> Generator[Bundle, None, None]:
+    """Makes what a bundle lacks, bit by bit; gives the bundle so far after each bit.
+
+    Nothing is lost when the iterator is closed: the next time it goes on from there. What cannot
+    be made here is named in `Bundle.missing`, and the rest is made.
+
+    Args:
+        bundle: as `started` gives it.
+        bundles: where what is made is kept.
+        catalogue: where the policy is looked for.
+        lend: a simulator for as long as the block lasts; called only if one is needed.
+    """
+    episode = bundle.episode
+    shelf = shelf_of(episode, bundles)
+    if not bundle.drawn:
+        try:
+            with lend() as environment:
+                for pictures in draw_pictures(shelf, episode, environment):
+                    bundle = replace(bundle, pictures=tuple(pictures))
+                    yield bundle
+        except UserError as error:
+            yield (bundle := _lacking(bundle, f"Pictures cannot be drawn here: {error}"))
+    if bundle.explained and bundle.inferences:
+        return
+    if not bundle.drawn:
+        yield _lacking(bundle, "Maps and word bars need the pictures.")
+        return
+    try:
+        policy = policy_of(catalogue, episode)
+        for explained in explain_inferences(
+            shelf, episode, bundle.pictures, policy, bundle.diagnosis.park
+        ):
+            bundle = replace(bundle, explanations=tuple(explained))
+            yield bundle
+    except UserError as error:
+        yield _lacking(bundle, str(error))
+
+
+def shelf_of(episode: Episode, bundles: Bundles) -> Shelf:
+    """Where the bundle of an episode is kept."""
+    agent = explained_agent(episode)
+    return bundles.of(episode, agent.digest if agent else "")
+
+
+def _lacking(bundle: Bundle, why: str) -> Bundle:
+    return replace(bundle, missing=(*bundle.missing, why))

@@ -1,0 +1,193 @@
+"""Explanations of inferences: which cells of the picture and which words moved the action.
+
+Torch is imported only when something is explained.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.core.episode import AgentId, Episode, Prediction
+from vlm4vla.core.observation import Image
+from vlm4vla.errors import UserError
+from vlm4vla.inspection.lanes import COMMAND_MM
+from vlm4vla.inspection.pictures import Picture
+from vlm4vla.inspection.shelf import Arrays, Shelf
+
+if TYPE_CHECKING:
+    from vlm4vla.model.policy import Policy
+
+SCENE_CHANGES: Final = ("start",)
+"""Perturbations that the trace already holds, so that the pictures drawn from it do, too."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one inference depends on.
+
+    Attributes:
+        step: the control step that it was made at.
+        cells: (8, 8) how far the first action moves if a cell shows the picture's mean colour,
+            millimetres of command.
+        words: the words of the sentence, as the policy reads it.
+        bars: (words,) the same if a word is left out.
+        apart: millimetres between the first action that was predicted then and the one that the
+            policy predicts now from the picture drawn again.
+    """
+
+    step: int
+    cells: NDArray[np.float64]
+    words: tuple[str, ...]
+    bars: NDArray[np.float64]
+    apart: float
+
+
+def policy_of(catalogue: AgentCatalogue, episode: Episode) -> "Policy":
+    """The policy that acted in an episode, with the very weights that it had.
+
+    Raises:
+        UserError: no policy acted, its checkpoint is not here, or what it saw cannot be drawn.
+    """
+    agent = explained_agent(episode)
+    if agent is None:
+        raise UserError(
+            "No policy acted, so there is no map and no word bar.",
+            "The expert reads positions, not pictures.",
+        )
+    changed = [
+        one.name for one in episode.spec.condition.perturbations if one.name not in SCENE_CHANGES
+    ]
+    if changed:
+        raise UserError(
+            f"What the policy was given was changed ({', '.join(changed)}), so the picture here "
+            "is not what it saw, and no map is made.",
+            "Inspect the same scene without the change.",
+        )
+    try:
+        name = catalogue.name_of(agent.digest)
+        if not name:
+            raise UserError(
+                f"The checkpoint that acted (hash {agent.digest}) is not here, so there are no "
+                "maps and no word bars.",
+                "Put its folder among the `checkpoints` of the data folder.",
+            )
+        from vlm4vla.agents.policy import PolicyAgent  # takes seconds: torch
+
+        acting = catalogue.entry(name).new_agent()
+    except ImportError as error:
+        raise UserError(
+            f"Maps and word bars need the package {error.name}, which is not installed here.",
+            "Install the requirements.",
+        ) from error
+    assert isinstance(acting, PolicyAgent), "a checkpoint's agent is a policy"
+    return acting.policy
+
+
+def explained_agent(episode: Episode) -> AgentId | None:
+    """The first policy that acted, or None."""
+    return next((one.agent for one in episode.agents if one.agent.kind == "policy"), None)
+
+
+def inferences_of(episode: Episode) -> list[Prediction]:
+    """The inferences of the policy that is explained."""
+    agent = explained_agent(episode)
+    found = []
+    for one in episode.predictions:
+        acting = [span.agent for span in episode.agents if span.first_step <= one.step][-1]
+        if acting == agent:
+            found.append(one)
+    return found
+
+
+def kept_explanations(shelf: Shelf, episode: Episode) -> list[Explanation]:
+    """The explanations that are kept already."""
+    found = []
+    for one in inferences_of(episode):
+        arrays = shelf.read(_name(one.step))
+        if arrays is not None:
+            found.append(_from_arrays(one.step, arrays))
+    return found
+
+
+def explain_inferences(
+    shelf: Shelf,
+    episode: Episode,
+    pictures: Sequence[Picture],
+    policy: "Policy",
+    first: int = 0,
+) -> Iterator[list[Explanation]]:
+    """Explains what is not kept yet, inference by inference; gives all explanations so far.
+
+    Nothing is lost when the iterator is closed.
+
+    Args:
+        shelf: where they are kept.
+        episode: which.
+        pictures: of its steps.
+        policy: who acted.
+        first: the step around which people look first.
+
+    Raises:
+        UserError: the policy's actions have no length, or the disk is full.
+    """
+    found = {one.step: one for one in kept_explanations(shelf, episode)}
+    missing = [one for one in inferences_of(episode) if one.step not in found]
+    for one in sorted(missing, key=lambda one: abs(one.step - first)):
+        explained = explain(policy, pictures[one.step].seen, episode.spec.instruction, one)
+        shelf.write(
+            _name(one.step),
+            {
+                "cells": explained.cells,
+                "words": np.array(explained.words, np.str_),
+                "bars": explained.bars,
+                "apart": np.array(explained.apart),
+            },
+        )
+        found[one.step] = explained
+        yield [found[step] for step in sorted(found)]
+
+
+def explain(
+    policy: "Policy", picture: Image, instruction: str, prediction: Prediction
+) -> Explanation:
+    """Explains one inference: 64 pictures with a cell covered, and the sentence word by word.
+
+    Args:
+        policy: who is asked.
+        picture: what it sees.
+        instruction: what it is told.
+        prediction: what it predicted when the episode was run.
+
+    Raises:
+        UserError: its actions have no length in millimetres.
+    """
+    # They take seconds: torch.
+    from vlm4vla.attribution.inputs import Question, words
+    from vlm4vla.attribution.occlusion import leave_one_word_out, occlusion
+    from vlm4vla.attribution.target import AGREEMENT
+
+    question = Question(picture, instruction)
+    cells = occlusion(policy, question, AGREEMENT)
+    said = tuple(words(instruction))
+    bars = leave_one_word_out(policy, question, AGREEMENT).scores if said else np.zeros(0)
+    now = policy.act(picture[None], [instruction])[0]
+    apart = np.linalg.norm(now[0, :3] - prediction.chunk[0, :3]) * COMMAND_MM
+    return Explanation(prediction.step, cells.scores, said, bars, float(apart))
+
+
+def _name(step: int) -> str:
+    return f"inference-{step:04d}"
+
+
+def _from_arrays(step: int, arrays: Arrays) -> Explanation:
+    return Explanation(
+        step,
+        arrays["cells"],
+        tuple(str(word) for word in arrays["words"]),
+        arrays["bars"],
+        float(arrays["apart"]),
+    )

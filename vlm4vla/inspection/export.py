@@ -1,0 +1,105 @@
+"""A bundle as files: arrays, JSON, pictures, and one self-contained page."""
+
+import io
+import json
+import zipfile
+from typing import Any, Final
+
+import numpy as np
+
+from vlm4vla.episodes.plain import episode_to_json
+from vlm4vla.inspection.bundle import Bundle
+from vlm4vla.inspection.offline import offline_page
+from vlm4vla.inspection.payload import headline, payload
+from vlm4vla.inspection.shelf import versions
+
+_DATE: Final = (2020, 1, 1, 0, 0, 0)
+"""Of every file in a zip, so that the same bundle gives the same bytes."""
+
+
+def told(bundle: Bundle) -> dict[str, Any]:
+    """What `vlm4vla inspect --json` prints."""
+    diagnosis, episode = bundle.diagnosis, bundle.episode
+    agent = episode.agents[-1].agent
+    return {
+        "id": episode.id,
+        "checkpoint": agent.digest,
+        "outcome": episode.outcome.kind,
+        "diagnosis": headline(bundle),
+        "rule": diagnosis.kind,
+        "parting": diagnosis.parting,
+        "pictures": len(bundle.pictures),
+        "inferences": bundle.inferences,
+        "explained": len(bundle.explanations),
+        "missing": list(bundle.missing),
+    }
+
+
+def files_of(bundle: Bundle, *, page: bool = True) -> dict[str, bytes]:
+    """The files of a bundle by name.
+
+    `lanes.npz` holds the fields of `vlm4vla.inspection.lanes.Lanes`, metres and millimetres as
+    there; `maps.npz` the explanations, a row an inference; `bundle.json` what is no array.
+
+    Args:
+        bundle: which.
+        page: with `index.html`, which scrubs offline.
+    """
+    episode = bundle.episode
+    settings = told(bundle) | {
+        "command": f"vlm4vla inspect {episode.id}",
+        "versions": versions(),
+        "things": list(bundle.lanes.things),
+        "words": [list(one.words) for one in bundle.explanations],
+        "episode": episode_to_json(episode),
+    }
+    found = {
+        "bundle.json": json.dumps(settings, indent=1, ensure_ascii=False).encode(),
+        "lanes.npz": _npz(_lanes(bundle)),
+    }
+    if bundle.explanations:
+        found["maps.npz"] = _npz(_maps(bundle))
+    for step, one in enumerate(bundle.pictures):
+        found[f"pictures/policy-{step:03d}.png"] = one.policy
+        found[f"pictures/view-{step:03d}.jpg"] = one.view
+    if page:
+        found["index.html"] = offline_page(payload(bundle)).encode()
+    return found
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """Files as one zip; the same files give the same bytes."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(name, _DATE), content, zipfile.ZIP_DEFLATED)
+    return target.getvalue()
+
+
+def _lanes(bundle: Bundle) -> dict[str, np.ndarray[Any, Any]]:
+    lanes = bundle.lanes
+    names = ("positions", "tips", "opening", "commanded", "gripper", "angles", "aims_at", "held")
+    arrays = {name: np.asarray(getattr(lanes, name)) for name in names}
+    arrays["inference_steps"] = np.array([one.step for one in lanes.inferences], np.int64)
+    if lanes.expert is not None:
+        arrays["expert_millimetres"] = lanes.expert.millimetres
+        arrays["expert_fingers"] = lanes.expert.fingers
+    return arrays
+
+
+def _maps(bundle: Bundle) -> dict[str, np.ndarray[Any, Any]]:
+    explained = bundle.explanations
+    longest = max(len(one.bars) for one in explained)
+    bars = [np.pad(one.bars, (0, longest - len(one.bars))) for one in explained]
+    return {
+        "steps": np.array([one.step for one in explained]),
+        "cells": np.array([one.cells for one in explained]),
+        "bars": np.array(bars),
+        "apart": np.array([one.apart for one in explained]),
+    }
+
+
+def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
+    target = io.BytesIO()
+    np.savez_compressed(target, allow_pickle=False, **arrays)
+    return target.getvalue()

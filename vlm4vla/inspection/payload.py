@@ -1,0 +1,171 @@
+"""A bundle as the plain values that the viewer in the browser reads, at most about 400 KB.
+
+Lengths are whole millimetres, places in a picture thousandths of its side.
+"""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm4vla.agents.catalogue import label_of
+from vlm4vla.inspection.bundle import Bundle
+from vlm4vla.inspection.diagnosis import DIFFERS_MM, goal_name
+from vlm4vla.inspection.explanation import Explanation
+from vlm4vla.inspection.lanes import Follower, Lanes
+from vlm4vla.inspection.pictures import Picture
+from vlm4vla.suites.registry import SUITES
+from vlm4vla.suites.tabletop.projection import VIEW_LENS
+from vlm4vla.suites.tabletop.suite import scene_of
+from vlm4vla.suites.tabletop.vocabulary import colour_of, kind_of
+
+
+def payload(bundle: Bundle, ghost: Bundle | None = None) -> dict[str, Any]:
+    """The values of a bundle.
+
+    Args:
+        bundle: which.
+        ghost: a second episode that is drawn on the same axes; its pictures are not sent.
+    """
+    episode, lanes, diagnosis = bundle.episode, bundle.lanes, bundle.diagnosis
+    spec = episode.spec
+    return {
+        "id": episode.id,
+        "instruction": spec.instruction,
+        "agent": label_of(episode.agents[-1].agent),
+        "scene": f"{spec.task} {spec.seed}",
+        "condition": spec.condition.label,
+        "parent": spec.parent,
+        "branch": spec.branch_step,
+        "outcome": {
+            "kind": episode.outcome.kind,
+            "sentence": episode.outcome.sentence,
+            "success": episode.outcome.success,
+        },
+        "hz": SUITES.get(spec.suite).control_hz,
+        "diagnosis": headline(bundle),
+        "rule": diagnosis.kind,
+        "parting": diagnosis.parting,
+        "park": diagnosis.park,
+        "command": f"vlm4vla inspect {episode.id}",
+        "things": [
+            {"name": name, "colour": colour_of(name), "kind": kind_of(name)}
+            for name in lanes.things
+        ],
+        "sizes": _millimetres([one.size for one in scene_of(spec).objects]),
+        "movable": lanes.movable,
+        "asked": _asked(lanes),
+        "differs": DIFFERS_MM,
+        **_drawn_lanes(lanes),
+        "maps": [_map(one) for one in bundle.explanations],
+        "maps_wanted": bundle.inferences,
+        "frames": [_frame(one) for one in bundle.pictures],
+        "missing": list(bundle.missing),
+        "ghost": _ghost(ghost) if ghost else None,
+    }
+
+
+def headline(bundle: Bundle) -> str:
+    """The sentence to read first: the diagnosis, else only what is certain."""
+    said = bundle.diagnosis.sentences
+    parting = bundle.diagnosis.parting
+    if not said:
+        said = bundle.episode.outcome.sentence
+        if parting is not None:
+            said += f" From step {parting} on it no longer acted as the expert would."
+    return " ".join([said, *_idle_words(bundle)])
+
+
+def _idle_words(bundle: Bundle) -> list[str]:
+    """What is to be said about words that name something and change nothing."""
+    at = [one for one in bundle.explanations if one.step <= bundle.diagnosis.park]
+    if bundle.diagnosis.kind in ("", "as the expert", "late fingers") or not at:
+        return []
+    named = {word for name in bundle.lanes.things for word in name.split()}
+    pairs = zip(at[-1].words, at[-1].bars, strict=True)
+    idle = [f"“{word}” ({value:.1f} mm)" for word, value in pairs if word in named and value < 1]
+    return [f"At step {at[-1].step} it did not heed {' and '.join(idle)}."] if idle else []
+
+
+def _asked(lanes: Lanes) -> dict[str, Any] | None:
+    if lanes.expert is None:
+        return None
+    goal = lanes.expert.goal
+    return {
+        "text": goal_name(goal),
+        "object": lanes.things.index(goal.object),
+        "target": lanes.things.index(goal.target) if goal.target else -1,
+    }
+
+
+def _drawn_lanes(lanes: Lanes) -> dict[str, Any]:
+    return {
+        "steps": lanes.steps,
+        "events": [[event.step, event.name] for event in lanes.events],
+        "positions": _millimetres(lanes.positions[:, :, :2]),
+        "tips": _millimetres(lanes.tips),
+        "tips_seen": _seen(lanes.tips),
+        "opening": _millimetres(lanes.opening),
+        "open": (lanes.gripper > 0).astype(int).tolist(),
+        "angles": [
+            [None if np.isnan(angle) else round(float(angle)) for angle in row]
+            for row in lanes.angles
+        ],
+        "aims": lanes.aims_at.tolist(),
+        "expert": _expert(lanes.expert),
+        "inferences": [
+            {
+                "step": one.step,
+                "path": _millimetres(one.path),
+                "seen": _seen(one.path),
+                "executed": one.executed,
+            }
+            for one in lanes.inferences
+        ],
+    }
+
+
+def _expert(one: Follower | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {
+        "mm": np.round(one.millimetres, 1).tolist(),
+        "fingers": one.fingers.astype(int).tolist(),
+    }
+
+
+def _ghost(bundle: Bundle) -> dict[str, Any]:
+    episode = bundle.episode
+    return {
+        "id": episode.id,
+        "instruction": episode.spec.instruction,
+        "agent": label_of(episode.agents[-1].agent),
+        "branch": episode.spec.branch_step,
+        "sentence": episode.outcome.sentence,
+        "success": episode.outcome.success,
+        **_drawn_lanes(bundle.lanes),
+    }
+
+
+def _map(one: Explanation) -> dict[str, Any]:
+    return {
+        "step": one.step,
+        "cells": np.round(one.cells.ravel(), 2).tolist(),
+        "words": list(one.words),
+        "bars": np.round(one.bars, 2).tolist(),
+        "apart": round(one.apart, 2),
+    }
+
+
+def _frame(one: Picture) -> list[str]:
+    return [base64.b64encode(file).decode() for file in (one.policy_light, one.view_light)]
+
+
+def _millimetres(metres: NDArray[np.floating] | Sequence[float]) -> Any:
+    return np.round(1e3 * np.asarray(metres, np.float64)).astype(int).tolist()
+
+
+def _seen(points: NDArray[np.float64]) -> Any:
+    return np.round(1e3 * VIEW_LENS.project(points)).astype(int).tolist()

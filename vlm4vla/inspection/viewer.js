@@ -1,0 +1,539 @@
+// The viewer of one episode. Whoever embeds it provides element, props, watch and trigger: Gradio on
+// the Inspect page, a few lines in an exported page. Scrubbing asks nobody for anything.
+const part = (name) => element.querySelector(`.iv-${name}`);
+const SVG = 'http://www.w3.org/2000/svg';
+// Paint of the suite's things; every one is also named.
+const PAINT = {
+  red: '#d32f2f', green: '#2e9d50', blue: '#2f6fd6', yellow: '#e6c229', orange: '#ef8a25', purple: '#8e4bbf',
+};
+const GHOST = '#cc79a7';
+const PLANNED = '#56b4e9';
+const PARTING = '#d5281e';
+
+let data = null;
+let step = 0;
+let over = 'occlusion';
+let playing = 0;
+let bitmaps = [];
+let cursor = null;
+let frame = 0;
+let dragging = false;
+
+function svg(name, attributes, text) {
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function html(name, text, attributes = {}) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.textContent = text;
+  return node;
+}
+
+// --- pictures ------------------------------------------------------------------------------------
+
+function decode(source) {
+  const bytes = Uint8Array.from(atob(source), (letter) => letter.charCodeAt(0));
+  return createImageBitmap(new Blob([bytes], { type: 'image/webp' }));
+}
+
+async function decodeAll(id, frames) {
+  for (let i = 0; i < frames.length; i += 1) {
+    if (!data || data.id !== id) return;
+    if (!bitmaps[i]) {
+      bitmaps[i] = await Promise.all(frames[i].map(decode));
+      if (i === step) ask();
+    }
+  }
+  element.dataset.frames = String(bitmaps.length);
+}
+
+// The inference that the step belongs to, among those that are explained.
+function mapAt(at) {
+  return data.maps.filter((one) => one.step <= at).at(-1);
+}
+
+function mostCells() {
+  return Math.max(0.1, ...data.maps.flatMap((one) => one.cells));
+}
+
+function mostWords() {
+  return Math.max(0.1, ...data.maps.flatMap((one) => one.bars));
+}
+
+function paintPolicy() {
+  const canvas = part('policy');
+  const context = canvas.getContext('2d');
+  context.imageSmoothingEnabled = false;
+  context.clearRect(0, 0, 512, 512);
+  if (bitmaps[step]) context.drawImage(bitmaps[step][0], 0, 0, 512, 512);
+  const map = over === 'occlusion' ? mapAt(step) : null;
+  if (map) {
+    const most = mostCells();
+    map.cells.forEach((value, i) => {
+      const [x, y] = [(i % 8) * 64, Math.floor(i / 8) * 64];
+      context.fillStyle = `rgba(255, 120, 0, ${0.75 * Math.min(1, Math.max(0, value) / most)})`;
+      context.fillRect(x, y, 64, 64);
+      context.strokeStyle = 'rgba(255, 255, 255, 0.18)';
+      context.strokeRect(x + 0.5, y + 0.5, 63, 63);
+    });
+  }
+  part('legend').hidden = !map;
+  if (map) part('most').textContent = `${mostCells().toFixed(0)} mm`;
+  element.querySelectorAll('.iv-none').forEach((note) => (note.hidden = Boolean(bitmaps[step])));
+  part('caption').textContent = captionOf(map);
+  canvas.setAttribute('aria-label', map ? `What the policy sees, with a map. ${strongest(map)}` : 'What the policy sees');
+}
+
+function strongest(map) {
+  const best = map.cells.indexOf(Math.max(...map.cells));
+  return `Strongest cell: row ${Math.floor(best / 8) + 1}, column ${(best % 8) + 1}, ${map.cells[best].toFixed(1)} mm.`;
+}
+
+function captionOf(map) {
+  if (over === 'none') return 'What the policy sees: all of it, 128 x 128 pixels.';
+  if (map) {
+    const again = map.apart < 0.05 ? 'the same' : `${map.apart.toFixed(1)} mm from`;
+    return (
+      `How far the first action moves (mm of command) if a cell shows the picture's mean colour; inference at step ${map.step}, ` +
+      `one scale for the episode. ${strongest(map)} Asked again today, the policy does ${again} what it did then.`
+    );
+  }
+  if (!data.maps_wanted) return 'What a policy would see, 128 x 128 pixels. No policy was asked here, so there is no map.';
+  return data.missing.length ? 'No map: see above.' : 'The maps are being made …';
+}
+
+function line(context, points, colour, dash, width = 3) {
+  context.strokeStyle = colour;
+  context.lineWidth = width;
+  context.setLineDash(dash);
+  context.beginPath();
+  points.forEach(([x, y], i) => context[i ? 'lineTo' : 'moveTo'](0.384 * x, 0.384 * y));
+  context.stroke();
+  context.setLineDash([]);
+}
+
+function planned() {
+  return data.inferences.filter((one) => one.step <= step).at(-1);
+}
+
+function paintView() {
+  const context = part('view').getContext('2d');
+  context.clearRect(0, 0, 384, 384);
+  if (bitmaps[step]) context.drawImage(bitmaps[step][1], 0, 0, 384, 384);
+  line(context, data.tips_seen.slice(0, step + 1), '#000000', [], 5);
+  line(context, data.tips_seen.slice(0, step + 1), '#ffffff', []);
+  const next = planned();
+  if (next) line(context, next.seen, PLANNED, [4, 3]);
+  if (data.ghost) line(context, data.ghost.tips_seen, GHOST, [8, 5]);
+}
+
+// --- the table from above ------------------------------------------------------------------------
+
+const place = ([x, y]) => `${y},${x}`;
+let moving = {};
+
+function drawMap() {
+  const map = part('map');
+  map.replaceChildren();
+  moving = { things: [] };
+  map.append(svg('rect', { x: -200, y: -230, width: 400, height: 370, fill: 'none', stroke: 'currentColor', 'stroke-opacity': 0.25 }));
+  map.append(svg('text', { x: 0, y: -304, 'text-anchor': 'middle' }, 'robot'));
+  data.things.forEach((thing, i) => {
+    const group = svg('g', {});
+    const paint = { fill: PAINT[thing.colour] || '#999', stroke: 'currentColor', 'stroke-width': 2 };
+    const half = i < data.movable ? data.sizes[i] / 2 : 58;
+    if (thing.kind === 'zone') group.append(svg('rect', { x: -40, y: -165, width: 80, height: 330, ...paint, 'fill-opacity': 0.35 }));
+    else if (thing.kind === 'cube') group.append(svg('rect', { x: -half, y: -half, width: 2 * half, height: 2 * half, ...paint }));
+    else group.append(svg('circle', { r: half, ...paint, 'fill-opacity': i < data.movable ? 1 : 0.35 }));
+    if (data.asked && (i === data.asked.object || i === data.asked.target)) {
+      group.append(svg('circle', { r: half + 10, fill: 'none', stroke: '#56b4e9', 'stroke-width': 4 }));
+    }
+    group.append(svg('text', { x: 0, y: half + 26, 'text-anchor': 'middle' }, thing.name));
+    map.append(group);
+    moving.things.push(group);
+  });
+  const path = (points, colour, dash) =>
+    svg('polyline', { points: points.map(place).join(' '), fill: 'none', stroke: colour, 'stroke-width': 5, 'stroke-dasharray': dash });
+  map.append(path(data.tips, 'currentColor', ''));
+  if (data.ghost) map.append(path(data.ghost.tips, GHOST, '16 10'));
+  moving.plan = svg('polyline', { fill: 'none', stroke: PLANNED, 'stroke-width': 6, 'stroke-dasharray': '8 5' });
+  moving.tip = svg('circle', { r: 11, fill: '#1d4ed8', stroke: '#fff', 'stroke-width': 3 });
+  map.append(moving.plan, moving.tip);
+}
+
+function moveMap() {
+  data.positions[step].forEach(([x, y], i) => moving.things[i].setAttribute('transform', `translate(${y} ${x})`));
+  const [x, y] = data.tips[step];
+  moving.tip.setAttribute('cx', y);
+  moving.tip.setAttribute('cy', x);
+  const next = planned();
+  moving.plan.setAttribute('points', next ? next.path.map(place).join(' ') : '');
+}
+
+// --- lanes ---------------------------------------------------------------------------------------
+
+let scale = { left: 0, right: 0 };
+const span = () => Math.max(data.steps, data.ghost ? data.ghost.steps : 0, 1);
+const across = (at) => scale.left + ((scale.right - scale.left) * at) / span();
+
+function drawLanes() {
+  const box = part('lanes');
+  const width = Math.max(300, box.clientWidth);
+  const narrow = width < 640;
+  scale = { left: narrow ? 6 : 128, right: width - 12 };
+  const root = svg('svg', { width, 'aria-hidden': 'true' });
+  let top = 4;
+  const lane = (name, height, draw) => {
+    if (narrow) {
+      root.append(svg('text', { x: scale.left, y: top + 12 }, name));
+      top += 16;
+    } else root.append(svg('text', { x: 0, y: top + height / 2 + 4 }, name));
+    root.append(svg('rect', { x: scale.left, y: top, width: scale.right - scale.left, height, fill: 'currentColor', 'fill-opacity': 0.05 }));
+    draw(top, height);
+    top += height + 6;
+  };
+  const curve = (values, most, at, height, extra) => {
+    const points = values.map((v, i) => `${across(i)},${at + height - (height * Math.min(v, most)) / most}`);
+    root.append(svg('polyline', { points: points.join(' '), fill: 'none', stroke: 'currentColor', 'stroke-width': 2, ...extra }));
+  };
+  const ghostly = { stroke: GHOST, 'stroke-dasharray': '7 4' };
+  const level = (value, most, at, height, text) => {
+    const y = at + height - (height * value) / most;
+    root.append(svg('line', { x1: scale.left, x2: scale.right, y1: y, y2: y, stroke: 'currentColor', 'stroke-opacity': 0.5, 'stroke-dasharray': '2 4' }));
+    root.append(svg('text', { x: scale.right, y: y - 3, 'text-anchor': 'end' }, text));
+  };
+
+  lane('Events', 24, (at, height) => {
+    let free = scale.left;
+    data.events.forEach(([when, name], i) => {
+      const x = across(when);
+      const next = i + 1 < data.events.length ? across(data.events[i + 1][0]) - 8 : scale.right;
+      const bad = !['reached', 'grasped', 'success'].includes(name);
+      root.append(svg('path', { d: bad ? `M${x - 5},${at + 7} l10,10 m0,-10 l-10,10` : `M${x - 5},${at + 12} l4,5 l7,-10`, stroke: bad ? '#d55e00' : '#009e73', 'stroke-width': 3, fill: 'none' }));
+      const words = name.replaceAll('_', ' ');
+      const end = x - 9;
+      const length = 7 * words.length;
+      if (x + 12 + length < next) {
+        root.append(svg('text', { x: x + 10, y: at + 16 }, words));
+        free = x + 14 + length;
+      } else if (end - length > free) {
+        root.append(svg('text', { x: end, y: at + 16, 'text-anchor': 'end' }, words));
+        free = x + 10;
+      } else free = x + 10;
+    });
+  });
+  lane('Inferences', 14, (at, height) =>
+    data.inferences.forEach((one) => {
+      const x = across(one.step);
+      root.append(svg('line', { x1: x, x2: x, y1: at, y2: at + height, stroke: PLANNED, 'stroke-width': 3 }));
+    })
+  );
+  lane('Aims at', 26, (at, height) => {
+    for (let i = 0; i < data.steps; ) {
+      let end = i;
+      while (end < data.steps && data.aims[end] === data.aims[i]) end += 1;
+      const thing = data.things[data.aims[i]];
+      if (thing) {
+        const [x, x2] = [across(i), across(end)];
+        root.append(svg('rect', { x, y: at, width: x2 - x, height: 12, fill: PAINT[thing.colour] || '#999', stroke: 'currentColor', 'stroke-opacity': 0.4 }));
+        if (x2 - x > 6.5 * thing.name.length) root.append(svg('text', { x: x + 2, y: at + 24 }, thing.name));
+      }
+      i = end;
+    }
+  });
+  lane('Fingers apart', 34, (at, height) => {
+    data.open.forEach((open, i) => {
+      if (!open) root.append(svg('rect', { x: across(i), y: at + height - 7, width: across(i + 1) - across(i), height: 7, fill: '#e69f00' }));
+    });
+    level(80, 80, at, height, '');
+    curve(data.opening, 80, at, height, {});
+    if (data.ghost) curve(data.ghost.opening, 80, at, height, ghostly);
+  });
+  lane('Height', 34, (at, height) => {
+    curve(data.tips.map((tip) => tip[2]), 300, at, height, {});
+    if (data.ghost) curve(data.ghost.tips.map((tip) => tip[2]), 300, at, height, ghostly);
+  });
+  if (data.expert) {
+    lane('From the expert', 52, (at, height) => {
+      level(data.differs, 160, at, height, `${data.differs} mm`);
+      curve(data.expert.mm, 160, at, height, {});
+      data.expert.fingers.forEach((same, i) => {
+        if (!same) root.append(svg('circle', { cx: across(i), cy: at + height - 4, r: 3, fill: '#d55e00' }));
+      });
+      if (data.ghost?.expert) curve(data.ghost.expert.mm, 160, at, height, ghostly);
+    });
+  }
+  const axis = top;
+  const every = span() > 60 ? 20 : 10;
+  for (let at = 0; at <= span(); at += every) root.append(svg('text', { x: across(at), y: axis + 12, 'text-anchor': 'middle' }, String(at)));
+  if (data.parting !== null) {
+    const x = across(data.parting);
+    root.append(svg('line', { x1: x, x2: x, y1: 0, y2: axis, stroke: PARTING, 'stroke-width': 2, 'stroke-dasharray': '5 3' }));
+    const late = data.parting > 0.7 * span();
+    root.append(svg('text', { x: x + (late ? -4 : 4), y: axis + 27, 'text-anchor': late ? 'end' : 'start', class: 'iv-part' }, '▲ here they part'));
+  }
+  if (data.ghost) {
+    const x = across(data.ghost.branch);
+    root.append(svg('line', { x1: x, x2: x, y1: 0, y2: axis, stroke: GHOST, 'stroke-width': 2 }));
+  }
+  cursor = svg('line', { y1: 0, y2: axis, stroke: '#3b82f6', 'stroke-width': 3 });
+  root.append(cursor);
+  root.setAttribute('height', axis + (data.parting === null ? 16 : 32));
+  box.replaceChildren(root);
+  box.setAttribute('aria-label', `Lanes over ${data.steps} steps: events, inferences, what is aimed at, fingers, height, distance from the expert`);
+}
+
+// --- numbers of the step ---------------------------------------------------------------------------
+
+function tellNow() {
+  const at = Math.min(step, data.steps - 1);
+  const facts = [];
+  if (step < data.steps) {
+    const thing = data.things[data.aims[at]];
+    const angle = thing ? data.angles[at][data.aims[at]] : null;
+    facts.push(['aims at', thing ? `${thing.name}${angle === null ? ' (over it)' : ` (${angle}°)`}` : 'nothing']);
+    if (data.asked) {
+      const wanted = data.angles[at][data.asked.object];
+      facts.push([`to the ${data.things[data.asked.object].name}`, wanted === null ? 'no direction' : `${wanted}°`]);
+    }
+    if (data.expert) facts.push(['from the expert', `${data.expert.mm[at].toFixed(0)} mm${data.expert.fingers[at] ? '' : ', fingers differ'}`]);
+    facts.push(['fingers', `${data.opening[step]} mm, told to ${data.open[at] ? 'open' : 'close'}`]);
+  } else {
+    facts.push(['end:', data.outcome.sentence]);
+    facts.push(['fingers', `${data.opening[step]} mm`]);
+  }
+  part('now').replaceChildren(
+    ...facts.flatMap(([name, text], i) => [i ? ' · ' : '', html('b', name), ` ${text}`])
+  );
+}
+
+let told = null;
+function tellWords() {
+  const map = mapAt(step);
+  if (told === map && map) return;
+  told = map;
+  const box = part('words');
+  box.replaceChildren();
+  if (!map) return;
+  box.append(html('p', `Without a word the first action moves (step ${map.step}):`));
+  const most = mostWords();
+  map.words.forEach((word, i) => {
+    const row = html('div', '');
+    const bar = html('span', '', { class: 'iv-bar' });
+    bar.style.width = `${(100 * Math.max(0, map.bars[i])) / most}%`;
+    row.append(html('span', word), bar, html('span', `${map.bars[i].toFixed(1)} mm`));
+    box.append(row);
+  });
+}
+
+// --- showing a step --------------------------------------------------------------------------------
+
+function paint() {
+  frame = 0;
+  if (!data) return;
+  const began = performance.now();
+  paintPolicy();
+  paintView();
+  moveMap();
+  tellNow();
+  tellWords();
+  const x = across(step);
+  cursor.setAttribute('x1', x);
+  cursor.setAttribute('x2', x);
+  part('slider').value = step;
+  part('slider').setAttribute('aria-valuetext', `step ${step} of ${data.steps}`);
+  part('step').textContent = `step ${step} of ${data.steps}, ${(step / data.hz).toFixed(1)} s`;
+  element.dataset.step = String(step);
+  element.dataset.painted = (performance.now() - began).toFixed(1);
+}
+
+function ask() {
+  if (!frame) frame = requestAnimationFrame(paint);
+}
+
+function go(to) {
+  step = Math.max(0, Math.min(data.steps, Math.round(to)));
+  element.dataset.step = String(step);
+  ask();
+  if (!playing && !dragging) settle();
+}
+
+// The address is the state; it is written when things have come to rest.
+let settling = 0;
+function settle() {
+  clearTimeout(settling);
+  settling = setTimeout(() => {
+    if (!data?.address) return;
+    const address = new URL(location.href);
+    address.searchParams.set('run', data.id);
+    address.searchParams.set('t', String(step));
+    if (data.ghost) address.searchParams.set('ghost', data.ghost.id);
+    else address.searchParams.delete('ghost');
+    history.replaceState(history.state, '', address);
+  }, 150);
+}
+
+function play(on) {
+  clearInterval(playing);
+  playing = 0;
+  const button = element.querySelector('[data-go=play]');
+  button.textContent = on ? 'Pause' : 'Play';
+  button.setAttribute('aria-label', on ? 'Pause' : 'Play');
+  if (!on) return settle();
+  if (step >= data.steps) go(0);
+  playing = setInterval(() => {
+    if (step >= data.steps) play(false);
+    else go(step + 1);
+  }, 1000 / data.hz);
+}
+
+// --- what people do --------------------------------------------------------------------------------
+
+part('slider').addEventListener('input', (event) => go(Number(event.target.value)));
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (!button || !data) return;
+  if (button.dataset.over) {
+    over = button.dataset.over;
+    element.querySelectorAll('[data-over]').forEach((one) => one.setAttribute('aria-pressed', String(one === button)));
+    ask();
+  }
+  if (button.dataset.go === 'play') play(!playing);
+  else if (button.dataset.go === 'part') go(data.park);
+  else if (button.dataset.go) go(step + Number(button.dataset.go));
+});
+
+function scrub(event) {
+  const box = part('lanes').getBoundingClientRect();
+  go(((event.clientX - box.left - scale.left) / (scale.right - scale.left)) * span());
+}
+part('lanes').addEventListener('pointerdown', (event) => {
+  if (!data) return;
+  dragging = true;
+  play(false);
+  part('lanes').setPointerCapture(event.pointerId);
+  scrub(event);
+});
+part('lanes').addEventListener('pointermove', (event) => dragging && scrub(event));
+for (const end of ['pointerup', 'pointercancel']) {
+  part('lanes').addEventListener(end, () => {
+    dragging = false;
+    if (data) settle();
+  });
+}
+
+function tellCell(event) {
+  const map = data && over === 'occlusion' ? mapAt(step) : null;
+  part('cell').hidden = !map;
+  if (!map) return;
+  const box = part('policy').getBoundingClientRect();
+  const column = Math.min(7, Math.max(0, Math.floor((8 * (event.clientX - box.left)) / box.width)));
+  const row = Math.min(7, Math.max(0, Math.floor((8 * (event.clientY - box.top)) / box.height)));
+  part('cell').textContent = `row ${row + 1}, column ${column + 1}: ${map.cells[8 * row + column].toFixed(1)} mm`;
+}
+part('policy').addEventListener('pointermove', tellCell);
+part('policy').addEventListener('pointerdown', tellCell);
+part('policy').addEventListener('pointerleave', (event) => {
+  if (event.pointerType === 'mouse') part('cell').hidden = true;
+});
+
+function keys(event) {
+  if (!element.isConnected) {
+    document.removeEventListener('keydown', keys);
+    return;
+  }
+  const typing = event.target.closest?.('input:not([type=range]), textarea, select, [contenteditable]');
+  if (!data || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const many = event.shiftKey ? 10 : 1;
+  if (event.key === 'ArrowRight') go(step + many);
+  else if (event.key === 'ArrowLeft') go(step - many);
+  else if (event.key === ' ' && !event.target.closest?.('button, a')) play(!playing);
+  else return;
+  event.preventDefault();
+}
+document.addEventListener('keydown', keys);
+new ResizeObserver(() => {
+  if (!data) return;
+  drawLanes();
+  ask();
+}).observe(part('lanes'));
+
+// --- what is told ------------------------------------------------------------------------------------
+
+function facts() {
+  const box = part('facts');
+  const told = [
+    `“${data.instruction}”`,
+    data.asked ? `judged as “${data.asked.text}”` : 'not judged',
+    `acts: ${data.agent}`,
+    `scene ${data.scene}`,
+    ...(data.condition ? [data.condition] : []),
+    data.outcome.success ? `✓ success in ${data.steps} steps` : `✗ ${data.outcome.kind} after ${data.steps} steps`,
+    ...(data.parent ? [`branched off at step ${data.branch}`] : []),
+  ];
+  box.replaceChildren(told.join(' · '));
+  const links = data.address ? [['Run page', `${data.address}?run=${data.id}`], ['All failures', `${data.address}failures`]] : [];
+  if (data.address && data.parent) links.push(['The run it left', `${data.address}inspect?run=${data.parent}&t=${data.branch}`]);
+  links.forEach(([text, href]) => box.append(' · ', html('a', text, { href })));
+}
+
+function paths() {
+  const parts = [];
+  part('branch').hidden = !data.ghost;
+  if (data.ghost) {
+    parts.push(`Branch at step ${data.ghost.branch}: “${data.ghost.instruction}”, acts: ${data.ghost.agent}. ${data.ghost.sentence}`);
+  }
+  const box = part('paths');
+  box.replaceChildren(parts.join(' '));
+  if (data.ghost && data.address) box.append(' ', html('a', 'Open the branch', { href: `${data.address}inspect?run=${data.ghost.id}` }));
+}
+
+function show() {
+  const value = props.value;
+  part('step').closest('.iv').hidden = !value;
+  if (!value) {
+    data = null;
+    return;
+  }
+  const fresh = !data || data.id !== value.id;
+  if (fresh) {
+    bitmaps = [];
+    play(false);
+  }
+  // What is still being made and a branch arrive in streams of their own: neither undoes the other.
+  data = fresh ? value : {
+    ...value,
+    ghost: value.ghost || data.ghost,
+    frames: value.frames.length < data.frames.length ? data.frames : value.frames,
+    maps: value.maps.length < data.maps.length ? data.maps : value.maps,
+  };
+  told = undefined;
+  element.dataset.run = data.id;
+  element.dataset.maps = String(data.maps.length);
+  part('diagnosis').textContent = data.diagnosis;
+  part('missing').replaceChildren(...data.missing.map((text) => html('li', text)));
+  element.querySelector('[data-go=part]').hidden = data.park === 0 && data.parting === null;
+  element.querySelector('[data-go=part]').textContent = data.parting === null ? 'Go to the cause' : 'Go to the parting';
+  part('slider').max = data.steps;
+  facts();
+  paths();
+  drawMap();
+  drawLanes();
+  if (fresh) {
+    const asked = Number.isInteger(data.start) ? data.start : data.park;
+    step = Math.max(0, Math.min(data.steps, asked));
+  }
+  element.dataset.step = String(step);
+  element.dataset.ghost = data.ghost ? data.ghost.id : '';
+  decodeAll(data.id, data.frames);
+  ask();
+  if (data.ghost) settle();
+}
+
+watch('value', show);
+show();
+element.dataset.ready = '1';
