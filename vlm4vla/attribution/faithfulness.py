@@ -1,4 +1,4 @@
-"""Is an attribution true? Deletion and insertion, infidelity, agreement, and where its mass lies."""
+"""Is an attribution true? Deletion, insertion, infidelity, agreement, and where its mass lies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,9 +119,7 @@ def curves_of_several(
         values = values_of(policy, target, found, before)[where.ravel()]
         deletion, insertion = values.reshape(2, len(orders), -1)
         random = slice(len(asked), None)
-        lines.append(
-            Curves(deletion[index], insertion[index], deletion[random], insertion[random])
-        )
+        lines.append(Curves(deletion[index], insertion[index], deletion[random], insertion[random]))
     return lines
 
 

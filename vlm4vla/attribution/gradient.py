@@ -95,9 +95,7 @@ def _leaves(features: Features) -> _Levels:
     return tuple(level.detach().requires_grad_() for level in _levels(features))
 
 
-def _predict(
-    policy: Explained, question: Question, like: Features, levels: _Levels
-) -> Prediction:
+def _predict(policy: Explained, question: Question, like: Features, levels: _Levels) -> Prediction:
     """Predictions of R rows from levels (R, T, D) of features."""
     tokens, *deepstack = levels
     features = dataclasses.replace(like, tokens=tokens, deepstack=tuple(deepstack))

@@ -12,11 +12,11 @@ from vlm4vla.core.environment import Environment, Pose
 from vlm4vla.core.episode import Episode, EpisodeSpec
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import expert
-from vlm4vla.suites.tabletop.controller import METRES_PER_ACTION
 from vlm4vla.suites.tabletop.suite import NAME, POLICY_CAMERA, goal_of
 from vlm4vla.suites.tabletop.types import State
 
-_MILLIMETRES: Final = METRES_PER_ACTION * 1e3
+_MILLIMETRES: Final = 100.0
+"""What an action of 1.0 commands."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def inference_of(environment: Environment, episode: Episode, step: int) -> Infer
     """
     if episode.spec.suite != NAME or not len(episode.trace.joints):
         raise UserError(
-            "This episode cannot be drawn again: it is of another suite, or its poses are not kept.",
+            "This episode cannot be drawn: it is of another suite, or its poses are not kept.",
             f"Choose one of the suite {NAME}.",
         )
     steps = [one.step for one in episode.predictions if one.step <= step]

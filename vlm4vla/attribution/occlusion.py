@@ -99,9 +99,7 @@ def painted_over(
 ) -> dict[str, Image]:
     """The picture with the pixels of each region (H, W) as `cover` has them, by its name."""
     instead = cover(picture)
-    return {
-        name: np.where(region[..., None], instead, picture) for name, region in regions.items()
-    }
+    return {name: np.where(region[..., None], instead, picture) for name, region in regions.items()}
 
 
 def leave_one_word_out(policy: Explained, question: Question, target: Target) -> Attribution:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import torch
+from torch import Tensor
 
 from vlm4vla.errors import UserError
 from vlm4vla.model.groups import parameter_groups
@@ -23,15 +24,16 @@ _GROUPS: Final = {HEAD: ("head",), LANGUAGE: ("head", "language", "embeddings")}
 
 @contextmanager
 def randomised(policy: Policy, level: str, seed: int = 0) -> Iterator[None]:
-    """Shuffles the numbers within every weight of some parts; they are back when the block ends.
+    """Randomises every weight of some parts; the true ones are back when the block ends.
 
-    Shuffled weights keep their mean and spread, so that activations stay finite. Nobody else may
-    use the policy meanwhile.
+    The action head begins anew, as before it learned: shuffled, its outputs would be at their
+    limits whatever the picture. Of every other weight the numbers are shuffled, which keeps their
+    mean and spread. Nobody else may use the policy meanwhile.
 
     Args:
         policy: whose weights.
         level: one of `CASCADE`.
-        seed: of the shuffling.
+        seed: of the randomisation.
 
     Raises:
         UserError: there is no such level.
@@ -39,20 +41,30 @@ def randomised(policy: Policy, level: str, seed: int = 0) -> Iterator[None]:
     if level not in CASCADE:
         raise UserError(f"Unknown level {level!r}; known: {', '.join(CASCADE)}.")
     groups = parameter_groups(policy)
-    chosen = [
-        one
+    chosen = {
+        name: one
         for name, one in policy.named_parameters()
         if level == ALL or groups[name] in _GROUPS[level]
-    ]
-    before = [one.detach().clone() for one in chosen]
+    }
+    before = {name: one.detach().clone() for name, one in chosen.items()}
     draw = torch.Generator().manual_seed(seed)
     try:
         with torch.no_grad():
-            for one in chosen:
-                order = torch.randperm(one.numel(), generator=draw).to(one.device)
-                one.copy_(one.flatten()[order].reshape(one.shape))
+            for name, one in chosen.items():
+                one.copy_(_anew(one, draw) if name.startswith("head.") else _shuffled(one, draw))
         yield
     finally:
         with torch.no_grad():
-            for one, kept in zip(chosen, before, strict=True):
-                one.copy_(kept)
+            for name, one in chosen.items():
+                one.copy_(before[name])
+
+
+def _anew(weight: Tensor, draw: torch.Generator) -> Tensor:
+    """As `vlm4vla.model.head.ActionHead` begins."""
+    fresh = torch.zeros(weight.shape)
+    return torch.nn.init.xavier_uniform_(fresh, generator=draw) if weight.ndim == 2 else fresh
+
+
+def _shuffled(weight: Tensor, draw: torch.Generator) -> Tensor:
+    order = torch.randperm(weight.numel(), generator=draw).to(weight.device)
+    return weight.flatten()[order].reshape(weight.shape)

@@ -80,9 +80,7 @@ def predictions(policy: Explained, question: Question, pictures: Image) -> Predi
 
 
 @torch.no_grad()
-def values_of(
-    policy: Explained, target: Target, found: Prediction, before: Prediction
-) -> Scores:
+def values_of(policy: Explained, target: Target, found: Prediction, before: Prediction) -> Scores:
     """Values (N,) of N predictions; `before` is the one for the unchanged picture and sentence."""
     return np.asarray(target.of(found, before, policy.spec).double().cpu())
 

@@ -14,7 +14,7 @@ from vlm4vla.attribution.faithfulness import (
     rank_agreement,
 )
 from vlm4vla.attribution.inferences import Inference
-from vlm4vla.attribution.inputs import Cover, Question, Scores, blurred, grey, mean_colour
+from vlm4vla.attribution.inputs import GRID, Cover, Question, Scores, blurred, grey, mean_colour
 from vlm4vla.attribution.methods import METHODS
 from vlm4vla.attribution.occlusion import occlusions
 from vlm4vla.attribution.randomised import CASCADE, randomised
@@ -97,11 +97,17 @@ def examine(
                 part: points_at(scores, region) for part, region in inference.regions.items()
             },
         }
+    # What the pointing game gives by chance: the share of cells that meet a region.
+    meets = {
+        part: float(np.mean([points_at(cell, region) for cell in np.eye(GRID**2)]))
+        for part, region in inference.regions.items()
+    }
     pixels = {part: float(region.mean()) for part, region in inference.regions.items()}
     agreement = {name: _agreement(found) for name, found in maps.items()}
     return {
         "targets": told,
         "pixels": pixels,
+        "cells": meets,
         "agreement": agreement,
         "refused": refused,
     }, maps
@@ -117,12 +123,17 @@ def _agreement(maps: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
 
 
 def collapse(
-    policy: Policy, question: Question, targets: Sequence[Target], maps: Maps, seed: int
+    policy: Policy,
+    question: Question,
+    targets: Sequence[Target],
+    maps: Maps,
+    seed: int,
+    levels: Sequence[str] = CASCADE,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """How much the maps of randomised policies still agree with the true ones.
 
-    Rank correlation of the sizes of scores, by target, method and level of
-    `vlm4vla.attribution.randomised.CASCADE`. NaN where a map has the same score everywhere.
+    Rank correlation of the sizes of scores, by target, method and level; 0 where the map of the
+    randomised policy has the same score everywhere, so that nothing is left of the true one.
 
     Args:
         policy: its weights are back afterwards; nobody else may use it meanwhile.
@@ -130,17 +141,18 @@ def collapse(
         targets: what is explained.
         maps: of the true policy.
         seed: of the randomisation.
+        levels: of `vlm4vla.attribution.randomised.CASCADE`.
     """
     found: dict[str, dict[str, dict[str, float]]] = {
         target: {method: {} for method in there} for target, there in maps.items()
     }
-    for level in CASCADE:
+    for level in levels:
         with randomised(policy, level, seed):
             others, _ = all_maps(policy, question, targets)
         for target, there in maps.items():
             for method, scores in there.items():
-                if method in others[target]:
-                    found[target][method][level] = rank_agreement(
-                        np.abs(scores), np.abs(others[target][method])
-                    )
+                other = np.abs(others[target][method])
+                same = np.ptp(other) == 0
+                left = 0.0 if same else rank_agreement(np.abs(scores), other)
+                found[target][method][level] = left
     return found
