@@ -26,7 +26,24 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-def test_attribute_explains_a_first_action_and_keeps_it(checkpoint, tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def lent(environment, monkeypatch):
+    """Lends the session's simulator to the commands, which would each start one of their own."""
+
+    class Lent:
+        reset, step, draw = environment.reset, environment.step, environment.draw
+        privileged, perturbations = environment.privileged, environment.perturbations
+
+        def close(self):
+            pass
+
+    for command in (attribute, trust):
+        monkeypatch.setattr(command, "EnvironmentProcess", lambda suite: Lent())
+
+
+def test_attribute_explains_a_first_action_and_keeps_it(
+    checkpoint, lent, tmp_path, capsys, monkeypatch
+):
     command = ["attribute", "--checkpoint", str(checkpoint), "--task", "place", "--seeds", "3"]
     command += ["--method", "gradient", "--out", str(tmp_path)]
     assert main(command) == 0
@@ -67,7 +84,7 @@ def test_attribute_explains_a_first_action_and_keeps_it(checkpoint, tmp_path, ca
 
 
 def test_attribute_explains_a_stored_episode_from_its_poses(
-    checkpoint, environment, tmp_path, monkeypatch, capsys
+    checkpoint, environment, lent, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
@@ -108,7 +125,7 @@ def test_attribute_offers_every_method_and_target():
 
 
 def test_trust_measures_every_method_and_goes_on_where_it_stopped(
-    checkpoint, tmp_path, capsys, monkeypatch
+    checkpoint, lent, tmp_path, capsys, monkeypatch
 ):
     out = tmp_path / "trust"
     command = ["trust", "--checkpoint", str(checkpoint), "--tasks", "reach", "--out", str(out)]

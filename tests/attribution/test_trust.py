@@ -9,14 +9,8 @@ from vlm4vla.attribution.occlusion import occlusion
 from vlm4vla.attribution.randomised import ALL, CASCADE, HEAD, LANGUAGE, randomised
 from vlm4vla.attribution.target import DISPLACEMENT, GRIPPER
 from vlm4vla.attribution.trust import all_maps, collapse, examine
-from vlm4vla.attribution.trust_table import (
-    lines_of,
-    mean_of,
-    trust_table,
-    trusted,
-    verdict,
-    why_not,
-)
+from vlm4vla.attribution.trust_table import lines_of, mean_of, trust_table, verdict
+from vlm4vla.core.condition import Condition
 from vlm4vla.core.environment import Pose
 from vlm4vla.errors import UserError
 from vlm4vla.suites.registry import TABLETOP
@@ -24,7 +18,8 @@ from vlm4vla.suites.registry import TABLETOP
 
 @pytest.fixture(scope="module")
 def planted():
-    return small("qwen3-vl", CornerPolicy)
+    # Of a seed whose marker raises the value: the pointing game asks for the highest score.
+    return small("qwen3-vl", CornerPolicy, seed=1)
 
 
 def corner():
@@ -32,7 +27,7 @@ def corner():
     marker = np.zeros((128, 128), bool)
     marker[:16, :16] = True
     return Inference(
-        spec=TABLETOP.spec("pick", 0, _condition()),
+        spec=TABLETOP.spec("pick", 0, Condition("known")),
         step=0,
         pose=Pose(np.zeros(9, np.float32), np.zeros((0, 7), np.float32)),
         question=noise(),
@@ -42,28 +37,22 @@ def corner():
     )
 
 
-def _condition():
-    from vlm4vla.core.condition import Condition
-
-    return Condition("known")
-
-
 def test_a_policy_that_looks_at_a_corner_is_found_by_occlusion_and_the_table_says_who_misses_it(
     planted,
 ):
-    told, maps = examine(planted, corner(), [GRIPPER], seed=0)
-    found = told["targets"]["gripper"]
+    told, _ = examine(planted, corner(), [DISPLACEMENT], seed=0)
+    found = told["targets"]["displacement"]
     hits = {name for name, one in found.items() if one["points_at"]["object"]}
     # Only what covers pixels sees that the rest does not matter: tokens of every place hold the
-    # corner after the tower's first layer, and attention does not say what comes of it.
+    # marker after the tower's first layer, and attention does not say what comes of it.
     assert hits >= {"occlusion", "occlusion-grey", "occlusion-blur"}
-    assert set(found) - hits >= {"rollout", "attention"}
+    assert set(found) - hits >= {"gradient", "rollout", "attention"}
     for name in ("occlusion", "occlusion-grey", "occlusion-blur"):
-        assert found[name]["mass"]["object"] == pytest.approx(1, abs=1e-3)
-        assert found[name]["infidelity"] < 0.2 < found["rollout"]["infidelity"]
-        assert found[name]["deletion"] * np.sign(maps["gripper"][name][0, 0]) > 0
+        assert found[name]["mass"]["object"] == pytest.approx(1, abs=0.02)
+        assert found[name]["infidelity"] < 0.5 < found["rollout"]["infidelity"]
+        assert found[name]["deletion"] > 0 and found[name]["insertion"] > 0
+    assert found["gradient"]["mass"]["object"] < 0.2
     assert told["cells"]["object"] == 1 / 64 and told["pixels"]["object"] == 1 / 64
-    assert told["agreement"]["gripper"]["occlusion"]["occlusion-blur"] > 0.1
     rows = trust_table([{**told, "when": "first", "collapse": {}}])
     missed = {row["method"] for row in rows if not row["points_at_object"]["successes"]}
     assert missed == set(found) - hits
@@ -168,20 +157,18 @@ def test_the_table_counts_and_judges():
     assert first["agreement"]["gradient"]["mean"] == 0.5
     assert first["mass"]["object"]["mean"] == 0.25
     # Three values 1, 2, 3: 2 - 2.48 is below chance.
-    assert why_not(first) == [] and why_not(later) == ["deletion not above random orders"]
-    assert trusted([first, later], "gripper") == []
-    assert "no method" in verdict([first, later])[0]
-    assert trusted([first], "gripper") == ["occlusion"]
-    assert "first has the lowest infidelity" in verdict([first])[0]
+    assert (first["against"], later["against"]) == ([], ["deletion not above random orders"])
+    assert verdict([first, later]) == ["gripper: no method deserves trust by every measure."]
+    assert verdict([first]) == ["gripper: trust occlusion."]
 
 
 def test_a_map_that_outlives_its_weights_is_not_trusted():
     records = [record("first", d, d, 0.1, collapse=0.9) for d in (1.0, 1.1)]
     records += [record("first", d, d, 0.3, method="gradient") for d in (1.0, 1.1)]
-    rows = trust_table(records)
-    assert trusted(rows, "gripper") == ["gradient"]
-    [against] = [why_not(row) for row in rows if row["method"] == "occlusion"]
-    assert against == ["not shown to change with the weights"]
+    records += [record("first", d, d, 0.2, method="integrated") for d in (1.0, 1.1)]
+    [told] = verdict(trust_table(records))
+    assert told.startswith("gripper: trust integrated, gradient; occlusion beat random orders")
     unknown = trust_table([record("first", d, d, 0.1, collapse=None) for d in (1.0, 1.1)])
-    assert trusted(unknown, "gripper") == []
+    assert unknown[0]["against"] == ["not shown to change with the weights"]
+    assert "no method deserves trust" in verdict(unknown)[0]
     assert "not measured" in lines_of(unknown)[-1]

@@ -50,9 +50,11 @@ SIZES = {
 """Every shipped family, small."""
 
 
-def small(family, kind=Policy):
+def small(family, kind=Policy, seed=0):
     """A policy of random weights, whose action depends on its picture."""
-    made = kind(make_tiny(CORPUS, family, **SIZES[family]), action.tiny(), "embedding")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = kind(make_tiny(CORPUS, family, **SIZES[family]), action.tiny(), "embedding")
     return made.eval()
 
 
