@@ -4,22 +4,53 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from vlm4vla.agents.catalogue import SHIPPED
+from tests.attribution.toys import small
+from vlm4vla.agents.policy import load_agent
+from vlm4vla.attribution import names
 from vlm4vla.attribution.methods import METHODS
 from vlm4vla.attribution.target import TARGETS
 from vlm4vla.cli import main
-from vlm4vla.commands import attribute
+from vlm4vla.commands import attribute, trust
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.rollout import record
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.model.checkpoint import checkpoint_hash
+from vlm4vla.suites.registry import TABLETOP
 
 
-def test_attribute_explains_a_first_action_and_keeps_it(tmp_path, capsys, monkeypatch):
-    command = ["attribute", "--checkpoint", "qwen3vl-tiny", "--task", "place", "--seeds", "3"]
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint of random weights."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "small"
+    small("qwen3-vl").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def lent(environment, monkeypatch):
+    """Lends the session's simulator to the commands, which would each start one of their own."""
+
+    class Lent:
+        reset, step, draw = environment.reset, environment.step, environment.draw
+        privileged, perturbations = environment.privileged, environment.perturbations
+
+        def close(self):
+            pass
+
+    for command in (attribute, trust):
+        monkeypatch.setattr(command, "EnvironmentProcess", lambda suite: Lent())
+
+
+def test_attribute_explains_a_first_action_and_keeps_it(
+    checkpoint, lent, tmp_path, capsys, monkeypatch
+):
+    command = ["attribute", "--checkpoint", str(checkpoint), "--task", "place", "--seeds", "3"]
     command += ["--method", "gradient", "--out", str(tmp_path)]
     assert main(command) == 0
     [line] = capsys.readouterr().out.splitlines()
     base = tmp_path / "place-000003-gradient-displacement"
     told = json.loads(base.with_suffix(".json").read_text())
-    assert told["checkpoint"] == checkpoint_hash(SHIPPED / "qwen3vl-tiny")
+    assert told["checkpoint"] == checkpoint_hash(checkpoint)
     assert (told["step"], told["unit"], told["reference"]) == (0, "mm", None)
     assert told["instruction"] in line
     # By truth every pixel is one thing's, so shares are whole.
@@ -29,6 +60,13 @@ def test_attribute_explains_a_first_action_and_keeps_it(tmp_path, capsys, monkey
         assert sum(shares.values()) == pytest.approx(1)
     assert 0 < told["pixels"]["object"] < 0.2
     assert len(told["deletion"]["random_areas"]) == 5
+    # What can move was also drawn away; what is fixed was painted over.
+    goal = TABLETOP.spec("place", 3, Condition("known")).goal
+    assert set(told["things"][goal["object"]]) == {"mean", "grey", "blur", "drawn without"}
+    assert set(told["things"][goal["target"]]) == {"mean", "grey", "blur"}
+    assert [one["word"] for one in told["words"]] == told["instruction"].lower().split()
+    replaced = {one["word"] for one in told["words"] if one["replaced"] is not None}
+    assert replaced == {*goal["object"].split(), *goal["target"].split()}
     with np.load(base.with_suffix(".npz")) as kept:
         assert kept["map"].shape == (8, 8) and kept["picture"].shape == (128, 128, 3)
         assert np.abs(kept["map"]).max() == told["scale"]
@@ -45,5 +83,80 @@ def test_attribute_explains_a_first_action_and_keeps_it(tmp_path, capsys, monkey
     assert capsys.readouterr().out.splitlines() == [line]
 
 
+def test_attribute_explains_a_stored_episode_from_its_poses(
+    checkpoint, environment, lent, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "small").symlink_to(checkpoint)
+    spec = TABLETOP.spec("reach", 5, Condition("known", max_steps=6))
+    agent = load_agent(checkpoint)
+    episode = record(TABLETOP, environment, agent, spec, "rollout")
+    EpisodeTable().put(episode)
+    command = ["attribute", "--run", episode.id, "--step", "5", "--out", str(tmp_path)]
+    command += ["--method", "gradient", "--target", "gripper"]
+    assert main(command) == 0
+    base = tmp_path / f"{episode.id}-005-gradient-gripper"
+    told = json.loads(base.with_suffix(".json").read_text())
+    assert (told["episode"], told["step"]) == (episode.id, 4)
+    assert f"step 4, {spec.instruction!r}" in capsys.readouterr().out
+    # The picture drawn again makes the policy predict what it predicted then.
+    with np.load(base.with_suffix(".npz")) as kept:
+        again = agent.policy.act(kept["picture"][None], [spec.instruction])[0]
+    np.testing.assert_allclose(again, episode.predictions[1].chunk, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], "Whom to explain"),
+        (["--checkpoint", "qwen3vl-tiny", "--step", "4"], "needs an episode"),
+        (["--checkpoint", "qwen3vl-tiny", "--seeds", "-1"], "start at 0"),
+        (["--run", "0123456789abcdef"], "no such"),
+    ],
+)
+def test_attribute_says_what_it_cannot_do(words, why, tmp_path, capsys):
+    assert main(["attribute", *words, "--out", str(tmp_path)]) == 2
+    assert why in capsys.readouterr().err
+
+
 def test_attribute_offers_every_method_and_target():
-    assert (tuple(METHODS), tuple(TARGETS)) == (attribute.METHODS, attribute.TARGETS)
+    assert (list(METHODS), list(TARGETS)) == (list(names.METHODS), list(names.TARGETS))
+
+
+def test_trust_measures_every_method_and_goes_on_where_it_stopped(
+    checkpoint, lent, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "trust"
+    command = ["trust", "--checkpoint", str(checkpoint), "--tasks", "reach", "--out", str(out)]
+    command += ["--randomised", "1", "--json"]
+    assert main([*command, "--seeds", "7"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["checkpoint"] == checkpoint_hash(checkpoint)
+    assert (answer["episodes"], answer["randomised"]) == (1, 1)
+    assert answer["core_minutes"] > 0 and len(answer["verdict"]) == 2
+    assert answer == json.loads((out / "trust.json").read_text())
+    asked = {(row["when"], row["target"], row["method"]) for row in answer["rows"]}
+    assert asked == {
+        (when, target, method)
+        for when in ("first", "parting")
+        for target in ("displacement", "gripper")
+        for method in METHODS
+    }
+    for row in answer["rows"]:
+        assert row["n"] == 1 and 0 <= row["infidelity"]["mean"] <= 1
+        assert set(row["agreement"]) == {*METHODS} - {row["method"]}
+        assert row["collapse"]["n"] == (row["when"] == "first")
+    # Only the new scene is measured; the other is read.
+    kept = out / "episodes" / "reach-000007.json"
+    told = json.loads(kept.read_text())
+    first, later = told["inferences"]
+    assert (first["step"], first["when"], later["when"]) == (0, "first", "parting")
+    assert later["step"] % 4 == 0 < later["step"]
+    measured = []
+    monkeypatch.setattr(
+        trust, "_measure", lambda agent, environment, spec, _: measured.append(spec.seed) or told
+    )
+    assert main([*command, "--seeds", "7", "8"]) == 0
+    assert measured == [8]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 2

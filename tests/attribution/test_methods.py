@@ -1,18 +1,26 @@
 import numpy as np
 import pytest
 
-from tests.attribution.toys import Toy
+from tests.attribution.toys import Toy, noise
 from vlm4vla.agents.catalogue import SHIPPED
 from vlm4vla.attribution.gradient import gradient_times_input, integrated_gradients
 from vlm4vla.attribution.inputs import (
+    COVERS,
     Question,
     blurred,
     covered,
+    grey,
     mean_colour,
     to_grid,
 )
 from vlm4vla.attribution.methods import METHODS
-from vlm4vla.attribution.occlusion import leave_one_word_out, occlusion
+from vlm4vla.attribution.occlusion import (
+    leave_one_word_out,
+    object_occlusion,
+    occlusion,
+    painted_over,
+    replace_one_word,
+)
 from vlm4vla.attribution.score import sentence_values
 from vlm4vla.attribution.target import AGREEMENT, DISPLACEMENT, GRIPPER
 from vlm4vla.errors import UserError
@@ -33,11 +41,6 @@ def cells(**bright):
     return Question(picture, "pick up the red cube")
 
 
-def noise():
-    picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    return Question(picture, "pick up the red cube")
-
-
 def test_occlusion_finds_the_one_cell_that_a_policy_looks_at():
     found = occlusion(Toy(lambda red: red[:, 7] / 2), cells(c7=255, c30=255), DISPLACEMENT)
     # 2 of 64 cells have red 255: the mean is 8 after rounding. The action goes 30 mm.
@@ -47,10 +50,10 @@ def test_occlusion_finds_the_one_cell_that_a_policy_looks_at():
     assert found.value == pytest.approx(30)
 
 
-def test_every_method_finds_the_cell_that_a_policy_looks_at():
+def test_methods_of_pictures_and_tokens_find_the_cell_that_a_policy_looks_at():
     policy = Toy(lambda red: red[:, 56] / 2)
-    for name, method in METHODS.items():
-        found = method(policy, noise(), DISPLACEMENT)
+    for name in ("occlusion", "occlusion-grey", "occlusion-blur", "gradient", "integrated"):
+        found = METHODS[name](policy, noise(), DISPLACEMENT)
         assert np.abs(found.scores).argmax() == 56, name
         assert np.count_nonzero(np.abs(found.scores) > 1e-9) == 1, name
 
@@ -82,6 +85,29 @@ def test_a_word_left_out_takes_its_part_with_it():
     asked = Question(noise().picture, "Pick  up the RED cube.")
     found = leave_one_word_out(Toy(lambda red: red[:, 0]), asked, GRIPPER)
     assert (found.value, found.scores.tolist()) == (4, [0, 0, 0, 3, 1])
+
+
+def test_a_word_is_replaced_by_others_of_its_sort():
+    # "red" gives 3, every other colour nothing; "cube" gives 1, a ball and a cylinder nothing.
+    found = replace_one_word(Toy(lambda red: red[:, 0]), noise(), GRIPPER)
+    assert found.value == 4
+    np.testing.assert_array_equal(found.scores, [np.nan, np.nan, np.nan, 3, 1])
+
+
+def test_a_thing_is_taken_away_in_any_way():
+    # x is half of the mean red of cells 3 and 4; each way of taking a thing away has its own red.
+    asked = cells(c3=255, c4=255)
+    policy = Toy(lambda red: (red[:, 3] + red[:, 4]) / 4)
+    there = np.zeros((128, 128), bool)
+    there[:16, 48:64] = True
+    covers = {"mean": 8, "grey": 128}
+    for name, left in covers.items():
+        without = painted_over(asked.picture, {"cube": there}, COVERS[name])
+        found = object_occlusion(policy, asked, DISPLACEMENT, without)
+        assert found.scores == pytest.approx([15 * (1 - left / 255)], rel=1e-5), name
+    gone = {"cube": cells(c4=255).picture, "ball": asked.picture}
+    found = object_occlusion(policy, asked, DISPLACEMENT, gone)
+    np.testing.assert_allclose(found.scores, [15, 0], atol=1e-5)
 
 
 def test_the_shipped_policys_integrated_gradients_are_complete(shipped):
@@ -116,7 +142,7 @@ def test_cells_are_covered_and_nothing_else():
     asked = noise()
     chosen = np.zeros((1, 64), bool)
     chosen[0, [0, 63]] = True
-    for cover in (mean_colour, blurred):
+    for cover in (mean_colour, blurred, grey):
         [found] = covered(asked.picture, chosen, cover)
         changed = (found != asked.picture).any(-1)
         assert not changed[16:].any(axis=None, where=np.arange(16, 128)[:, None] < 112)
@@ -141,6 +167,8 @@ def test_what_cannot_be_explained_is_said():
     policy = Toy(lambda red: red[:, 0])
     with pytest.raises(UserError, match="no slope"):
         gradient_times_input(policy, noise(), AGREEMENT)
+    with pytest.raises(UserError, match="Toy has no VLM"):
+        METHODS["rollout"](policy, noise(), DISPLACEMENT)
     with pytest.raises(UserError, match="no word"):
         leave_one_word_out(policy, Question(noise().picture, " . "), GRIPPER)
     with pytest.raises(UserError, match="8 x 8 cells"):

@@ -5,6 +5,7 @@ import torch
 from vlm4vla import action
 from vlm4vla.attribution.target import (
     AGREEMENT,
+    DIRECTION,
     DISPLACEMENT,
     GRIPPER,
     LENGTH,
@@ -33,6 +34,8 @@ def test_values_are_millimetres_of_the_first_action():
         (LENGTH, [50, 60, 50, 60]),
         # From (30, 40, 0): to (0, 0, 60), to (-30, -40, 0), to (60, 0, 0).
         (AGREEMENT, [0, -(6100**0.5), -100, -50]),
+        # (0, 0, 60) stands across, (-30, -40, 0) points back; cos = 3/5 to (60, 0, 0).
+        (DIRECTION, [0, -90, -180, -53.130102]),
         (GRIPPER, [7 / 6, 1, -7 / 6, 1]),
         (dimension("x", 0), [0.3, 0, -0.3, 0.6]),
         (dimension("x", 3), [0, 0, 0, 0]),

@@ -1,11 +1,16 @@
-"""Policies whose attributions can be worked out on paper."""
+"""Policies whose attributions can be worked out on paper, small VLMs, and planted policies."""
 
+import numpy as np
 import torch
 
 from vlm4vla import action
+from vlm4vla.attribution.inputs import Question
 from vlm4vla.language.normal import normalise
 from vlm4vla.model.features import Features
 from vlm4vla.model.head import Prediction
+from vlm4vla.model.policy import Policy
+from vlm4vla.model.tokenizer import CORPUS
+from vlm4vla.model.vlm import make_tiny
 
 
 class Toy:
@@ -33,3 +38,37 @@ class Toy:
         arm[:, 0, 0] = self.rule(features.tokens[..., 0])
         gripper = torch.tensor(rows, dtype=torch.float64)[:, None].expand(-1, 4)
         return Prediction(arm, gripper)
+
+
+SIZES = {
+    "qwen3-vl": {"vision_layers": 3, "vision_width": 48, "language_layers": 2, "language_width": 48}
+    | {"heads": 2},
+    "internvl": {},
+    "paligemma": {},
+    "kosmos-2": {},
+}
+"""Every shipped family, small."""
+
+
+def small(family, kind=Policy, seed=0):
+    """A policy of random weights, whose action depends on its picture."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = kind(make_tiny(CORPUS, family, **SIZES[family]), action.tiny(), "embedding")
+    return made.eval()
+
+
+class CornerPolicy(Policy):
+    """Planted: sees nothing but the marker in the upper left cell of its picture."""
+
+    def encode_pixels(self, pixels):
+        side = pixels.shape[-1] // 8
+        seen = torch.zeros_like(pixels)
+        seen[..., :side, :side] = pixels[..., :side, :side]
+        return super().encode_pixels(seen)
+
+
+def noise(seed=0):
+    """A question about a picture of noise."""
+    picture = np.random.default_rng(seed).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    return Question(picture, "pick up the red cube")

@@ -1,4 +1,4 @@
-"""Is an attribution true? Deletion and insertion against random orders, and where its mass lies."""
+"""Is an attribution true? Deletion, insertion, infidelity, agreement, and where its mass lies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from vlm4vla.attribution.inputs import (
     GRID,
@@ -17,8 +18,9 @@ from vlm4vla.attribution.inputs import (
     covered,
     mean_colour,
 )
-from vlm4vla.attribution.score import Explained, picture_values
+from vlm4vla.attribution.score import Explained, intact, predictions, values_of
 from vlm4vla.attribution.target import Target
+from vlm4vla.model.head import Prediction
 
 STRIDE: Final = 4
 """Cells between two points of a curve."""
@@ -81,22 +83,100 @@ def curves(
         seeds: one a random order.
         cover: what is seen in the place of a cell.
     """
+    [found] = curves_of_several(policy, question, [(target, scores)], seeds, cover)
+    return found
+
+
+def curves_of_several(
+    policy: Explained,
+    question: Question,
+    asked: Sequence[tuple[Target, Scores]],
+    seeds: Sequence[int],
+    cover: Cover = mean_colour,
+    stride: int = STRIDE,
+) -> list[Curves]:
+    """The curves of several attributions, each of its target, against the same random orders.
+
+    Args:
+        policy: whom the attributions explain.
+        question: picture and sentence.
+        asked: targets and (GRID, GRID) scores.
+        seeds: one a random order.
+        cover: what is seen in the place of a cell.
+        stride: cells between two points.
+    """
     cells = GRID**2
-    orders = [order_of(scores)] + [np.random.default_rng(seed).permutation(cells) for seed in seeds]
-    deleted = np.stack([_first_of(order) for order in orders])
+    orders = [order_of(scores) for _, scores in asked]
+    orders += [np.random.default_rng(seed).permutation(cells) for seed in seeds]
+    deleted = np.stack([_first_of(order, stride) for order in orders])
     masks = np.stack([deleted, ~deleted]).reshape(-1, cells)
-    # All curves share their ends: every picture is seen once.
+    # All curves share their ends, and equal maps all points: every picture is seen once.
     distinct, where = np.unique(masks, axis=0, return_inverse=True)
-    pictures = covered(question.picture, distinct, cover)
-    values = picture_values(policy, question, target, pictures)[where.ravel()]
-    deletion, insertion = values.reshape(2, len(orders), -1)
-    return Curves(deletion[0], insertion[0], deletion[1:], insertion[1:])
+    found = predictions(policy, question, covered(question.picture, distinct, cover))
+    before = intact(policy, question)
+    lines = []
+    for index, (target, _) in enumerate(asked):
+        values = values_of(policy, target, found, before)[where.ravel()]
+        deletion, insertion = values.reshape(2, len(orders), -1)
+        random = slice(len(asked), None)
+        lines.append(Curves(deletion[index], insertion[index], deletion[random], insertion[random]))
+    return lines
 
 
-def _first_of(order: Order) -> Cells:
-    """(points, cells) the first 0, `STRIDE`, 2 `STRIDE`, ... cells of an order."""
+@dataclass(frozen=True)
+class Drops:
+    """How far values drop when random cells are covered together.
+
+    Attributes:
+        masks: (N, cells), true where a cell is covered.
+        predictions: N rows for the covered pictures.
+        before: one row for the unchanged picture.
+    """
+
+    masks: Cells
+    predictions: Prediction
+    before: Prediction
+
+
+def random_drops(
+    policy: Explained,
+    question: Question,
+    seed: int,
+    *,
+    count: int = 32,
+    at_once: int = 8,
+    cover: Cover = mean_colour,
+) -> Drops:
+    """Covers `count` random sets of `at_once` cells, for `infidelity`."""
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((count, GRID**2), bool)
+    for mask in masks:
+        mask[rng.choice(GRID**2, at_once, replace=False)] = True
+    found = predictions(policy, question, covered(question.picture, masks, cover))
+    return Drops(masks, found, intact(policy, question))
+
+
+def infidelity(policy: Explained, target: Target, scores: Scores, drops: Drops) -> float:
+    """Infidelity (Yeh et al. 2019) of a map, as a share of what no map at all would have.
+
+    The mean squared difference between the drop of the value when cells are covered together and
+    the sum of their scores, times the one factor of at least 0 that suits the map best (so that
+    units do not count), over the mean squared drop: 0 for a map that foretells every drop, 1 for
+    one that foretells none. NaN if nothing drops.
+    """
+    [value] = values_of(policy, target, drops.before, drops.before)
+    drop = value - values_of(policy, target, drops.predictions, drops.before)
+    told = drops.masks @ scores.ravel()
+    if not drop.any():
+        return float("nan")
+    factor = max(0.0, told @ drop / (told @ told)) if told.any() else 0.0
+    return float(np.mean((factor * told - drop) ** 2) / np.mean(drop**2))
+
+
+def _first_of(order: Order, stride: int) -> Cells:
+    """(points, cells) the first 0, `stride`, 2 `stride`, ... cells of an order."""
     rank = np.argsort(order)
-    return rank[None] < np.arange(0, len(order) + 1, STRIDE)[:, None]
+    return rank[None] < np.arange(0, len(order) + 1, stride)[:, None]
 
 
 def mass_shares(scores: Scores, regions: Mapping[str, Cells]) -> dict[str, float]:
@@ -133,12 +213,6 @@ def rank_agreement(one: Scores, other: Scores) -> float:
 
     NaN if a map has the same score everywhere.
     """
-    first, second = (_centred_ranks(scores.ravel()) for scores in (one, other))
-    spread = np.sqrt((first @ first) * (second @ second))
-    return float(first @ second / spread) if spread else float("nan")
-
-
-def _centred_ranks(values: Scores) -> Scores:
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2
-    return mean_rank[where] - (len(values) + 1) / 2
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(stats.spearmanr(one.ravel(), other.ravel()).statistic)

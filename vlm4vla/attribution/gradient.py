@@ -1,4 +1,4 @@
-"""Gradients at the vision tokens: gradient times input, and integrated gradients.
+"""Gradients at the vision tokens by captum: gradient times input, and integrated gradients.
 
 Qwen3-VL reads its vision tokens at several places; all of them count as one token's.
 """
@@ -6,18 +6,21 @@ Qwen3-VL reads its vision tokens at several places; all of them count as one tok
 import dataclasses
 from typing import Final
 
-import numpy as np
 import torch
+from captum.attr import InputXGradient, IntegratedGradients
 from torch import Tensor
 
-from vlm4vla.attribution.inputs import Question, mean_colour, to_grid
-from vlm4vla.attribution.score import BATCH, Attribution, Explained, intact
-from vlm4vla.attribution.target import AGREEMENT, Target
-from vlm4vla.errors import UserError
+from vlm4vla.attribution.inputs import Question, Scores, mean_colour
+from vlm4vla.attribution.internals import token_grid
+from vlm4vla.attribution.score import BATCH, Attribution, Explained
+from vlm4vla.attribution.target import Target, require_slope
 from vlm4vla.model.features import Features
+from vlm4vla.model.head import Prediction
 
 NODES: Final = 64
 """Points of the Gauss-Legendre rule along the path of integrated gradients."""
+
+_Levels = tuple[Tensor, ...]
 
 
 def gradient_times_input(policy: Explained, question: Question, target: Target) -> Attribution:
@@ -26,18 +29,20 @@ def gradient_times_input(policy: Explained, question: Question, target: Target) 
     Raises:
         UserError: the target has no slope at the unchanged picture, or the tokens no square grid.
     """
-    if target == AGREEMENT:
-        raise UserError(
-            f"The target {target.name!r} has no slope at the unchanged picture.",
-            "Choose another target, or integrated gradients.",
-        )
+    require_slope(target)
     with torch.no_grad():
         features = policy.encode(question.picture[None])
-    values, slopes = _slopes(policy, question, target, features)
-    tokens = sum(
-        (slope * level).sum(-1)[0] for slope, level in zip(slopes, _levels(features), strict=True)
-    )
-    return Attribution(_grid(tokens), float(values[0]))
+    seen: list[Tensor] = []
+
+    def value_of(*levels: Tensor) -> Tensor:
+        prediction = _predict(policy, question, features, levels)
+        before = Prediction(*(part.detach() for part in prediction))
+        seen.append(target.of(prediction, before, policy.spec))
+        return seen[-1]
+
+    with torch.enable_grad():
+        parts = InputXGradient(value_of).attribute(_leaves(features))
+    return Attribution(_map(policy, parts), float(seen[0].detach()))
 
 
 def integrated_gradients(
@@ -64,44 +69,39 @@ def integrated_gradients(
     with torch.no_grad():
         end = policy.encode(question.picture[None])
         start = policy.encode(mean_colour(question.picture)[None])
-    places, weights = np.polynomial.legendre.leggauss(nodes)
-    total = torch.zeros(end.tokens.shape[1], dtype=torch.float64, device=end.tokens.device)
-    for first in range(0, nodes, BATCH):
-        alpha = end.tokens.new_tensor((places[first : first + BATCH] + 1) / 2)[:, None, None]
-        weight = end.tokens.new_tensor(weights[first : first + BATCH] / 2)[:, None, None]
-        between = _between(start, end, alpha)
-        _, slopes = _slopes(policy, question, target, between)
-        for slope, a, b in zip(slopes, _levels(start), _levels(end), strict=True):
-            total += (weight * slope * (b - a)).sum((0, -1)).double()
-    value, _ = _slopes(policy, question, target, end)
-    reference, _ = _slopes(policy, question, target, start)
-    return Attribution(_grid(total), float(value[0]), float(reference[0]))
+        before = _predict(policy, question, end, _levels(end))
+
+    def value_of(*levels: Tensor) -> Tensor:
+        return target.of(_predict(policy, question, end, levels), before, policy.spec)
+
+    with torch.no_grad():
+        value, reference = value_of(*_levels(end)), value_of(*_levels(start))
+    with torch.enable_grad():
+        parts = IntegratedGradients(value_of).attribute(
+            _leaves(end),
+            _levels(start),
+            n_steps=nodes,
+            method="gausslegendre",
+            internal_batch_size=BATCH,
+        )
+    return Attribution(_map(policy, parts), float(value), float(reference))
 
 
-def _levels(features: Features) -> tuple[Tensor, ...]:
+def _levels(features: Features) -> _Levels:
     return (features.tokens, *features.deepstack)
 
 
-def _between(start: Features, end: Features, alpha: Tensor) -> Features:
-    """Features at the shares `alpha` (R, 1, 1) of the straight way from one picture to another."""
-    tokens, *deepstack = (
-        a + alpha * (b - a) for a, b in zip(_levels(start), _levels(end), strict=True)
-    )
-    return dataclasses.replace(end, tokens=tokens, deepstack=tuple(deepstack))
+def _leaves(features: Features) -> _Levels:
+    return tuple(level.detach().requires_grad_() for level in _levels(features))
 
 
-def _slopes(
-    policy: Explained, question: Question, target: Target, features: Features
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Values (R,) at R features, and their slopes at every level; parameters keep their own."""
-    before = intact(policy, question)
-    leaves = features.map(lambda tokens: tokens.detach().requires_grad_())
-    rows = policy.prompt([question.instruction] * len(features.tokens))
-    with torch.enable_grad():
-        values = target.of(policy.predict(leaves, rows), before, policy.spec)
-        slopes = torch.autograd.grad(values.sum(), _levels(leaves))
-    return values.detach(), slopes
+def _predict(policy: Explained, question: Question, like: Features, levels: _Levels) -> Prediction:
+    """Predictions of R rows from levels (R, T, D) of features."""
+    tokens, *deepstack = levels
+    features = dataclasses.replace(like, tokens=tokens, deepstack=tuple(deepstack))
+    return policy.predict(features, policy.prompt([question.instruction] * len(tokens)))
 
 
-def _grid(tokens: Tensor | int) -> np.ndarray:
-    return to_grid(np.asarray(torch.as_tensor(tokens).double().cpu()))
+def _map(policy: Explained, parts: _Levels) -> Scores:
+    whole = torch.stack([part.detach().sum(-1)[0].double() for part in parts])
+    return token_grid(policy, whole.sum(0))

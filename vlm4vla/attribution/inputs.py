@@ -12,6 +12,7 @@ from PIL import ImageFilter
 from vlm4vla.core.observation import Image
 from vlm4vla.errors import UserError
 from vlm4vla.language.normal import normalise
+from vlm4vla.language.vocabulary import COLOURS, FIXED, MOVABLE
 
 GRID: Final = 8
 """Cells along each side of a picture, whatever its size and however many tokens a VLM makes."""
@@ -51,13 +52,18 @@ def mean_colour(picture: Image) -> Image:
     return np.broadcast_to(mean, picture.shape)
 
 
+def grey(picture: Image) -> Image:
+    """Middle grey everywhere, whatever the picture."""
+    return np.broadcast_to(np.uint8(128), picture.shape)
+
+
 def blurred(picture: Image) -> Image:
     """The picture under a Gaussian blur with the deviation of a cell's side."""
     radius = min(picture.shape[:2]) / GRID
     return np.asarray(Pillow.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
 
 
-COVERS: Final[dict[str, Cover]] = {"mean": mean_colour, "blur": blurred}
+COVERS: Final[dict[str, Cover]] = {"mean": mean_colour, "grey": grey, "blur": blurred}
 
 
 def covered(picture: Image, cells: Cells, cover: Cover = mean_colour) -> Image:
@@ -107,3 +113,14 @@ def without_each_word(instruction: str) -> list[str]:
     if not found:
         raise UserError("The sentence has no word that could be left out.")
     return [" ".join(found[:i] + found[i + 1 :]) for i in range(len(found))]
+
+
+def alternatives(word: str) -> tuple[str, ...]:
+    """Other words of the same sort: colours for a colour, movable or fixed kinds for such a kind.
+
+    Empty for every other word.
+    """
+    for sort in (COLOURS, MOVABLE, FIXED):
+        if word in sort:
+            return tuple(other for other in sort if other != word)
+    return ()

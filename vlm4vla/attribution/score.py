@@ -43,8 +43,9 @@ class Attribution:
     """An attribution: how much of a value each part of the input accounts for.
 
     Attributes:
-        scores: (GRID, GRID) of picture cells or (words,) of the sentence, signed, in the target's
-            unit: positive where the part raises the value.
+        scores: (GRID, GRID) of picture cells, (words,) of the sentence or (things,) of the scene,
+            signed: positive where the part raises the value. In the target's unit, except where
+            the method says otherwise.
         value: of the unchanged picture and sentence.
         reference: of the baseline that all scores together explain the difference to; None for
             methods whose scores need not add up to anything.
@@ -68,17 +69,28 @@ def intact(policy: Explained, question: Question) -> Prediction:
 
 
 @torch.no_grad()
-def picture_values(
-    policy: Explained, question: Question, target: Target, pictures: Image
-) -> Scores:
-    """Values (N,) of other pictures (N, H, W, 3) under the question's sentence."""
-    before = intact(policy, question)
+def predictions(policy: Explained, question: Question, pictures: Image) -> Prediction:
+    """The predictions of N rows for other pictures (N, H, W, 3) under the question's sentence."""
     found = []
     for start in range(0, len(pictures), BATCH):
         some = pictures[start : start + BATCH]
         rows = policy.prompt([question.instruction] * len(some))
-        found.append(target.of(policy.predict(policy.encode(some), rows), before, policy.spec))
-    return torch.cat(found).double().cpu().numpy()
+        found.append(policy.predict(policy.encode(some), rows))
+    return Prediction(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+@torch.no_grad()
+def values_of(policy: Explained, target: Target, found: Prediction, before: Prediction) -> Scores:
+    """Values (N,) of N predictions; `before` is the one for the unchanged picture and sentence."""
+    return np.asarray(target.of(found, before, policy.spec).double().cpu())
+
+
+def picture_values(
+    policy: Explained, question: Question, target: Target, pictures: Image
+) -> Scores:
+    """Values (N,) of other pictures (N, H, W, 3) under the question's sentence."""
+    found = predictions(policy, question, pictures)
+    return values_of(policy, target, found, intact(policy, question))
 
 
 @torch.no_grad()
@@ -89,5 +101,4 @@ def sentence_values(
     before = intact(policy, question)
     features = policy.encode(question.picture[None])
     repeated = features.map(lambda tokens: tokens.expand(len(sentences), -1, -1))
-    prediction = policy.predict(repeated, policy.prompt(sentences))
-    return np.asarray(target.of(prediction, before, policy.spec).double().cpu())
+    return values_of(policy, target, policy.predict(repeated, policy.prompt(sentences)), before)

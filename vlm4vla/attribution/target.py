@@ -27,11 +27,13 @@ class Target:
         unit: of its values.
         of: values (R,) from R predictions, the prediction of one row for the unchanged picture
             and sentence, and the meaning of the actions. Gradients flow into the predictions.
+        has_slope: whether it has a gradient at the unchanged picture.
     """
 
     name: str
     unit: str
     of: Callable[[Prediction, Prediction, ActionSpec], Tensor]
+    has_slope: bool = True
 
 
 def commands(prediction: Prediction, spec: ActionSpec) -> Tensor:
@@ -72,6 +74,13 @@ def _agreement(prediction: Prediction, intact: Prediction, spec: ActionSpec) -> 
     return -(displacement(prediction, spec) - displacement(intact, spec)).norm(dim=-1)
 
 
+def _direction(prediction: Prediction, intact: Prediction, spec: ActionSpec) -> Tensor:
+    moved, before = displacement(prediction, spec), displacement(intact, spec)
+    across = torch.linalg.cross(moved, before.expand_as(moved)).norm(dim=-1)
+    # Exact for small angles, where the cosine's inverse is not.
+    return -torch.rad2deg(torch.atan2(across, (moved * before).sum(-1)))
+
+
 def _gripper(prediction: Prediction, intact: Prediction, spec: ActionSpec) -> Tensor:
     return prediction.gripper[:, 0]
 
@@ -103,13 +112,31 @@ DISPLACEMENT: Final = Target("displacement", "mm", _along)
 LENGTH: Final = Target("length", "mm", _length)
 """How far the first action goes, whichever way."""
 
-AGREEMENT: Final = Target("agreement", "mm", _agreement)
+AGREEMENT: Final = Target("agreement", "mm", _agreement, has_slope=False)
 """Minus the distance between where the first action goes and where the unchanged one goes.
 
 At most 0, and 0 for the unchanged one, so it also falls where an action turns aside. It has no
 slope there: methods that look at changes can use it, the plain gradient cannot."""
 
+DIRECTION: Final = Target("direction", "degrees", _direction, has_slope=False)
+"""Minus the angle between where the first action goes and where the unchanged one goes.
+
+Within -180 to 0, whatever the lengths; it has no slope at the unchanged picture."""
+
 GRIPPER: Final = Target("gripper", "logit", _gripper)
 """The first action's gripper logit, positive for open."""
 
-TARGETS: Final = {one.name: one for one in (DISPLACEMENT, LENGTH, AGREEMENT, GRIPPER)}
+TARGETS: Final = {one.name: one for one in (DISPLACEMENT, LENGTH, AGREEMENT, DIRECTION, GRIPPER)}
+
+
+def require_slope(target: Target) -> None:
+    """Makes sure that a target has a gradient at the unchanged picture.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not target.has_slope:
+        raise UserError(
+            f"The target {target.name!r} has no slope at the unchanged picture.",
+            "Choose another target, or occlusion.",
+        )

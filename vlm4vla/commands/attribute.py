@@ -1,92 +1,129 @@
-"""`vlm4vla attribute`: what of its picture a policy's first action comes from."""
+"""`vlm4vla attribute`: what of its picture and sentence a policy's action comes from."""
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import imageio.v3 as imageio
 import numpy as np
-from numpy.typing import NDArray
 
 from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.attribution.names import METHODS, TARGETS
 from vlm4vla.core.condition import Condition
-from vlm4vla.core.episode import AgentSpan, EpisodeSpec, episode_id
+from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, episode_id
 from vlm4vla.core.rollout import versions_of
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing, write_json
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import TASKS
-from vlm4vla.suites.tabletop.suite import KNOWN, POLICY_CAMERA, goal_of
-from vlm4vla.suites.tabletop.types import BACKGROUND, FINGERS, ROBOT
+from vlm4vla.suites.tabletop.suite import KNOWN
 from vlm4vla.workers.environment import EnvironmentProcess
 
 if TYPE_CHECKING:
-    from vlm4vla.model.policy import Policy
+    from vlm4vla.agents.policy import PolicyAgent
+    from vlm4vla.attribution.inferences import Inference
 
-METHODS: Final = ("occlusion", "gradient", "integrated")
-TARGETS: Final = ("displacement", "length", "agreement", "gripper")
 RANDOM_ORDERS: Final = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("--checkpoint", required=True, help="checkpoint folder, or its name")
+    parser.add_argument(
+        "--run", metavar="ID", help="a stored episode, whose pictures are drawn again"
+    )
+    parser.add_argument("--step", type=int, default=0, help="control step of that episode")
+    parser.add_argument(
+        "--checkpoint",
+        help="checkpoint folder, or its name; for a stored episode by default the one that acted",
+    )
     parser.add_argument("--task", choices=TASKS, default="pick", help="which kind of scene")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="which scenes")
     parser.add_argument(
         "--method",
         choices=METHODS,
         default="occlusion",
-        help="cover a cell of the picture; or gradient times input, or integrated gradients, at "
-        "the vision tokens",
+        help="; ".join(f"{name}: {meaning}" for name, meaning in METHODS.items()),
     )
     parser.add_argument(
         "--target",
         choices=TARGETS,
         default="displacement",
-        help="what is explained of the first action: how far it goes its own way, how far in all, "
-        "minus how far it ends from where it went (mm), or the gripper's logit",
+        help="; ".join(f"{name}: {meaning}" for name, meaning in TARGETS.items()),
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for three files a scene")
+    parser.add_argument("--out", type=Path, required=True, help="folder for three files a map")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Explains the first inference of each scene and tells one line for each."""
-    if min(args.seeds) < 0:
-        raise UserError("Seeds start at 0.")
+    """Explains an inference of each scene, or one of a stored episode; a line for each."""
+    if min(*args.seeds, args.step) < 0:
+        raise UserError("Seeds and steps start at 0.")
+    if args.run is None and args.checkpoint is None:
+        raise UserError("Whom to explain?", "Name a --checkpoint, or a stored episode by --run.")
+    if args.run is None and args.step:
+        raise UserError(
+            "A later step needs an episode that got there.", "Name a stored one by --run."
+        )
+    stored = EpisodeTable().get(args.run) if args.run is not None else None
+    catalogue = AgentCatalogue()
+    name = args.checkpoint
+    if stored is not None and name is None:
+        name = catalogue.name_of(stored.agent.digest)
+        if stored.agent.kind != "policy" or not name:
+            raise UserError(
+                "Whoever acted in this episode is no checkpoint that is here.",
+                "Name a --checkpoint that should be explained in its place.",
+            )
     # They take seconds: torch.
     from vlm4vla.agents.policy import load_agent
     from vlm4vla.attribution.faithfulness import STRIDE
 
-    agent = load_agent(AgentCatalogue().folder(args.checkpoint))
+    agent = load_agent(catalogue.folder(name))
     span = (AgentSpan(agent.identity),)
     versions = versions_of(TABLETOP, span)
+    drawn = [TABLETOP.spec(args.task, seed, Condition(KNOWN)) for seed in dict.fromkeys(args.seeds)]
     environment = None
     try:
-        for seed in dict.fromkeys(args.seeds):
-            spec = TABLETOP.spec(args.task, seed, Condition(KNOWN))
+        for spec in [stored.spec] if stored is not None else drawn:
             settings = {
                 "checkpoint": agent.identity.digest,
-                "episode": episode_id(spec, span, versions),
-                "step": 0,
+                "episode": stored.id if stored is not None else episode_id(spec, span, versions),
+                "asked_step": args.step,
                 "method": args.method,
                 "target": args.target,
                 "cover": "mean",
                 "stride": STRIDE,
                 "random_orders": RANDOM_ORDERS,
             }
-            base = args.out / f"{args.task}-{seed:06d}-{args.method}-{args.target}"
+            what = f"{spec.task}-{spec.seed:06d}"
+            if stored is not None:
+                what = f"{stored.id}-{args.step:03d}"
+            base = args.out / f"{what}-{args.method}-{args.target}"
             told = _kept(base.with_suffix(".json"), settings)
             if told is None:
                 environment = environment or EnvironmentProcess(TABLETOP)
-                told = _explain(agent.policy, environment, spec, settings, base)
+                inference = _inference(environment, spec, stored, args.step)
+                told = _explain(agent, environment, inference, settings, base)
             print(_line(told), flush=True)
     finally:
         if environment is not None:
             environment.close()
     return 0
+
+
+def _inference(
+    environment: EnvironmentProcess, spec: EpisodeSpec, stored: Episode | None, step: int
+) -> "Inference":
+    from vlm4vla.attribution.inferences import draw_inference, inference_of
+
+    if stored is not None:
+        return inference_of(environment, stored, step)
+    pose = environment.reset(spec).pose
+    assert pose is not None
+    return draw_inference(environment, spec, pose)
 
 
 def _kept(file: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -100,31 +137,29 @@ def _kept(file: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _explain(
-    policy: "Policy",
+    agent: "PolicyAgent",
     environment: EnvironmentProcess,
-    spec: EpisodeSpec,
+    inference: "Inference",
     settings: dict[str, Any],
     base: Path,
 ) -> dict[str, Any]:
     """Explains one inference and writes its files, the JSON last."""
     from vlm4vla.attribution.faithfulness import area, curves, mass_shares, points_at
-    from vlm4vla.attribution.inputs import Question
     from vlm4vla.attribution.methods import METHODS as methods
     from vlm4vla.attribution.overlay import overlay
     from vlm4vla.attribution.target import TARGETS as targets
 
-    seen = environment.reset(spec, [POLICY_CAMERA]).observation
-    regions = _regions(spec, environment.segmentation(), environment.privileged().names)
-    question = Question(seen.images[POLICY_CAMERA], spec.instruction)
+    policy, question, regions = agent.policy, inference.question, inference.regions
     target = targets[settings["target"]]
     found = methods[settings["method"]](policy, question, target)
     line = curves(policy, question, target, found.scores, range(RANDOM_ORDERS))
     scale = float(np.abs(found.scores).max())
     told = {
         **settings,
-        "task": spec.task,
-        "seed": spec.seed,
-        "instruction": spec.instruction,
+        "step": inference.step,
+        "task": inference.spec.task,
+        "seed": inference.spec.seed,
+        "instruction": question.instruction,
         "unit": target.unit,
         "value": found.value,
         "reference": found.reference,
@@ -142,6 +177,8 @@ def _explain(
             "random_areas": area(line.random_insertion).tolist(),
             "gain": line.insertion_gain,
         },
+        "things": _things(agent, environment, inference, settings["target"]),
+        "words": _words(agent, inference, settings["target"]),
     }
     with replacing(base.with_suffix(".npz")) as temporary:
         np.savez_compressed(
@@ -153,30 +190,61 @@ def _explain(
     return told
 
 
-def _regions(
-    spec: EpisodeSpec, segmentation: NDArray[np.int16], names: tuple[str, ...]
-) -> dict[str, NDArray[np.bool_]]:
-    """Masks that part the picture by truth: "object" is the goal's, "goal" the place it is for.
+def _things(
+    agent: "PolicyAgent", environment: EnvironmentProcess, inference: "Inference", target: str
+) -> dict[str, dict[str, float]]:
+    """What each thing accounts for: painted over in three ways, or not there at all."""
+    from vlm4vla.attribution.inputs import COVERS
+    from vlm4vla.attribution.occlusion import object_occlusion, painted_over
+    from vlm4vla.attribution.scene import drawn_without
+    from vlm4vla.attribution.target import TARGETS as targets
 
-    What a goal does not have is left out.
-    """
-    goal = goal_of(spec)
-    named = {"object": goal.object, "goal": goal.target}
-    regions = {
-        part: segmentation == names.index(name) for part, name in named.items() if name is not None
+    question = inference.question
+    ways = {
+        name: painted_over(question.picture, inference.things, cover)
+        for name, cover in COVERS.items()
     }
-    regions |= {"gripper": segmentation == FINGERS, "robot": segmentation == ROBOT}
-    others = [i for i, name in enumerate(names) if name not in named.values()]
-    regions |= {"others": np.isin(segmentation, others), "background": segmentation == BACKGROUND}
-    return regions
+    ways["drawn without"] = drawn_without(
+        environment, inference.spec, inference.pose, inference.names
+    )
+    told: dict[str, dict[str, float]] = {}
+    for way, without in ways.items():
+        found = object_occlusion(agent.policy, question, targets[target], without)
+        for name, score in zip(without, found.scores.tolist(), strict=True):
+            told.setdefault(name, {})[way] = score
+    return told
+
+
+def _words(agent: "PolicyAgent", inference: "Inference", target: str) -> list[dict[str, Any]]:
+    """What each word accounts for: left out, or replaced by others of its sort."""
+    from vlm4vla.attribution.inputs import words
+    from vlm4vla.attribution.occlusion import leave_one_word_out, replace_one_word
+    from vlm4vla.attribution.target import TARGETS as targets
+
+    asked = agent.policy, inference.question, targets[target]
+    left_out, replaced = leave_one_word_out(*asked).scores, replace_one_word(*asked).scores
+    return [
+        {"word": word, "left_out": one, "replaced": None if math.isnan(other) else other}
+        for word, one, other in zip(
+            words(inference.question.instruction),
+            left_out.tolist(),
+            replaced.tolist(),
+            strict=True,
+        )
+    ]
 
 
 def _line(told: Mapping[str, Any]) -> str:
     unit = told["unit"]
+    on_object = ""
+    if "object" in told["mass"]:
+        on_object = (
+            f"on the named object {told['mass']['object']:.0%} of the mass and "
+            f"{told['pixels']['object']:.1%} of the pixels; "
+        )
     return (
-        f"{told['task']} {told['seed']}, {told['instruction']!r}: {told['method']} of "
-        f"{told['value']:.1f} {unit} ({told['target']}); on the named object "
-        f"{told['mass']['object']:.0%} of the mass and {told['pixels']['object']:.1%} of the "
-        f"pixels; against random orders, deletion {told['deletion']['gain']:+.1f} {unit}, "
+        f"{told['task']} {told['seed']}, step {told['step']}, {told['instruction']!r}: "
+        f"{told['method']} of {told['value']:.1f} {unit} ({told['target']}); {on_object}against "
+        f"random orders, deletion {told['deletion']['gain']:+.1f} {unit}, "
         f"insertion {told['insertion']['gain']:+.1f} {unit}"
     )
