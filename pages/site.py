@@ -9,6 +9,7 @@ from gradio.components import Navbar
 from starlette.middleware import Middleware
 
 from pages import about, api, limits
+from pages.ablations import page as ablations
 from pages.run import page as run
 from pages.services import Services
 from vlm4vla.agents.catalogue import AgentCatalogue
@@ -32,7 +33,10 @@ class Page(NamedTuple):
     build: Callable[[gr.Blocks, Services], None]
 
 
-PAGES: Final = (Page("About", "/about", about.build),)
+PAGES: Final = (
+    Page("Ablations", "/ablations", ablations.build),
+    Page("About", "/about", about.build),
+)
 """The pages beside Run, in the order of the navigation."""
 
 
@@ -71,7 +75,10 @@ def launch_settings() -> dict[str, Any]:
     }
     return {
         "theme": theme.set(**shades),
-        "css_paths": Path(__file__).parent / "style.css",
+        "css_paths": [
+            Path(__file__).parent / "style.css",
+            Path(__file__).parent / "ablations" / "style.css",
+        ],
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,

@@ -103,7 +103,7 @@ def matrix(
         found[0][0] = intact
     cells = [
         [
-            _cell((picture, sentence), rows, intact)
+            _cell(condition_of(picture, sentence), rows, intact)
             for sentence, rows in zip(sentences, line, strict=True)
         ]
         for picture, line in zip(pictures, found, strict=True)
@@ -114,17 +114,17 @@ def matrix(
 def compared(
     table: EpisodeTable,
     agent: str,
-    changes: Sequence[Perturbation],
+    conditions: Sequence[Condition],
     tasks: Collection[str],
     seeds: Collection[int] | None = None,
 ) -> list[Cell]:
-    """One cell for each perturbation alone, the intact one first; see `matrix`."""
+    """One cell for each condition, the intact one first; see `matrix`."""
     intact = _scenes(table, agent, Condition(), tasks, seeds)
-    rows = [_scenes(table, agent, condition_of(change), tasks, seeds) for change in changes]
+    rows = [_scenes(table, agent, condition, tasks, seeds) for condition in conditions]
     if seeds is None:
         intact = _among(intact, rows)
-    cells = [_cell((), intact, intact)]
-    cells += [_cell((one,), found, intact) for one, found in zip(changes, rows, strict=True)]
+    cells = [_cell(Condition(), intact, intact)]
+    cells += [_cell(one, found, intact) for one, found in zip(conditions, rows, strict=True)]
     return _adjusted([cells])[0]
 
 
@@ -154,12 +154,7 @@ def _among(intact: dict[Scene, Row], others: Sequence[dict[Scene, Row]]) -> dict
     return {s: row for s, row in intact.items() if s in shared} if shared else intact
 
 
-def _cell(
-    changes: tuple[Perturbation | None, ...],
-    rows: dict[Scene, Row],
-    intact: dict[Scene, Row],
-) -> Cell:
-    condition = condition_of(*changes)
+def _cell(condition: Condition, rows: dict[Scene, Row], intact: dict[Scene, Row]) -> Cell:
     paired, p = None, None
     if condition.perturbations and (shared := rows.keys() & intact.keys()):
         outcomes = [(rows[s].outcome.success, intact[s].outcome.success) for s in shared]

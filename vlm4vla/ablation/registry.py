@@ -1,6 +1,6 @@
 """Perturbations by name: what each changes, and its numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -203,16 +203,17 @@ def perturbation(
     return Perturbation(name, checked, first_step, last_step)
 
 
-def ordered(changes: tuple[Perturbation, ...]) -> tuple[Perturbation, ...]:
+def ordered(changes: Sequence[Perturbation]) -> tuple[Perturbation, ...]:
     """Perturbations in the registry's order, so that a set of them has one hash.
 
     Raises:
-        UserError: two change the same place in the same steps' picture or sentence.
+        UserError: one is there twice.
     """
-    names = [one.name for one in changes]
-    if len(set(names)) < len(names):
-        raise UserError(f"{names[0]} is asked for twice." if len(names) == 2 else "One is twice.")
     order = list(PERTURBATIONS)
+    names = [one.name for one in changes]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{name} is asked for twice in one condition.")
     return tuple(sorted(changes, key=lambda one: order.index(one.name)))
 
 
@@ -221,14 +222,14 @@ def place_of(change: Perturbation) -> Place | None:
     return PERTURBATIONS.get(change.name).place if change.name in PERTURBATIONS else None
 
 
-def parse(text: str) -> dict[str, Value]:
-    """The numbers in "sigma=2,side=16".
+def parse(words: Sequence[str]) -> dict[str, Value]:
+    """The numbers in words such as "sigma=2".
 
     Raises:
         UserError: it is not written like that.
     """
     found: dict[str, Value] = {}
-    for part in filter(None, text.split(",")):
+    for part in words:
         name, equals, value = part.partition("=")
         if not equals or not name:
             raise UserError(f"{part!r} is no number of a perturbation.", "Write NAME=VALUE.")

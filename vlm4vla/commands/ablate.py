@@ -16,7 +16,7 @@ from vlm4vla.ablation.matrix import (
     condition_of,
     matrix,
 )
-from vlm4vla.ablation.registry import PERTURBATIONS, parse, perturbation
+from vlm4vla.ablation.registry import PERTURBATIONS, ordered, parse, perturbation
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.commands.eval import membership, run_missing
 from vlm4vla.core.condition import Condition, Perturbation
@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar=("NAME", "KEY=VALUE"),
-        help="one more condition: a perturbation with its numbers, first_step and last_step; "
-        f"known: {', '.join(PERTURBATIONS)}",
+        help="one more condition: a perturbation with its numbers, first_step and last_step, and "
+        f"perhaps further ones; known: {', '.join(PERTURBATIONS)}",
     )
     parser.add_argument("--workers", type=int, default=2, help="simulators at a time")
     parser.add_argument("--json", action="store_true", help="print one line of JSON, last")
@@ -73,14 +73,14 @@ def run(args: argparse.Namespace) -> int:
             f"Seeds {numbers[0]} to {numbers[-1]} are not for reporting.",
             f"Use seeds from {seeds.TEST.start} to {seeds.TEST.stop - 1}.",
         )
-    alone = [_perturbation(words) for words in args.perturb]
+    further = [_condition(words) for words in args.perturb]
     grid = set(args.grid or ())
-    if not alone and not grid:
+    if not further and not grid:
         raise UserError("Nothing is to be perturbed.", "Give --grid, --perturb, or both.")
     pictures = PICTURE_ROWS if "picture" in grid else PICTURE_ROWS[:1]
     sentences = SENTENCE_COLUMNS if "sentence" in grid else SENTENCE_COLUMNS[:1]
     conditions = [condition_of(p, s) for p in pictures for s in sentences]
-    conditions += [condition_of(one) for one in alone]
+    conditions += further
     tasks = list(dict.fromkeys(args.tasks))
     specs = [
         TABLETOP.spec(task, seed, condition)
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         )
         for cell in row
     ]
-    cells += compared(table, identity.digest, alone, tasks, numbers)[1:]
+    cells += compared(table, identity.digest, further, tasks, numbers)[1:]
     apart = [_apart(table, cell, cells[0]) for cell in cells]
     if args.json:
         found = [_plain(cell, far) for cell, far in zip(cells, apart, strict=True)]
@@ -122,9 +122,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _condition(words: Sequence[str]) -> Condition:
+    """A condition from names, each followed by its numbers.
+
+    Raises:
+        UserError: see `vlm4vla.ablation.registry.perturbation`.
+    """
+    names = [place for place, word in enumerate(words) if "=" not in word]
+    if names[:1] != [0]:
+        raise UserError(f"{words[0]} belongs to no perturbation.", "Give a name first.")
+    parts = [words[start:stop] for start, stop in zip(names, [*names[1:], None], strict=True)]
+    return condition_of(*ordered([_perturbation(part) for part in parts]))
+
+
 def _perturbation(words: Sequence[str]) -> Perturbation:
     name, *numbers = words
-    values = parse(",".join(numbers))
+    values = parse(numbers)
     first, last = values.pop("first_step", 0), values.pop("last_step", None)
     if not isinstance(first, int) or not (last is None or isinstance(last, int)):
         raise UserError("A first and a last step are whole numbers.")

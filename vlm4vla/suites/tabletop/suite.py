@@ -17,6 +17,7 @@ from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import EpisodeSpec, Event, Outcome
 from vlm4vla.errors import UserError
 from vlm4vla.language.draw import Split, sentences
+from vlm4vla.suites.tabletop.changes import changed_scene
 from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
 from vlm4vla.suites.tabletop.outcome import CONTROL_HZ, judge
 from vlm4vla.suites.tabletop.scene import (
@@ -147,7 +148,8 @@ def scene_of(spec: EpisodeSpec) -> Scene:
     Raises:
         UserError: its task is none of the suite's.
     """
-    return sample_scene(LAYOUT_OF_TASK[_task(spec)], spec.seed)
+    scene = sample_scene(LAYOUT_OF_TASK[_task(spec)], spec.seed)
+    return changed_scene(scene, spec.condition.perturbations)
 
 
 def watched_goal(spec: EpisodeSpec) -> Goal | None:
