@@ -43,8 +43,15 @@ def build(page: gr.Blocks, services: Services) -> None:
     gr.Markdown(_INTRODUCTION)
     said = gr.HTML("", elem_id="ablation-said")
     with gr.Row():
-        policy = gr.Dropdown([], label="Policy", elem_id="ablation-policy", scale=1)
-        task = gr.Radio([_ALL, *TASKS], value=_ALL, label="Task", elem_id="ablation-task", scale=3)
+        policy = gr.Dropdown([], label="Policy", elem_id="ablation-policy", scale=1, min_width=300)
+        task = gr.Radio(
+            [_ALL, *TASKS],
+            value=_ALL,
+            label="Task",
+            elem_id="ablation-task",
+            scale=3,
+            min_width=320,
+        )
     shown = gr.HTML(
         "<p>Looking …</p>",
         js_on_load=(Path(__file__).parent / "matrix.js").read_text(),
@@ -56,7 +63,8 @@ def build(page: gr.Blocks, services: Services) -> None:
     plots = {}
     for name in AXES:
         with gr.Column(elem_id=f"curve-{name}"):
-            gr.Markdown(f"### {PERTURBATIONS.get(name).meaning.capitalize()}")
+            meaning = PERTURBATIONS.get(name).meaning
+            gr.Markdown(f"### {meaning[0].upper()}{meaning[1:]}")
             plots[name] = (gr.Plot(visible=False, show_label=False), gr.HTML(""))
     drawn = [part for pair in plots.values() for part in pair]
 

@@ -58,7 +58,7 @@ def matrix_html(cells: Sequence[Sequence[Cell]], chosen: str) -> str:
         '<div class="ab-scroll" role="region" aria-label="Success by picture and sentence" '
         'tabindex="0"><table class="ab-matrix"><caption>Success, by what became of the picture '
         "(rows) and of the sentence (columns)</caption>"
-        f'<thead><tr><td><span class="ab-corner">picture ↓ sentence →</span></td>{head}</tr>'
+        f"<thead><tr><td></td>{head}</tr>"
         f"</thead><tbody>{''.join(lines)}</tbody></table></div>{mark}"
         f"{_download('matrix.csv', _matrix_csv(cells), 'Matrix as CSV')}"
     )
@@ -88,7 +88,7 @@ def episodes_html(cell: Cell, checkpoint: str, tasks: Sequence[str]) -> str:
     rest = f"<p>{more} more stand in the table of episodes.</p>" if more > 0 else ""
     return (
         f"<h3>{title}</h3><p>{html.escape('; '.join(facts))}.</p>"
-        f'<ul class="ab-episodes">{items}</ul>{rest}'
+        f'<ul class="ab-episodes" tabindex="0" aria-label="Episodes">{items}</ul>{rest}'
     )
 
 

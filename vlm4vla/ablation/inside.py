@@ -121,9 +121,9 @@ def layers_of(policy: Policy, part: str) -> list[nn.Module]:
         for path in paths
         if path in modules
         for module in modules[path].modules()
-        if isinstance(module, nn.ModuleList) and len(module) and all(map(_attention, module))
+        if isinstance(module, nn.ModuleList) and len(module) and all(map(_is_layer, module))
     ]
-    # A stage of a staged tower holds blocks and is no layer itself.
+    # What stands in a layer is a part of it.
     outer = [one for one in found if not any(one is not o and one in o.modules() for o in found)]
     if len(outer) != 1:
         how = f"stand in {len(outer)} lists" if outer else "are no list"
@@ -132,6 +132,11 @@ def layers_of(policy: Policy, part: str) -> list[nn.Module]:
             "Perturb the picture or the sentence instead.",
         )
     return list(outer[0])
+
+
+def _is_layer(module: nn.Module) -> bool:
+    # A list of lists is never called, so a hook on one of its entries would do nothing.
+    return not isinstance(module, nn.ModuleList) and _attention(module) is not None
 
 
 def _attention(layer: nn.Module) -> nn.Module | None:

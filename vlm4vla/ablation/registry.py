@@ -164,6 +164,13 @@ _add(
     factor=Number(0.6, 0.2, 1.5),
 )
 
+ABSENT: Final = {
+    "sizes": "the simulator builds every body once, in the four sizes that training saw",
+    "colours": "an object is named by its colour, and one without a name cannot be asked for; "
+    "'shade' changes its shade",
+}
+"""What one may look for here, and why it is not there."""
+
 _WHOLE_EPISODE: Final = "simulator"
 
 
@@ -185,6 +192,8 @@ def perturbation(
         UserError: there is no such perturbation or number, one is out of range, or it cannot begin
             or end in the middle of an episode.
     """
+    if name in ABSENT:
+        raise UserError(f"Unseen {name} cannot be had: {ABSENT[name]}.")
     known = PERTURBATIONS.get(name)
     given = dict(values or {})
     if unknown := sorted(set(given) - set(known.values)):

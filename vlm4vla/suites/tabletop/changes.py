@@ -25,11 +25,6 @@ DISTRACTORS: Final = "distractors"
 CHANGES: Final = (START, LIGHT, CAMERA, TABLE, SHADE, DISTRACTORS)
 """Perturbations that the suite's simulator carries out; each holds for a whole episode."""
 
-_ABSENT: Final = {
-    "sizes": "every body is built once, in four sizes that training saw",
-    "colours": "an object is named by its colour, and a colour without a name cannot be asked for; "
-    f"{SHADE!r} changes the shade",
-}
 _DRAWS: Final = 500
 _BETWEEN_ZONES: Final = 0.05
 """Half width of the strip between two zones that no object on it reaches out of (metres)."""
@@ -57,18 +52,12 @@ USUAL: Final = Looks()
 
 
 def check(changes: Sequence[Perturbation]) -> None:
-    """Refuses what this simulator cannot do; names of other places' perturbations pass.
+    """Refuses what this simulator cannot do; perturbations of other places pass.
 
     Raises:
-        UserError: a change of the world begins or ends in the middle of an episode, or it is one
-            that the suite does not have.
+        UserError: a change of the world begins or ends in the middle of an episode.
     """
     for change in changes:
-        if change.name in _ABSENT:
-            raise UserError(
-                f"The tabletop suite cannot change {change.name}: {_ABSENT[change.name]}.",
-                f"It has {', '.join(CHANGES)}.",
-            )
         if change.name in CHANGES and (change.first_step or change.last_step is not None):
             raise UserError(
                 f"The change {change.name!r} of the tabletop's world holds for a whole episode.",
