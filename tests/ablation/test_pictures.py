@@ -5,10 +5,11 @@ from vlm4vla.ablation.pictures import PICTURES, Truth, perturbed_picture
 from vlm4vla.ablation.registry import PERTURBATIONS, perturbation
 from vlm4vla.errors import UserError
 
+NOTHING = Truth()
 PICTURE = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
 
 
-def changed(name, picture=PICTURE, seed=3, step=0, truth=Truth(), **values):
+def changed(name, picture=PICTURE, seed=3, step=0, truth=NOTHING, **values):
     return perturbed_picture(picture, perturbation(name, values), seed, step, truth)
 
 

@@ -99,31 +99,35 @@ class PerturbedAgent:
             if sentence != self._told:
                 self._told = sentence
                 self._agent.reset(sentence)
-            observation = self._seen(observation, self._spec.seed)
-        return self._agent.act(observation)
+        return self._agent.act(self.seen(observation))
 
-    def _sentence(self, step: int, instruction: str) -> str:
-        for change in self._changes:
-            if self._spec and change.name in SENTENCES and change.holds(step):
-                return perturbed_sentence(self._spec, change)
-        return instruction
-
-    def _seen(self, observation: Observation, seed: int) -> Observation:
+    def seen(self, observation: Observation) -> Observation:
+        """What the agent behind it sees of an observation."""
         holding = [
             change
             for change in self._changes
             if change.name in PICTURES and change.holds(observation.step)
         ]
-        if not holding:
+        if self._spec is None or not holding:
             return observation
         truth = Truth(self._other, self._cover)
         images = dict(observation.images)
         for camera in self.cameras:
             for change in holding:
                 images[camera] = perturbed_picture(
-                    images[camera], change, seed, observation.step, truth
+                    images[camera], change, self._spec.seed, observation.step, truth
                 )
         return replace(observation, images=images)
+
+    def told(self, step: int) -> str:
+        """What the agent behind it is told at a step; "" before an episode."""
+        return self._sentence(step, self._spec.instruction) if self._spec else ""
+
+    def _sentence(self, step: int, instruction: str) -> str:
+        for change in self._changes:
+            if self._spec and change.name in SENTENCES and change.holds(step):
+                return perturbed_sentence(self._spec, change)
+        return instruction
 
     def _picture_of_another_scene(self, environment: Environment) -> Image:
         """The first picture of the neighbouring seed's scene; both are of one split."""

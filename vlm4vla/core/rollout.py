@@ -186,6 +186,10 @@ class Recorder:
         """Control steps so far."""
         return len(self._actions)
 
+    def amend(self, spec: EpisodeSpec) -> None:
+        """Takes the specification with what was changed in mid-run."""
+        self._spec = spec
+
     def add(self, step: Step) -> None:
         """Takes the next step of the rollout."""
         seen = step.transition

@@ -81,7 +81,7 @@ def test_a_cell_can_be_pressed_by_keyboard(page: Any, address: str) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_selector("#ablation-cell .ab-episodes")
-    assert "cell=0-1" in page.url
+    page.wait_for_function("location.search.includes('cell=0-1')")
 
 
 @pytest.mark.parametrize("look", LOOKS)
