@@ -17,7 +17,7 @@ from vlm4vla.core.environment import Environment
 from vlm4vla.statistics import wilson
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop import expert
-from vlm4vla.suites.tabletop.environment import START
+from vlm4vla.suites.tabletop.changes import START
 from vlm4vla.suites.tabletop.suite import POLICY_CAMERA, goal_of
 
 CAMERAS = (POLICY_CAMERA,)

@@ -9,6 +9,7 @@ from gradio.components import Navbar
 from starlette.middleware import Middleware
 
 from pages import about, api, downloads, episode_card, limits
+from pages.ablations import page as ablations
 from pages.failures import page as failures
 from pages.inspect import page as inspect
 from pages.run import page as run
@@ -37,6 +38,7 @@ class Page(NamedTuple):
 PAGES: Final = (
     Page("Inspect", "/inspect", inspect.build),
     Page("Failures", "/failures", failures.build),
+    Page("Ablations", "/ablations", ablations.build),
     Page("About", "/about", about.build),
 )
 """The pages beside Run, in the order of the navigation."""
@@ -82,6 +84,7 @@ def launch_settings() -> dict[str, Any]:
             episode_card.STYLE,
             failures.STYLE,
             *inspect.STYLES,
+            Path(__file__).parent / "ablations" / "style.css",
         ],
         "footer_links": ["api"],
         "run_history": False,

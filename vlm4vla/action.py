@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,8 @@ Array = npt.NDArray[np.float32]
 
 ARM = ("x", "y", "z", "roll", "pitch", "yaw")
 DIMENSIONS = (*ARM, "gripper")
+
+_LENGTH: Final = re.compile(r"([\d.]+) m")
 
 
 def _f32(values: Sequence[float]) -> Array:
@@ -95,6 +98,21 @@ class ActionSpec:
         ):
             if broken:
                 raise UserError(f"The action specification {self.name!r} {problem}.")
+
+    def millimetres(self) -> tuple[float, ...]:
+        """What 1.0 of x, y and z stands for.
+
+        Raises:
+            UserError: the first three units of the actions are no lengths.
+        """
+        found = [_LENGTH.fullmatch(unit) for unit in self.units[:3]]
+        lengths = tuple(float(match[1]) * 1e3 for match in found if match)
+        if len(lengths) < 3:
+            raise UserError(
+                f"Actions in {', '.join(self.units[:3])} have no displacement in millimetres.",
+                "Explain the gripper or a single dimension instead.",
+            )
+        return lengths
 
     def normalise(self, actions: npt.ArrayLike) -> Targets:
         """Environment actions (..., 7) to training targets.

@@ -5,7 +5,7 @@ import html
 import random
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import gradio as gr
@@ -27,6 +27,7 @@ from vlm4vla.live.instruction import sentence_for, suggestions, understand
 from vlm4vla.live.request import MOST_STEPS, Choice, Request, choose, take_request
 from vlm4vla.live.session import Finished, Frame, Waiting, look, play
 from vlm4vla.live.simulators import Simulators
+from vlm4vla.live.switches import BLIND, SWAP, Switches
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import Scene
 
@@ -44,6 +45,7 @@ class Handlers:
         archive: where finished episodes are kept.
         recordings: what comes with the app.
         opening: the id of the recording that opens the page.
+        switches: what visitors change in mid-run.
     """
 
     parts: Layout
@@ -52,6 +54,7 @@ class Handlers:
     archive: Archive
     recordings: Archive
     opening: str
+    switches: Switches = field(default_factory=Switches)
 
     # --- events ------------------------------------------------------------------------------
 
@@ -168,6 +171,14 @@ class Handlers:
         """Stop was pressed."""
         self.simulators.queue.stop(visitor(request))
 
+    def blind(self, request: gr.Request) -> None:
+        """The policy is to see nothing from now on."""
+        self.switches.ask(visitor(request), BLIND)
+
+    def swap(self, request: gr.Request) -> None:
+        """The policy is to be told of another object from now on."""
+        self.switches.ask(visitor(request), SWAP)
+
     # --- streams -----------------------------------------------------------------------------
 
     def _live(
@@ -176,7 +187,13 @@ class Handlers:
         live = self.parts.live
         agent = asked.entry.new_agent()
         playing = play(
-            self.simulators, visitor(request), agent, asked.spec, self.archive, asked.told
+            self.simulators,
+            visitor(request),
+            agent,
+            asked.spec,
+            self.archive,
+            asked.told,
+            switches=self.switches,
         )
         over: Updates = {}
         with contextlib.closing(playing) as seen:
@@ -185,10 +202,12 @@ class Handlers:
                     yield underway | {live: message(moments.waiting(shown, moment))}
                 elif isinstance(moment, Frame):
                     shown = moments.at(replace(shown, phase="live", note=_LIVE), moment)
-                    yield underway | {live: message(shown)}
+                    yield underway | self._switchable(asked, moment) | {live: message(shown)}
                 elif isinstance(moment, Outcome):
                     shown = moments.ended(shown, moment)
-                    over = {live: message(shown), self.parts.stop: gr.Button(interactive=False)}
+                    off = gr.Button(interactive=False)
+                    stops = (self.parts.stop, self.parts.blind, self.parts.swap)
+                    over = {live: message(shown), **dict.fromkeys(stops, off)}
                     yield over
                 else:
                     yield over | {self.parts.result: self._card_of(asked, moment)}
@@ -317,6 +336,8 @@ class Handlers:
         return {
             self.parts.live: message(replace(shown, phase="error", note=str(error), src="")),
             self.parts.stop: gr.Button(interactive=False),
+            self.parts.blind: gr.Button(interactive=False),
+            self.parts.swap: gr.Button(interactive=False),
         } | ({self.parts.run: gr.Button(interactive=False)} if lost else {})
 
     def _offer(self, chosen: Choice, sentence: str) -> Updates:
@@ -346,6 +367,15 @@ class Handlers:
             self.parts.proposal: gr.Button(f"Run “{nearest}” instead", visible=True),
         }
 
+    def _switchable(self, asked: Request, frame: Frame) -> Updates:
+        """The switches of a policy that runs; each can be pressed once."""
+        policy = asked.entry.identity.kind == "policy"
+        pressed = {change.name for change in frame.changes}
+        return {
+            self.parts.blind: gr.Button(interactive=policy and BLIND not in pressed),
+            self.parts.swap: gr.Button(interactive=policy and SWAP not in pressed),
+        }
+
     def _card_of(self, asked: Request, finished: Finished) -> dict[str, Any]:
         name = asked.entry.name
         known = self._standing(finished.episode, name)
@@ -353,7 +383,9 @@ class Handlers:
         return card(finished.episode, known, film, name, finished.problem)
 
     def _standing(self, episode: Episode, name: str) -> Standing | None:
-        """How often the agent does this task; None where the sentence is no known one."""
+        """How often the agent does this task; None where that would not be like with like."""
+        if episode.spec.condition.perturbations:
+            return None
         if episode.reading.get("kind", "known") != "known":
             return None
         published = self.catalogue.evaluation(name)

@@ -38,6 +38,8 @@ class Layout:
     proposal: gr.Button
     run: gr.Button
     stop: gr.Button
+    blind: gr.Button
+    swap: gr.Button
     chips: gr.Dataset
     recorded: gr.Dataset
     agent: gr.Dropdown
@@ -80,6 +82,7 @@ def lay_out(
     with gr.Row():
         with gr.Column(scale=8, min_width=320):
             parts["live"] = live_view(opening)
+            parts |= _switches()
         with gr.Column(scale=4, min_width=280):
             parts |= _offers(first, recorded) | _scene(first)
             with gr.Accordion("More settings", open=False, elem_id="settings"):
@@ -113,6 +116,16 @@ def _bar(first: Choice, catalogue: AgentCatalogue) -> dict[str, Any]:
     parts["proposed"] = gr.State("")
     parts["proposal"] = gr.Button(visible=False, size="sm", elem_id="proposal")
     return parts
+
+
+def _switches() -> dict[str, Any]:
+    with gr.Row(elem_id="switches"):
+        return {
+            "blind": gr.Button("Blind it now", interactive=False, min_width=140, elem_id="blind"),
+            "swap": gr.Button(
+                "Swap the words now", interactive=False, min_width=140, elem_id="swap"
+            ),
+        }
 
 
 def _offers(first: Choice, recorded: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from pages.run.live_view import Phase, Shown, encode, new_turn
 from pages.run.result_card import as_data_url
@@ -9,8 +10,14 @@ from vlm4vla.agents.catalogue import label_of
 from vlm4vla.core.episode import Episode, Outcome
 from vlm4vla.live.film import last_picture
 from vlm4vla.live.session import Frame, Waiting
+from vlm4vla.live.switches import BLIND, SWAP
 from vlm4vla.suites.tabletop.projection import VIEW_LENS, outlines
 from vlm4vla.suites.tabletop.scene import Scene
+
+_SWITCHED: Final = {
+    BLIND: "It has been blind since step {}.",
+    SWAP: "It has been told of another object since step {}.",
+}
 
 
 def recording(episode: Episode, film: Path, scene: Scene | None) -> Shown:
@@ -52,8 +59,11 @@ def still(shown: Shown, frame: Frame, scene: Scene) -> Shown:
 
 def at(shown: Shown, frame: Frame) -> Shown:
     """A step of a live episode."""
+    said = [_SWITCHED[one.name].format(one.first_step) for one in frame.changes]
     return replace(
         shown,
+        note=" ".join([shown.note, *said]),
+        instruction=frame.told or shown.instruction,
         src=encode(frame.view),
         eye=encode(frame.image),
         step=frame.step,

@@ -102,7 +102,8 @@ def card(
         ],
         "film": film,
         "problem": problem,
-        **(_programs(episode, name) if name else {}),
+        # No program blinds a policy in mid-run.
+        **(_programs(episode, name) if name and not spec.condition.perturbations else {}),
     }
 
 

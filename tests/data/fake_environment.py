@@ -11,7 +11,7 @@ from vlm4vla.core.environment import Drawing, Pose, Transition
 from vlm4vla.core.episode import AgentId
 from vlm4vla.core.observation import Array, Observation
 from vlm4vla.data.record import Rig
-from vlm4vla.suites.tabletop.environment import START
+from vlm4vla.suites.tabletop.changes import START
 from vlm4vla.suites.tabletop.instructions import Goal
 from vlm4vla.suites.tabletop.suite import POLICY_CAMERA, goal_of, scene_of
 from vlm4vla.suites.tabletop.types import FINGERS, ROBOT, State

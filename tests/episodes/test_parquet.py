@@ -48,6 +48,19 @@ def test_a_table_comes_back_exactly(tmp_path: Path) -> None:
     assert everything(again) == everything(table)
 
 
+def test_without_traces_the_ids_and_the_executed_actions_stay(tmp_path: Path) -> None:
+    table, again = filled(), EpisodeTable.in_memory()
+    export(table, tmp_path / "all.parquet")
+    export(table, tmp_path / "small.parquet", traces=False)
+    assert import_(tmp_path / "small.parquet", again) == 5
+    for entry in table.entries():
+        kept = again.get(entry.episode.id)
+        np.testing.assert_array_equal(kept.actions, entry.episode.actions)
+        assert kept.outcome == entry.episode.outcome and not kept.predictions
+        assert kept.trace.joints.size == kept.trace.poses.size == 0
+    assert (tmp_path / "small.parquet").stat().st_size < (tmp_path / "all.parquet").stat().st_size
+
+
 @pytest.mark.parametrize("largest", [0, 1_000])
 def test_a_full_disk_is_one_sentence_and_leaves_the_file_that_was_there(
     tmp_path: Path, largest: int

@@ -5,14 +5,34 @@ own has one core to itself.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from vlm4vla.core.agent import Agent
-from vlm4vla.core.episode import AgentId
+from vlm4vla.core.agent import Agent, PerturbableAgent
+from vlm4vla.core.episode import AgentId, EpisodeSpec
 from vlm4vla.core.observation import Array, Observation
 from vlm4vla.workers.child import Child
 
 _REMEDY: Final = "Run the same command again: it goes on where it stopped."
+
+
+class _Served:
+    """An agent as its child process offers it."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.identity, self.replan_every, self.cameras = (
+            agent.identity,
+            agent.replan_every,
+            agent.cameras,
+        )
+        self.reset, self.act = agent.reset, agent.act
+        self.perturbations: tuple[str, ...] = tuple(getattr(agent, "perturbations", ()))
+        if isinstance(agent, PerturbableAgent):
+            self.prepare = agent.prepare
+
+
+def _serve(make: Callable[[], Agent]) -> _Served:
+    return _Served(make())
 
 
 class AgentProcess:
@@ -26,15 +46,21 @@ class AgentProcess:
     """
 
     def __init__(self, make: Callable[[], Agent]) -> None:
-        self._child = Child(make, "policy", _REMEDY)
+        self._child = Child(partial(_serve, make), "policy", _REMEDY)
         self.identity: AgentId = self._child.get("identity")
         self.replan_every: int = self._child.get("replan_every")
         self.cameras: tuple[str, ...] = self._child.get("cameras")
+        self.perturbations: tuple[str, ...] = self._child.get("perturbations")
 
     @property
     def pid(self) -> int:
         """Process id of the child."""
         return self._child.pid
+
+    def prepare(self, spec: EpisodeSpec) -> None:
+        """See `PerturbableAgent.prepare`."""
+        if self.perturbations:
+            self._child.call("prepare", spec)
 
     def reset(self, instruction: str) -> None:
         """See `Agent.reset`."""

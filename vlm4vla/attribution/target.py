@@ -3,7 +3,6 @@
 Shapes: R rows, n actions a chunk.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -14,8 +13,6 @@ from torch import Tensor
 from vlm4vla.action import ARM, ActionSpec
 from vlm4vla.errors import UserError
 from vlm4vla.model.head import Prediction
-
-_LENGTH: Final = re.compile(r"([\d.]+) m")
 
 
 @dataclass(frozen=True)
@@ -50,15 +47,9 @@ def displacement(prediction: Prediction, spec: ActionSpec) -> Tensor:
     Raises:
         UserError: the first three units of the actions are no lengths.
     """
-    found = [_LENGTH.fullmatch(unit) for unit in spec.units[:3]]
-    metres = [float(match[1]) for match in found if match]
-    if len(metres) < 3:
-        raise UserError(
-            f"Actions in {', '.join(spec.units[:3])} have no displacement in millimetres.",
-            "Explain the gripper or a single dimension instead.",
-        )
+    lengths = spec.millimetres()
     first = commands(prediction, spec)[:, 0, :3]
-    return first * first.new_tensor(metres) * 1e3
+    return first * first.new_tensor(lengths)
 
 
 def _along(prediction: Prediction, intact: Prediction, spec: ActionSpec) -> Tensor:

@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("id", help="of the episode, or the one in an old link")
     exported = actions.add_parser("export", help="write episodes into a parquet file")
     exported.add_argument("--out", type=Path, required=True, help="the file")
+    exported.add_argument(
+        "--without-traces",
+        action="store_true",
+        help="leave out what pictures are drawn from and what was predicted",
+    )
     imported = actions.add_parser("import", help="bring episodes of parquet files in")
     imported.add_argument("files", type=Path, nargs="+")
     rated = actions.add_parser("rates", help="success rates, like counted with like")
@@ -107,7 +112,7 @@ def _show(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
 
 
 def _export(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
-    count = export(table, args.out, _filter(args))
+    count = export(table, args.out, _filter(args), traces=not args.without_traces)
     return {"episodes": count, "file": str(args.out)}, [f"{count} episodes in {args.out}"]
 
 

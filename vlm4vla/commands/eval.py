@@ -121,6 +121,8 @@ def run_missing(
     agent: AgentId,
     make_agent: Callable[[], Agent],
     workers: int,
+    member: Callable[[EpisodeSpec], Membership] | None = None,
+    heading: Callable[[EpisodeSpec], str] = lambda spec: spec.task,
 ) -> list[Episode]:
     """The episodes of some tabletop specifications; those that the table lacks are run and kept.
 
@@ -130,24 +132,26 @@ def run_missing(
         agent: of whom.
         make_agent: see `evaluate`; not called if nothing is missing.
         workers: simulators at a time.
+        member: where an episode belongs; None for `membership`.
+        heading: what successes are counted by while it runs.
 
     Raises:
         UserError: see `evaluate`, or the table cannot be written; what is in it stays.
     """
-    span = (AgentSpan(agent),)
+    span, member = (AgentSpan(agent),), member or membership
     versions = versions_of(TABLETOP, span)
     wanted = {episode_id(spec, span, versions): spec for spec in specs}
     there = rows.known(wanted)
     for key in there:
         # A visitor or another command may have run it.
-        rows.join(key, membership(wanted[key]))
+        rows.join(key, member(wanted[key]))
     missing = [spec for key, spec in wanted.items() if key not in there]
     wins: Counter[str] = Counter()
     tried: Counter[str] = Counter()
 
     def keep(episode: Episode) -> None:
-        rows.put(episode, [membership(episode.spec)])
-        task = episode.spec.task
+        rows.put(episode, [member(episode.spec)])
+        task = heading(episode.spec)
         tried[task] += 1
         wins[task] += episode.outcome.success
         print(f"\r{task}: {wins[task]} of {tried[task]}", end="", file=sys.stderr, flush=True)

@@ -1,9 +1,10 @@
 """Agents: whoever turns observations and an instruction into chunks of actions."""
 
+from collections.abc import Collection
 from typing import Protocol, runtime_checkable
 
 from vlm4vla.core.environment import Environment
-from vlm4vla.core.episode import AgentId
+from vlm4vla.core.episode import AgentId, EpisodeSpec
 from vlm4vla.core.observation import Array, Observation
 
 
@@ -50,4 +51,22 @@ class PrivilegedAgent(Protocol):
 
     def watch(self, environment: Environment) -> None:
         """Takes the environment whose true state it reads from now on."""
+        ...
+
+
+@runtime_checkable
+class PerturbableAgent(Protocol):
+    """An agent that carries out perturbations of what it sees, is told, or computes."""
+
+    @property
+    def perturbations(self) -> Collection[str]:
+        """Names of the perturbations that it carries out."""
+        ...
+
+    def prepare(self, spec: EpisodeSpec) -> None:
+        """Takes the specification of the next episode, before anything else happens in it.
+
+        Raises:
+            UserError: one of its perturbations is impossible here.
+        """
         ...

@@ -11,6 +11,10 @@ Value = str | int | float | bool
 GIVEN: Final = "given"
 """`Condition.words` of a sentence that somebody typed."""
 
+OTHER_OBJECT: Final = "sentence-other-object"
+"""The perturbation that tells the sentence of another goal of the scene. That goal is watched, so
+that one sees which was followed."""
+
 
 @dataclass(frozen=True)
 class Perturbation:
@@ -104,6 +108,11 @@ class Condition:
             )
         changes = tuple(Perturbation(**one) for one in plain.get("perturbations", ()))
         return cls(**{**plain, "perturbations": changes})
+
+    @property
+    def watches(self) -> bool:
+        """Whether a second goal of the scene is watched besides the one that is judged."""
+        return self.goal != "first" or any(one.name == OTHER_OBJECT for one in self.perturbations)
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from vlm4vla.core.agent import Agent, PrivilegedAgent
+from vlm4vla.core.agent import Agent, PerturbableAgent, PrivilegedAgent
 from vlm4vla.core.environment import Environment, Transition
 from vlm4vla.core.episode import (
     AgentSpan,
@@ -82,6 +82,8 @@ def rollout(
     shifts = list(agent) if isinstance(agent, Sequence) else [Shift(0, agent)]
     _check(environment, shifts, spec, prefix)
     for _, one in shifts:
+        if isinstance(one, PerturbableAgent):
+            one.prepare(spec)
         if isinstance(one, PrivilegedAgent):
             one.watch(environment)
     forced = list(prefix) if prefix is not None else []
@@ -184,6 +186,10 @@ class Recorder:
         """Control steps so far."""
         return len(self._actions)
 
+    def amend(self, spec: EpisodeSpec) -> None:
+        """Takes the specification with what was changed in mid-run."""
+        self._spec = spec
+
     def add(self, step: Step) -> None:
         """Takes the next step of the rollout."""
         seen = step.transition
@@ -211,7 +217,7 @@ class Recorder:
             reading: how the instruction was understood.
         """
         outcome = self._suite.tell(self._spec, self.events, self.steps, stopped=stopped)
-        if self._spec.condition.goal != "first":
+        if self._spec.condition.watches:
             measures = {**outcome.measures, "old_goal_done": self._watched}
             outcome = type(outcome)(outcome.kind, outcome.sentence, measures)
         width = len(self._suite.action.units)

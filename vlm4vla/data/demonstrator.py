@@ -13,7 +13,7 @@ from vlm4vla.core.episode import AgentId, EpisodeSpec
 from vlm4vla.core.observation import Array, Observation
 from vlm4vla.errors import UserError
 from vlm4vla.suites.registry import TABLETOP
-from vlm4vla.suites.tabletop.environment import START
+from vlm4vla.suites.tabletop.changes import START
 from vlm4vla.suites.tabletop.instructions import Goal
 from vlm4vla.suites.tabletop.scene import Scene
 from vlm4vla.suites.tabletop.suite import TRAINED, goal_of, scene_of

@@ -4,15 +4,18 @@ import contextlib
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
+from vlm4vla.ablation.agent import PerturbedAgent
+from vlm4vla.ablation.registry import ordered, perturbation
 from vlm4vla.core.agent import Agent
+from vlm4vla.core.condition import Perturbation
 from vlm4vla.core.environment import Environment, Transition
 from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, Event, Outcome
-from vlm4vla.core.observation import Array, Image
+from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.core.rollout import Recorder, Step, rollout
 from vlm4vla.data.pictures import encode_preview
 from vlm4vla.episodes.archive import Archive
@@ -20,6 +23,8 @@ from vlm4vla.episodes.filters import Membership
 from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.live.queue import Turn
 from vlm4vla.live.simulators import Simulators
+from vlm4vla.live.switches import SWAP, Switches
+from vlm4vla.suites.tabletop.suite import NAME
 
 STEPS_PER_SECOND: Final = 15
 """Every control step is shown, at no more than this pace: most links and laptops follow, and the
@@ -60,6 +65,8 @@ class Frame:
         think_ms: time of the inference that this step belongs to.
         physics_ms: time the simulator took for the step.
         render_ms: time the pictures took.
+        changes: what was switched in mid-run.
+        told: the sentence as the agent is told it now.
     """
 
     view: Image
@@ -70,6 +77,8 @@ class Frame:
     think_ms: float
     physics_ms: float
     render_ms: float
+    changes: tuple[Perturbation, ...] = ()
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,7 @@ def play(
     reading: Mapping[str, Any],
     address: str = "",
     prefix: Array | None = None,
+    switches: Switches | None = None,
 ) -> Generator[Moment, None, None]:
     """Plays and keeps an episode, once it is the visitor's turn.
 
@@ -163,6 +173,8 @@ def play(
         reading: how the instruction was understood, plain values.
         address: where the visitor asks from; one address has a share of the queue. "" for none.
         prefix: the parent's actions that a branch carries out first; see `rollout`.
+        switches: what the visitor changes about a policy in mid-run; it stands in the condition
+            of the episode that is kept, with the step that it began at. None for nothing.
 
     Raises:
         UserError: the queue is full, there is no simulator or it died, the agent cannot follow
@@ -172,8 +184,13 @@ def play(
     limit = suite.limit(spec)
     limit = min(spec.condition.max_steps or limit, limit)
     recorder = Recorder(suite, spec, [AgentSpan(agent.identity)])
+    changing = _Changing(agent, spec, limit, switches, visitor)
     views: list[Image] = []
-    with surprises_told("The episode"), _Seat(simulators, visitor, address) as seat:
+    with (
+        surprises_told("The episode"),
+        changing,
+        _Seat(simulators, visitor, address) as seat,
+    ):
         turn = seat.turn
         for moment in _until_let_in(simulators, turn):
             with seat.kept():
@@ -181,13 +198,23 @@ def play(
         if not turn.over():
             with seat.kept():
                 yield Waiting(0)
-            steps = rollout(seat.environment(), agent, spec, cameras=suite.cameras, prefix=prefix)
+            steps = rollout(
+                seat.environment(),
+                changing.agent,
+                changing.watched,
+                cameras=suite.cameras,
+                prefix=prefix,
+            )
             for frame in _frames(simulators, steps, limit, recorder):
+                # A step was made since, so what was switched before it belongs to the episode.
+                recorder.amend(changing.spec)
+                frame = changing.shown(frame)
                 views.append(frame.view)
                 with seat.kept():
                     yield frame
                 if turn.over():
                     break
+                changing.switch(frame.step)
         seat.leave()
         if turn.end == "replaced":
             return
@@ -206,6 +233,72 @@ def _kept(episode: Episode, views: list[Image], control_hz: float, archive: Arch
     except UserError as error:
         return Finished(episode, film, str(error))
     return Finished(episode, film)
+
+
+class _Changing:
+    """A policy that its visitor may blind or tell something else while it acts.
+
+    Attributes:
+        agent: who acts.
+        watched: the specification to be played; the goal of the other sentence is watched from the
+            start, for nobody knows yet whether it will be told.
+        spec: the specification with what was switched so far.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        spec: EpisodeSpec,
+        limit: int,
+        switches: Switches | None,
+        visitor: str,
+    ) -> None:
+        self.agent, self.watched, self.spec = agent, spec, spec
+        self._visitor = visitor
+        self._switches: Switches | None = None
+        self._layer: PerturbedAgent | None = None
+        # An expert looks at no picture; other suites have no other sentence.
+        if switches and agent.identity.kind == "policy" and spec.suite == NAME:
+            self._switches = switches
+            self.agent = self._layer = PerturbedAgent(agent)
+            self.watched = _with(spec, perturbation(SWAP, first_step=limit + 1))
+
+    def __enter__(self) -> "_Changing":
+        if self._switches:
+            self._switches.begin(self._visitor)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._switches:
+            self._switches.end(self._visitor)
+
+    def switch(self, step: int) -> None:
+        """Does what was asked for, from this step on; nothing twice."""
+        if self._switches is None or self._layer is None:
+            return
+        for name in self._switches.take(self._visitor):
+            if name not in {one.name for one in self.spec.condition.perturbations}:
+                change = perturbation(name, first_step=step)
+                self._layer.perturb(change)
+                self.spec = _with(self.spec, change)
+
+    def shown(self, frame: Frame) -> Frame:
+        """The frame with the picture that the policy sees and the sentence that it is told."""
+        if self._layer is None:
+            return frame
+        camera = self._layer.cameras[0]
+        seen = Observation(frame.step, {camera: frame.image}, np.zeros(0, np.float32))
+        return replace(
+            frame,
+            image=self._layer.seen(seen).images[camera],
+            changes=self.spec.condition.perturbations,
+            told=self._layer.told(frame.step),
+        )
+
+
+def _with(spec: EpisodeSpec, change: Perturbation) -> EpisodeSpec:
+    changes = ordered([*spec.condition.perturbations, change])
+    return replace(spec, condition=replace(spec.condition, perturbations=changes))
 
 
 class _Seat:

@@ -269,12 +269,18 @@ class Policy(nn.Module):
         return action_loss(prediction, arm, gripper, weight, moves, gripper_weight=gripper_weight)
 
     @torch.inference_mode()
-    def act(self, images: Images, instructions: Sequence[str]) -> npt.NDArray[np.float32]:
+    def act(
+        self,
+        images: Images,
+        instructions: Sequence[str],
+        change: Callable[[Features], Features] | None = None,
+    ) -> npt.NDArray[np.float32]:
         """Chunks of actions (B, n, 7) in the environment's units, every number finite.
 
         Args:
             images: B pictures; see `vlm4vla.model.images.to_pixels`.
             instructions: B instructions.
+            change: of the picture features before the language model reads them; None for none.
 
         Raises:
             UserError: the numbers of pictures and instructions differ, a picture is not what it
@@ -283,7 +289,8 @@ class Policy(nn.Module):
         pixels, rows = self.pixels(images), self.prompt(instructions)
         if len(pixels) != len(rows.ids):
             raise UserError(f"{len(pixels)} pictures came with {len(rows.ids)} instructions.")
-        prediction = self.predict(self.encode_pixels(pixels), rows)
+        features = self.encode_pixels(pixels)
+        prediction = self.predict(change(features) if change else features, rows)
         arm, gripper = (part.float().cpu().numpy() for part in prediction)
         if not (np.isfinite(arm).all() and np.isfinite(gripper).all()):
             if name := first_not_finite(self.named_parameters()):

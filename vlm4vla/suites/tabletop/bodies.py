@@ -23,7 +23,7 @@ from vlm4vla.suites.tabletop.scene import (
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, SHAPES, Fixture, Shape, colour_of
 
 _WALL_SEGMENTS: Final = 16
-_TABLE_COLOUR: Final = (0.48, 0.43, 0.37)
+TABLE_COLOUR: Final = (0.48, 0.43, 0.37)
 _FLOOR_COLOUR: Final = (0.25, 0.26, 0.28)
 _OBJECT_FRICTION: Final = 0.8
 _ROLLING_DAMPING: Final = 25.0
@@ -47,11 +47,12 @@ class Body:
         """The physics of a movable body."""
         return self._rigid
 
-    def show(self, world: sapien.Scene, pose: sapien.Pose, colour: str) -> None:
-        """Puts the body into the world, at rest, in a colour of the vocabulary."""
+    def show(self, world: sapien.Scene, pose: sapien.Pose, colour: str, shade: float = 1.0) -> None:
+        """Puts the body into the world, at rest, in a shade of a colour of the vocabulary."""
+        painted = [min(1.0, shade * share) for share in COLOURS[colour]]
         for shape in self._looks.render_shapes:
             for part in shape.parts if hasattr(shape, "parts") else [shape]:
-                part.material.set_base_color([*COLOURS[colour], 1.0])
+                part.material.set_base_color([*painted, 1.0])
         world.add_entity(self.entity)
         self.entity.set_pose(pose)
         if self._rigid is not None and not self._rigid.kinematic:
@@ -87,15 +88,23 @@ class Pool:
             self._world.remove_entity(body.entity)
         self._present = []
 
-    def arrange(self, world: sapien.Scene, scene: Scene) -> tuple[list[Body], list[Body]]:
-        """Puts what `scene` holds into a cleared world; returns its objects and its fixtures."""
+    def arrange(
+        self, world: sapien.Scene, scene: Scene, shade: float = 1.0
+    ) -> tuple[list[Body], list[Body]]:
+        """Puts what `scene` holds into a cleared world; returns its objects and its fixtures.
+
+        Args:
+            world: where.
+            scene: what stands where.
+            shade: factor on the colours of the movable objects.
+        """
         self._world = world
         objects = [self._objects[item.shape, item.size] for item in scene.objects]
         fixtures = [self._fixtures[item.kind, i] for i, item in enumerate(scene.fixtures)]
         for item, body in zip(scene.objects, objects, strict=True):
             turn = [np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)]
             pose = sapien.Pose([item.x, item.y, item.size / 2], turn)
-            body.show(world, pose, colour_of(item.name))
+            body.show(world, pose, colour_of(item.name), shade)
         for place, body in zip(scene.fixtures, fixtures, strict=True):
             body.show(world, sapien.Pose([place.x, place.y, 0.0]), colour_of(place.name))
         self._present = [*objects, *fixtures]
@@ -107,7 +116,7 @@ def build_table(scene: ManiSkillScene) -> None:
     table = scene.create_actor_builder()
     half = [0.6, 0.8, 0.05]
     table.add_box_collision(sapien.Pose([0, 0, -half[2]]), half)
-    table.add_box_visual(sapien.Pose([0, 0, -half[2]]), half, material=_paint(_TABLE_COLOUR))
+    table.add_box_visual(sapien.Pose([0, 0, -half[2]]), half, material=_paint(TABLE_COLOUR))
     table.initial_pose = sapien.Pose([-0.25, 0, 0])
     table.build_static("table")
     floor = scene.create_actor_builder()

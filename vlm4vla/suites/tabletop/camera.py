@@ -1,5 +1,6 @@
 """The suite's cameras as ManiSkill takes them."""
 
+import sapien
 from mani_skill.sensors.camera import CameraConfig
 from mani_skill.utils import sapien_utils
 
@@ -17,8 +18,12 @@ def view_camera() -> CameraConfig:
     return _camera("view", VIEW_LENS, VIEW_PIXELS)
 
 
+def pose_of(lens: Lens) -> sapien.Pose:
+    """Where a lens is and looks, as SAPIEN takes it."""
+    return sapien_utils.look_at(lens.eye, lens.target).sp
+
+
 def _camera(uid: str, lens: Lens, pixels: int) -> CameraConfig:
-    pose = sapien_utils.look_at(lens.eye, lens.target)
     return CameraConfig(
-        uid, pose=pose, width=pixels, height=pixels, fov=lens.fov, near=0.05, far=10.0
+        uid, pose=pose_of(lens), width=pixels, height=pixels, fov=lens.fov, near=0.05, far=10.0
     )

@@ -22,8 +22,10 @@ from vlm4vla.core.environment import Pose
 from vlm4vla.core.observation import Array, Image
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import bodies, camera
+from vlm4vla.suites.tabletop.changes import USUAL, Looks, turned
 from vlm4vla.suites.tabletop.instructions import Goal, Task
 from vlm4vla.suites.tabletop.kinematics import ROBOT_BASE
+from vlm4vla.suites.tabletop.projection import POLICY_LENS
 from vlm4vla.suites.tabletop.robot import light_panda
 from vlm4vla.suites.tabletop.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE, Scene, sample_episode
 from vlm4vla.suites.tabletop.tasks import (
@@ -51,6 +53,9 @@ _HOME_QPOS: Final = np.array(
 _HOME: Final = np.array([-0.10, 0.0, 0.20])
 _HOME_SPREAD: Final = np.array([0.04, 0.06, 0.03])
 _POINTING_DOWN: Final = (0.0, 1.0, 0.0, 0.0)
+_AMBIENT: Final = 0.3
+"""ManiSkill's own light, of which its two lamps are 1.0."""
+
 _SETTLE_STEPS: Final = 10
 _HAND_LINKS: Final = ("panda_leftfinger", "panda_rightfinger", "panda_hand")
 
@@ -107,7 +112,11 @@ class TabletopEnv(BaseEnv):
         self.tabletop_scene: Scene = scene
         self.goal: Goal | None = goal
         self._renew_physics()
-        self._objects, self._fixtures = self._pool.arrange(self.scene.sub_scenes[0], scene)
+        looks = options.get("looks", USUAL)
+        self._objects, self._fixtures = self._pool.arrange(
+            self.scene.sub_scenes[0], scene, looks.shade
+        )
+        self._look(looks)
         self._names = tuple(item.name for item in (*scene.objects, *scene.fixtures))
         self._sizes = np.array(
             [item.size for item in scene.objects]
@@ -129,6 +138,21 @@ class TabletopEnv(BaseEnv):
         for _ in range(_SETTLE_STEPS):
             self.scene.step()
         self._start = self._positions(self._objects)
+
+    def _look(self, looks: Looks) -> None:
+        """Light, table and the policy's camera, whatever the episode before had."""
+        world = self.scene.sub_scenes[0]
+        self.scene.set_ambient_light([_AMBIENT * looks.light] * 3)
+        for entity in world.entities:
+            lamp = entity.find_component_by_type(sapien.render.RenderDirectionalLightComponent)
+            if lamp is not None:
+                lamp.color = [looks.light] * 3
+            if entity.name.endswith("table"):
+                body = entity.find_component_by_type(sapien.render.RenderBodyComponent)
+                for shape in body.render_shapes:
+                    shape.material.set_base_color([*(looks.table or bodies.TABLE_COLOUR), 1.0])
+        lens = self._sensors["policy"].camera._render_cameras[0]
+        lens.local_pose = camera.pose_of(turned(POLICY_LENS, looks.camera))
 
     def _renew_physics(self) -> None:
         """Moves everything into a new physics world, which takes less than a millisecond.
@@ -274,7 +298,7 @@ class Tabletop:
         )
         self._tracker: EventTracker | Witness | None = None
         self._watched: Goal | None = None
-        self._arranged: Scene | None = None
+        self._arranged: tuple[Scene, Looks] | None = None
         self._step = 0
 
     def reset(
@@ -284,6 +308,7 @@ class Tabletop:
         pictures: Pictures = Pictures(),
         start: tuple[float, float, float] | None = None,
         watched: Goal | None = None,
+        looks: Looks = USUAL,
     ) -> Snapshot:
         """Starts an episode.
 
@@ -294,6 +319,7 @@ class Tabletop:
             start: where the centre between the finger tips starts, world frame, metres; None for
                 a place above the table that the scene's seed decides.
             watched: another goal of the scene whose success is watched as well.
+            looks: of the world.
 
         Raises:
             UserError: a goal is not possible in the scene, or the start is out of reach.
@@ -303,8 +329,9 @@ class Tabletop:
                 f"{wrong[0]} is not possible in this scene.",
                 f"Possible: {'; '.join(str(g) for g in scene.goals())}.",
             )
-        self._arranged = scene
-        self._env.reset(seed=0, options={"scene": scene, "goal": goal, "start": start})
+        self._arranged = (scene, looks)
+        options = {"scene": scene, "goal": goal, "start": start, "looks": looks}
+        self._env.reset(seed=0, options=options)
         self._tracker = EventTracker(goal) if goal else Witness()
         self._watched = watched
         self._step = 0
@@ -323,7 +350,7 @@ class Tabletop:
         self._step += 1
         return self._observe((time.perf_counter() - began) * 1e3, pictures)
 
-    def draw(self, scene: Scene, pose: Pose, pictures: Pictures) -> Snapshot:
+    def draw(self, scene: Scene, pose: Pose, pictures: Pictures, looks: Looks = USUAL) -> Snapshot:
         """Sets robot and objects where they were and draws them, without physics.
 
         The episode in hand is lost; the snapshot's step, events and success mean nothing.
@@ -332,9 +359,10 @@ class Tabletop:
             scene: what the objects are.
             pose: where they are.
             pictures: what to draw.
+            looks: of the world.
         """
-        if self._arranged != scene:
-            self.reset(scene, None, Pictures(image=False))
+        if self._arranged != (scene, looks):
+            self.reset(scene, None, Pictures(image=False), looks=looks)
         self._tracker = None
         self._env.set_pose(pose)
         return self._snapshot(self._env.facts(), (), False, False, 0.0, pictures)

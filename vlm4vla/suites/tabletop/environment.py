@@ -1,7 +1,6 @@
 """The tabletop suite's simulator as an environment."""
 
 from collections.abc import Collection
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from vlm4vla.core.environment import Drawing, Pose, Transition
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.errors import UserError
+from vlm4vla.suites.tabletop.changes import CHANGES, START, check, looks_of
 from vlm4vla.suites.tabletop.suite import (
     POLICY_CAMERA,
     VIEW_CAMERA,
@@ -19,9 +19,6 @@ from vlm4vla.suites.tabletop.suite import (
 )
 from vlm4vla.suites.tabletop.types import Pictures, Snapshot, State
 from vlm4vla.system.vulkan import ensure_driver
-
-START: Final = "start"
-"""The perturbation that lets the finger tips start at x, y, z (metres, world frame)."""
 
 
 def open_environment() -> "TabletopEnvironment":
@@ -37,7 +34,7 @@ def open_environment() -> "TabletopEnvironment":
 class TabletopEnvironment:
     """The suite's simulator; see `vlm4vla.core.environment.Environment`."""
 
-    perturbations: tuple[str, ...] = (START,)
+    perturbations: tuple[str, ...] = CHANGES
 
     def __init__(self) -> None:
         # SAPIEN takes seconds to import, and it looks for its driver then.
@@ -48,14 +45,21 @@ class TabletopEnvironment:
 
     def reset(self, spec: EpisodeSpec, cameras: Collection[str] = ()) -> Transition:
         """See `Environment.reset`."""
-        start = next((one for one in spec.condition.perturbations if one.name == START), None)
+        changes = spec.condition.perturbations
+        check(changes)
+        start = next((one for one in changes if one.name == START), None)
         where = None
         if start is not None:
             where = (float(start.values["x"]), float(start.values["y"]), float(start.values["z"]))
         watched = watched_goal(spec)
         return self._told(
             self._simulator.reset(
-                scene_of(spec), judged_goal(spec), _pictures(cameras), where, watched
+                scene_of(spec),
+                judged_goal(spec),
+                _pictures(cameras),
+                where,
+                watched,
+                looks_of(changes),
             )
         )
 
@@ -84,7 +88,10 @@ class TabletopEnvironment:
         """See `Environment.draw`."""
         wanted = _pictures(cameras)
         drawn = self._simulator.draw(
-            scene_of(spec), pose, Pictures(wanted.image, wanted.view, segmentation)
+            scene_of(spec),
+            pose,
+            Pictures(wanted.image, wanted.view, segmentation),
+            looks_of(spec.condition.perturbations),
         )
         return Drawing(_images(drawn), drawn.segmentation, drawn.state)
 

@@ -8,15 +8,18 @@ from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Final
 
+import numpy as np
+
 from vlm4vla import __version__
 from vlm4vla.action import ActionSpec, tiny
-from vlm4vla.core.condition import GIVEN, Condition
+from vlm4vla.core.condition import GIVEN, OTHER_OBJECT, Condition
 from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import Episode, EpisodeSpec, Event, Outcome
 from vlm4vla.core.motion import Motion
 from vlm4vla.errors import UserError
-from vlm4vla.language.draw import Split
-from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.language.draw import Split, sentences
+from vlm4vla.suites.tabletop.changes import changed_scene
+from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
 from vlm4vla.suites.tabletop.motion import motion_of
 from vlm4vla.suites.tabletop.outcome import CONTROL_HZ, judge
 from vlm4vla.suites.tabletop.scene import (
@@ -25,6 +28,7 @@ from vlm4vla.suites.tabletop.scene import (
     Scene,
     sample_episode,
     sample_scene,
+    things,
 )
 from vlm4vla.suites.tabletop.scene import Episode as Draw
 from vlm4vla.suites.tabletop.tasks import limit_of
@@ -150,15 +154,68 @@ def scene_of(spec: EpisodeSpec) -> Scene:
     Raises:
         UserError: its task is none of the suite's.
     """
-    for task, layout in LAYOUT_OF_TASK.items():
-        if task == spec.task:
-            return sample_scene(layout, spec.seed)
-    raise UserError(f"Unknown task {spec.task!r}; known: {', '.join(TASKS)}.")
+    scene = sample_scene(LAYOUT_OF_TASK[_task(spec)], spec.seed)
+    return changed_scene(scene, spec.condition.perturbations)
 
 
 def watched_goal(spec: EpisodeSpec) -> Goal | None:
-    """The scene's first goal where an alternate one is asked for, else None."""
-    if spec.condition.goal != "alternate":
-        return None
-    task = next(one for one in TASKS if one == spec.task)
-    return sample_episode(task, spec.seed).goal
+    """The goal that is watched besides the judged one, or None.
+
+    Where an alternate goal is asked for, the scene's first one; where another object's sentence is
+    told (`OTHER_OBJECT`), the one that it means.
+
+    Raises:
+        UserError: both are asked for, or see `other_goal`.
+    """
+    told_another = any(one.name == OTHER_OBJECT for one in spec.condition.perturbations)
+    if spec.condition.goal == "alternate":
+        if told_another:
+            raise UserError(
+                "An alternate goal and another object's sentence cannot be watched at once.",
+                "Choose the goal 'first'.",
+            )
+        task = next(one for one in TASKS if one == spec.task)
+        return sample_episode(task, spec.seed).goal
+    return other_goal(spec) if told_another else None
+
+
+def other_goal(spec: EpisodeSpec) -> Goal:
+    """A goal of the same scene and task about another object; the seed decides which.
+
+    Raises:
+        UserError: the scene has none.
+    """
+    goal = judged_goal(spec)
+    task = next(one for one in TASKS if one == (goal.task if goal else spec.task))
+    scene = sample_scene(LAYOUT_OF_TASK[_task(spec)], spec.seed)
+    others = [one for one in scene.goals(task) if goal is None or one.object != goal.object]
+    if not others:
+        raise UserError(f"No other object can be named in this scene for {task!r}.")
+    rng = np.random.default_rng([spec.seed, TASKS.index(task), 13])
+    return others[int(rng.integers(len(others)))]
+
+
+def say(spec: EpisodeSpec, goal: Goal, *, but: str = "") -> str:
+    """A sentence for a goal, drawn as the specification's own is; the seed decides which.
+
+    Args:
+        spec: the scene, and which words are drawn; typed ones count as known.
+        goal: what the sentence asks for.
+        but: a sentence that is not wanted.
+    """
+    rng = np.random.default_rng([spec.seed, TASKS.index(goal.task), 17])
+    split = _SPLITS.get(spec.condition.words, "known")
+    if split != "known":
+        scene = sample_scene(LAYOUT_OF_TASK[_task(spec)], spec.seed)
+        drawn = sentences((goal.task, goal.object, goal.target), things(scene), split, rng)
+        return next(one.text for one in drawn if one.text != but)
+    texts = paraphrases(goal, held_out=spec.condition.words != TRAINED)
+    texts = [text for text in texts if text != but]
+    return texts[int(rng.integers(len(texts)))]
+
+
+def _task(spec: EpisodeSpec) -> Task:
+    for task in TASKS:
+        if task == spec.task:
+            return task
+    raise UserError(f"Unknown task {spec.task!r}; known: {', '.join(TASKS)}.")

@@ -1,0 +1,157 @@
+"""The Ablations page: what is left of a policy's success without its picture or its sentence."""
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import gradio as gr
+
+from pages.ablations import view
+from pages.ablations.plots import curve_figure
+from pages.services import Services
+from vlm4vla.ablation.curves import AXES, curves
+from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, SPLIT, matrix
+from vlm4vla.ablation.registry import PERTURBATIONS
+from vlm4vla.ablation.summary import summary
+from vlm4vla.episodes.filters import Filter
+from vlm4vla.episodes.rates import facets
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.suites.tabletop.scene import TASKS
+
+_ALL: Final = "all"
+_INTRODUCTION: Final = """\
+# Ablations
+
+The same policy in the same scenes, with its picture or its sentence taken away. Press a cell to see
+its episodes.
+"""
+_CELLS: Final = [
+    view.key_of(i, j) for i in range(len(PICTURE_ROWS)) for j in range(len(SENTENCE_COLUMNS))
+]
+
+
+def build(page: gr.Blocks, services: Services) -> None:
+    """Lays the page out; it only reads the table of episodes.
+
+    Args:
+        page: the `gr.Blocks` of this page.
+        services: what it is built from.
+    """
+    table = services.archive.table
+    gr.Markdown(_INTRODUCTION)
+    said = gr.HTML("", elem_id="ablation-said")
+    with gr.Row():
+        policy = gr.Dropdown([], label="Policy", elem_id="ablation-policy", scale=1, min_width=300)
+        task = gr.Radio(
+            [_ALL, *TASKS],
+            value=_ALL,
+            label="Task",
+            elem_id="ablation-task",
+            scale=3,
+            min_width=320,
+        )
+    shown = gr.HTML(
+        "<p>Looking …</p>",
+        js_on_load=(Path(__file__).parent / "matrix.js").read_text(),
+        elem_id="ablation",
+    )
+    cell = gr.State("")
+    listed = gr.HTML("", elem_id="ablation-cell")
+    gr.Markdown("## How much of it can be taken")
+    plots = {}
+    for name in AXES:
+        with gr.Column(elem_id=f"curve-{name}"):
+            meaning = PERTURBATIONS.get(name).meaning
+            gr.Markdown(f"### {meaning[0].upper()}{meaning[1:]}")
+            plots[name] = (gr.Plot(visible=False, show_label=False), gr.HTML(""))
+    drawn = [part for pair in plots.values() for part in pair]
+
+    def first_sight(request: gr.Request) -> list[Any]:
+        asked = {name: str(value) for name, value in request.query_params.items()}
+        known = _policies(table)
+        chosen = asked.get("policy", "")
+        if chosen not in known.values():
+            chosen = next(iter(known.values()), "")
+        which = asked.get("task", _ALL)
+        which = which if which in TASKS else _ALL
+        key = asked.get("cell", "")
+        key = key if key in _CELLS else ""
+        menu = gr.Dropdown(list(known.items()), value=chosen or None)
+        return [menu, which, key, *show(chosen, which, key), *draw(chosen, which)]
+
+    def show(digest: str | None, which: str, key: str) -> list[str]:
+        tasks = TASKS if which == _ALL else (which,)
+        if not digest:
+            return ["", _nothing(), ""]
+        cells = matrix(table, digest, tasks)
+        name = _name(table, digest)
+        query = urlencode({"policy": digest, "task": which, **({"cell": key} if key else {})})
+        picture = view.matrix_html(cells, key)
+        text = summary(cells) or "Only the intact policy was measured so far."
+        listing = ""
+        if key:
+            i, j = map(int, key.split("-"))
+            listing = view.episodes_html(cells[i][j], name, tasks)
+        return [
+            f'<p class="ab-said" role="status">{html.escape(text)}</p>',
+            f'<div data-query="{html.escape(query, quote=True)}">{picture}</div>',
+            listing,
+        ]
+
+    def draw(digest: str | None, which: str) -> list[Any]:
+        tasks = TASKS if which == _ALL else (which,)
+        found = curves(table, digest, tasks) if digest else {}
+        parts: list[Any] = []
+        for name, axis in AXES.items():
+            if points := found.get(name):
+                parts.append(gr.Plot(curve_figure(axis, points), visible=True))
+                parts.append(view.curve_csv(points, axis.number))
+            else:
+                parts += [gr.Plot(visible=False), _not_measured(table, digest, name)]
+        return parts
+
+    def press(digest: str | None, which: str, event: gr.SelectData) -> list[str]:
+        key = str(event.index)
+        key = key if key in _CELLS else ""
+        return [key, *show(digest, which, key)]
+
+    def choose(digest: str | None, which: str, key: str) -> list[Any]:
+        return [*show(digest, which, key), *draw(digest, which)]
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    texts = [said, shown, listed]
+    page.load(first_sight, outputs=[policy, task, cell, *texts, *drawn], **quiet)
+    gr.on([policy.input, task.input], choose, [policy, task, cell], [*texts, *drawn], **quiet)
+    shown.select(press, [policy, task], [cell, *texts], **quiet)
+
+
+def _policies(table: EpisodeTable) -> Mapping[str, str]:
+    """Digests of the policies by name, those with most perturbed episodes first."""
+    measured = facets(table, Filter(agent_kind="policy", split=SPLIT, kind="study"))["agent"]
+    evaluated = facets(table, Filter(agent_kind="policy", split=SPLIT, kind="evaluation"))["agent"]
+    digests = sorted(measured, key=lambda one: -measured[one])
+    digests += [one for one in evaluated if one not in measured]
+    return {f"{_name(table, one)} ({one[:6]})": one for one in digests}
+
+
+def _name(table: EpisodeTable, digest: str) -> str:
+    rows = table.query(Filter(agent=digest), limit=1)
+    return (rows[0].agent.name if rows else "") or digest
+
+
+def _not_measured(table: EpisodeTable, digest: str | None, name: str) -> str:
+    checkpoint = html.escape(_name(table, digest) if digest else "CHECKPOINT")
+    return (
+        f"<p>Not measured. This adds a point: <code>vlm4vla ablate --checkpoint {checkpoint} "
+        f"--perturb {name} {AXES[name].number}=VALUE</code></p>"
+    )
+
+
+def _nothing() -> str:
+    line = html.escape(view.command("CHECKPOINT", TASKS))
+    return (
+        '<div id="ablation-empty"><p>No policy has been measured here yet. This fills the '
+        f'matrix:</p><pre tabindex="0"><code>{line}</code></pre></div>'
+    )

@@ -1,0 +1,3 @@
+from tests.model.conftest import pictures, small
+
+__all__ = ["pictures", "small"]

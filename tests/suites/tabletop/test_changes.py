@@ -1,0 +1,86 @@
+"""What perturbations change in the world: looks and distractors."""
+
+import numpy as np
+import pytest
+
+from vlm4vla.ablation.registry import PERTURBATIONS, perturbation
+from vlm4vla.core.condition import Condition, Perturbation
+from vlm4vla.errors import UserError
+from vlm4vla.suites.registry import TABLETOP
+from vlm4vla.suites.tabletop.changes import CHANGES, START, changed_scene, turned
+from vlm4vla.suites.tabletop.projection import POLICY_LENS
+from vlm4vla.suites.tabletop.scene import sample_scene
+from vlm4vla.suites.tabletop.suite import scene_of
+from vlm4vla.suites.tabletop.vocabulary import colour_of
+
+BODIES = 0.049
+"""The largest object's width in metres."""
+
+
+def spec(*changes, task="place", seed=3):
+    return TABLETOP.spec(task, seed, Condition(perturbations=changes))
+
+
+def test_every_perturbation_of_the_simulator_is_carried_out():
+    named = {name for name in PERTURBATIONS if PERTURBATIONS.get(name).place == "simulator"}
+    assert named | {START} == set(CHANGES)
+
+
+@pytest.mark.parametrize("layout", ["objects", "zones", "containers"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_distractors_stand_free_and_no_sentence_can_mean_them(layout, count):
+    change = [perturbation("distractors", {"count": count})]
+    for seed in range(40):
+        plain = sample_scene(layout, seed)
+        scene = changed_scene(plain, change)
+        assert scene.objects[:-count] == plain.objects and scene.fixtures == plain.fixtures
+        names = [item.name for item in scene.objects]
+        assert len(set(names)) == len(names)
+        assert len({(item.shape, item.size) for item in scene.objects}) == len(names)
+        for added in scene.objects[-count:]:
+            assert colour_of(added.name) not in {colour_of(place.name) for place in scene.fixtures}
+            for other in scene.objects:
+                if other != added:
+                    assert np.hypot(other.x - added.x, other.y - added.y) > BODIES * np.sqrt(2)
+        assert changed_scene(plain, change) == scene
+
+
+def test_a_turned_lens_is_as_far_and_as_high_and_looks_at_the_same():
+    quarter = turned(POLICY_LENS, 90.0)
+    across = POLICY_LENS.eye[0] - POLICY_LENS.target[0]
+    assert quarter.eye == pytest.approx((POLICY_LENS.target[0], across, POLICY_LENS.eye[2]))
+    assert quarter.target == POLICY_LENS.target
+    assert turned(POLICY_LENS, 0.0) == POLICY_LENS
+
+
+def test_the_world_looks_as_it_is_told_and_as_usual_afterwards(environment):
+    def picture(*changes):
+        return environment.reset(spec(*changes), ("policy",)).observation.images["policy"]
+
+    usual = picture()
+    assert picture(perturbation("light", {"factor": 0.5})).mean() < 0.8 * usual.mean()
+    blue = picture(perturbation("table-colour", {"red": 0.0, "green": 0.0, "blue": 0.8}))
+    assert blue[100, 60, 2] > 2 * blue[100, 60, 0] and usual[100, 60, 0] > usual[100, 60, 2]
+    for change in (perturbation("camera", {"degrees": 5.0}), perturbation("shade")):
+        assert (picture(change) != usual).any(axis=-1).mean() > 0.01
+    crowded = spec(perturbation("distractors"))
+    environment.reset(crowded, ("policy",))
+    state, shown = environment.privileged(), set(np.unique(environment.segmentation()))
+    assert state.names[: state.movable] == tuple(o.name for o in scene_of(crowded).objects)
+    assert set(range(len(state.names))) <= shown
+    np.testing.assert_array_equal(picture(), usual)
+
+
+def test_a_changed_world_is_drawn_again_as_it_was(environment):
+    dark = spec(perturbation("light", {"factor": 0.5}), perturbation("distractors"))
+    seen = environment.reset(dark, ("policy",))
+    environment.reset(spec(), ("policy",))
+    drawn = environment.draw(dark, seen.pose, ("policy",))
+    differing = drawn.images["policy"] != seen.observation.images["policy"]
+    assert np.sum(differing) <= 12
+
+
+def test_the_world_changes_for_a_whole_episode_or_not_at_all(environment):
+    late = Perturbation(START, {"x": -0.1, "y": 0.0, "z": 0.2}, first_step=3)
+    with pytest.raises(UserError, match="'start' of the tabletop's world holds for a whole"):
+        environment.reset(spec(late))

@@ -1,0 +1,73 @@
+"""What the modality matrix says, in sentences that claim no more than its scenes can tell."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from vlm4vla.ablation.matrix import Cell
+from vlm4vla.core.condition import OTHER_OBJECT
+from vlm4vla.statistics import Rate
+
+ALPHA: Final = 0.05
+"""The share of comparisons without a difference that may be called one."""
+
+_CLAIMS: Final = (
+    ("sentence-empty", "Without the sentence", "it reads it", "reads it"),
+    ("picture-blank", "With a blank picture", "it looks", "looks"),
+    ("sentence-order", "With the words in another order", "it needs their order", "needs it"),
+)
+
+
+def summary(cells: Sequence[Sequence[Cell]]) -> str:
+    """The matrix in a few sentences; "" where nothing but the intact policy was measured."""
+    intact = cells[0][0]
+    alone = {
+        cell.condition.perturbations[0].name: cell
+        for row in cells
+        for cell in row
+        if len(cell.condition.perturbations) == 1 and cell.rate.n
+    }
+    if not intact.rate.n:
+        return ""
+    parts = [_claim(intact.rate, alone[name], *words) for name, *words in _CLAIMS if name in alone]
+    if other := alone.get(OTHER_OBJECT):
+        parts.append(_followed(other))
+    if (floor := floor_of(cells)) and floor.rate.n:
+        parts.append(f"With neither, {_percent(floor.rate)} is left: that is chance here.")
+    return " ".join(parts)
+
+
+def floor_of(cells: Sequence[Sequence[Cell]]) -> Cell | None:
+    """The cell without picture and without sentence: what is left there is chance."""
+    for row in cells:
+        for cell in row:
+            names = {one.name for one in cell.condition.perturbations}
+            if names == {"picture-blank", "sentence-empty"}:
+                return cell
+    return None
+
+
+def _claim(intact: Rate, cell: Cell, before: str, verdict: str, question: str) -> str:
+    moved = f"from {100 * intact.rate:.0f} to {_percent(cell.rate)}"
+    if cell.p is None or cell.paired is None or cell.p >= ALPHA:
+        return f"{before} it goes {moved}: these scenes cannot tell whether it {question}."
+    if cell.paired.difference > 0:
+        return f"{before} it rises {moved}."
+    return f"{before} it falls {moved}: {verdict}."
+
+
+def _followed(cell: Cell) -> str:
+    told, own = cell.other_goal, cell.rate
+    assert told is not None
+    counts = (
+        f"it does what it is told in {told.successes} of {told.n} scenes and what the scene's own "
+        f"sentence asks for in {own.successes}"
+    )
+    if told.low > own.high:
+        return f"Told of another object, {counts}: it follows the sentence."
+    if own.low > told.high:
+        return f"Told of another object, {counts}: it does not follow the sentence."
+    return f"Told of another object, {counts}."
+
+
+def _percent(rate: Rate) -> str:
+    return f"{100 * rate.rate:.0f} %"
