@@ -103,7 +103,7 @@ class Handlers:
             yield self._complain(error) | (self._broken(shown, error) if loading else {})
             return
         label = label_of(asked.entry.identity)
-        shown = replace(shown, driver=label, instruction=asked.reading.text)
+        shown = replace(shown, agent=label, instruction=asked.reading.text)
         told = self._quiet() | {self.parts.reading: read_out(asked.reading)}
         if not asked.reading.judged:
             told |= self._not_judged(asked)
@@ -158,7 +158,8 @@ class Handlers:
         names = [str(name) for name in event.index][:2] if isinstance(event.index, list) else []
         sentence = sentence_for(scene, names) or sentence_for(scene, names[:1])
         if not sentence:
-            return {}
+            # A handler that says nothing would empty every component.
+            return {self.parts.instruction: gr.skip()}
         return {
             self.parts.instruction: sentence,
             self.parts.reading: read_out(understand(sentence, scene)),

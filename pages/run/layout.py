@@ -102,7 +102,7 @@ def _bar(first: Choice, catalogue: AgentCatalogue) -> dict[str, Any]:
             agents(catalogue),
             value=catalogue.names()[0],
             label="Who acts",
-            elem_id="driver",
+            elem_id="agent",
             scale=2,
             min_width=200,
         )
@@ -142,7 +142,7 @@ def _scene(first: Choice) -> dict[str, Any]:
         parts["task"] = gr.Dropdown(
             [(text, name) for name, text in TASKS.items()],
             value=first.task,
-            label="Scene made for",
+            label="Task the scene is drawn for",
             elem_id="task",
             min_width=200,
         )

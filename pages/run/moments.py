@@ -18,7 +18,7 @@ def recording(episode: Episode, film: Path, scene: Scene | None) -> Shown:
     return Shown(
         new_turn(),
         "recording",
-        driver=label_of(episode.agent),
+        agent=label_of(episode.agent),
         instruction=episode.spec.instruction,
         src=encode(last_picture(film)),
         step=episode.steps,

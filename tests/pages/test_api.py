@@ -6,7 +6,9 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from tests.pages.conftest import Served
+from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
+from tests.pages.conftest import Served, serve
+from vlm4vla.agents.catalogue import Entry
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,20 @@ def test_what_cannot_be_run_is_a_clean_error(
 ) -> None:
     with pytest.raises(AppError, match=said):
         client.predict(*arguments, api_name="/run_episode")
+
+
+class Unlucky(FakeCatalogue):
+    """A checkpoint that cannot be loaded for a reason that nobody foresaw."""
+
+    def entry(self, name: object) -> Entry:
+        raise RuntimeError("out of luck")
+
+
+def test_a_surprise_while_a_checkpoint_is_loaded_is_told_in_a_sentence() -> None:
+    with serve(FakeSimulators(), Unlucky()) as url:
+        program = Client(url, verbose=False)
+        with pytest.raises(AppError, match=r"ended by a mistake .*\(RuntimeError: out of luck\)"):
+            program.predict("pick", 3, "lift the orange cylinder", api_name="/run_episode")
 
 
 def test_only_the_documented_endpoints_are_public(client: Client) -> None:
