@@ -11,6 +11,7 @@ from pages.run.result_card import result_card
 from vlm4vla import seeds
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import CHUNK, EXPERT
+from vlm4vla.agents.facts import share, size
 from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.request import FEWEST_STEPS, MOST_STEPS, Choice
 from vlm4vla.suites.tabletop.instructions import Task
@@ -70,11 +71,7 @@ def lay_out(
         recorded: the sentences of the recordings.
     """
     parts: dict[str, Any] = {}
-    gr.Markdown(
-        "# VLM4VLA\nA vision-language model (VLM) sees one small picture, reads your sentence, and "
-        "moves the robot. What you start here is simulated now, while you look.",
-        elem_id="pitch",
-    )
+    gr.Markdown(pitch(catalogue), elem_id="pitch")
     parts["banner"] = gr.HTML(visible=False, elem_id="banner")
     parts |= _bar(first, catalogue)
     with gr.Row():
@@ -179,14 +176,35 @@ def _settings() -> dict[str, Any]:
 
 
 def agents(catalogue: AgentCatalogue) -> list[tuple[str, str]]:
-    """The menu of agents: what is shown, and the name."""
-    return [
-        (
-            "expert (scripted, not learned)" if name == EXPERT.name else f"{name} (VLM policy)",
-            name,
+    """The menu of agents: what is shown, and the name; the expert stands apart, last."""
+    return [(_described(catalogue, name), name) for name in catalogue.names()]
+
+
+def _described(catalogue: AgentCatalogue, name: str) -> str:
+    if name == EXPERT.name:
+        return "No VLM: scripted expert, which reads the simulator's state"
+    known = catalogue.facts(name)
+    small = f", {size(known.parameters)} parameters" if known.parameters else ""
+    success = share(known.overall) if known.overall else "not evaluated"
+    return f"{name} · VLM {known.family or 'of unknown family'}{small} · success {success}"
+
+
+def pitch(catalogue: AgentCatalogue) -> str:
+    """What this is, in two lines, naming the VLM that acts first."""
+    name = catalogue.names()[0]
+    if name == EXPERT.name:
+        who = "No checkpoint is here yet, so a scripted expert acts in its place."
+    else:
+        known = catalogue.facts(name)
+        small = f" of {size(known.parameters)} parameters" if known.parameters else ""
+        who = (
+            f"The one that acts here first, a {known.family or name}{small}, sees one small "
+            "picture, reads your sentence, and moves the robot."
         )
-        for name in catalogue.names()
-    ]
+    return (
+        "# VLM4VLA\nTurns any vision-language model (VLM) into a robot policy, and shows why it "
+        f"does what it does. {who} What you start is simulated now, while you look."
+    )
 
 
 def samples(chosen: Choice) -> list[list[str]]:

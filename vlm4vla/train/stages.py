@@ -105,7 +105,7 @@ def one_at_a_time(
     """A way of running whose folder is its own, whoever calls it."""
 
     @functools.wraps(begin)
-    def begun(run: Run, *args: _More.args, **kwargs: _More.kwargs) -> _Result:
+    def begun(run: Run, /, *args: _More.args, **kwargs: _More.kwargs) -> _Result:
         with alone(run):
             return begin(run, *args, **kwargs)
 
