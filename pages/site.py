@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.components import Navbar
 from starlette.middleware import Middleware
 
-from pages import about, api, limits
+from pages import about, api, limits, link_preview
 from pages.run import page as run
 from pages.services import Services
 from vlm4vla.agents.catalogue import AgentCatalogue
@@ -76,5 +76,14 @@ def launch_settings() -> dict[str, Any]:
         "run_history": False,
         "ssr_mode": False,
         "state_session_capacity": limits.MOST_SESSIONS,
-        "app_kwargs": {"middleware": [Middleware(limits.Limits)]},
+        "app_kwargs": {
+            "middleware": [
+                Middleware(limits.Limits),
+                Middleware(
+                    link_preview.LinkPreview,
+                    archive=Archive.open(),
+                    recordings=Archive.bundled(RECORDINGS),
+                ),
+            ]
+        },
     }
