@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api as gradio_api
 
-from pages.run.handlers import visitor
+from pages.run.handlers import address, visitor
 from pages.services import Services
 from vlm4vla.core.episode import Episode, goal_text
 from vlm4vla.errors import UserError, surprises_told
@@ -75,9 +75,8 @@ def build(services: Services) -> None:
                     f"The nearest that is understood: {nearest[0]}" if nearest else "",
                 )
             agent = asked.entry.new_agent()
-            for moment in play(
-                simulators, visitor(request), agent, asked.spec, archive, asked.told
-            ):
+            who, where = visitor(request), address(request)
+            for moment in play(simulators, who, agent, asked.spec, archive, asked.told, where):
                 if isinstance(moment, Finished):
                     return _told_of(moment.episode)
             raise UserError("The episode was ended.", "The same visitor has started another one.")

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import gradio as gr
 
+from pages.run import elsewhere
 from pages.run.live_view import Shown, live_view
 from pages.run.reading_line import reading_line
 from pages.run.result_card import result_card
@@ -27,9 +28,15 @@ TASKS: Final[dict[Task, str]] = {
 
 @dataclass(frozen=True)
 class Layout:
-    """The components that handlers read and write; `scene` holds the task and number shown."""
+    """The components that handlers read and write.
+
+    `scene` holds the task and number shown, `asked` what `Handlers.run_elsewhere` runs again.
+    """
 
     live: gr.HTML
+    elsewhere: gr.Button
+    asked: gr.State
+    scenes: gr.HTML
     result: gr.HTML
     banner: gr.HTML
     instruction: gr.Textbox
@@ -81,6 +88,9 @@ def lay_out(
             parts |= _offers(first, recorded) | _scene(first)
             with gr.Accordion("More settings", open=False, elem_id="settings"):
                 parts |= _settings()
+    parts["elsewhere"] = gr.Button(elsewhere.BUTTON, visible=False, elem_id="elsewhere")
+    parts["asked"] = gr.State(None)
+    parts["scenes"] = elsewhere.strip()
     parts["result"] = result_card()
     return Layout(**parts)
 

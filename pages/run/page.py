@@ -63,5 +63,6 @@ def build(page: gr.Blocks, services: Services) -> None:
     parts.chips.click(on.run_offered, parts.order(parts.chips), **streaming)
     parts.proposal.click(on.run_offered, parts.order(parts.proposed), **streaming)
     parts.recorded.click(on.show_recorded, parts.recorded, **streaming)
+    parts.elsewhere.click(on.run_elsewhere, parts.asked, **streaming)
     parts.stop.click(on.stop, queue=False, api_visibility="private")
     page.load(on.first_sight, **streaming)

@@ -18,7 +18,7 @@ from vlm4vla.data.pictures import encode_preview
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.filters import Membership
 from vlm4vla.errors import UserError, surprises_told
-from vlm4vla.live.queue import Turn
+from vlm4vla.live.queue import Series, Turn
 from vlm4vla.live.simulators import Simulators
 
 STEPS_PER_SECOND: Final = 15
@@ -124,6 +124,7 @@ def play(
     archive: Archive,
     reading: Mapping[str, Any],
     address: str = "",
+    series: Series | None = None,
 ) -> Generator[Moment, None, None]:
     """Plays and keeps an episode, once it is the visitor's turn.
 
@@ -140,6 +141,7 @@ def play(
         archive: where the episode is kept.
         reading: how the instruction was understood, plain values.
         address: where the visitor asks from; one address has a share of the queue. "" for none.
+        series: of the visitor's, that this episode belongs to.
 
     Raises:
         UserError: the queue is full, there is no simulator or it died, the agent cannot follow
@@ -150,7 +152,7 @@ def play(
     limit = min(spec.condition.max_steps or limit, limit)
     recorder = Recorder(suite, spec, [AgentSpan(agent.identity)])
     views: list[Image] = []
-    with surprises_told("The episode"), _Seat(simulators, visitor, address) as seat:
+    with surprises_told("The episode"), _Seat(simulators, visitor, address, series) as seat:
         turn = seat.turn
         for moment in _until_let_in(simulators, turn):
             with seat.kept():
@@ -192,11 +194,13 @@ class _Seat:
     it would keep its place for ever.
     """
 
-    def __init__(self, simulators: Simulators, visitor: str, address: str) -> None:
+    def __init__(
+        self, simulators: Simulators, visitor: str, address: str, series: Series | None = None
+    ) -> None:
         self._simulators = simulators
         self._held = contextlib.ExitStack()
         self._left = threading.Event()
-        self.turn = simulators.queue.join(visitor, address)
+        self.turn = simulators.queue.join(visitor, address, series)
         self._held.callback(self.turn.leave)
 
     def __enter__(self) -> "_Seat":
