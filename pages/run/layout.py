@@ -84,13 +84,13 @@ def lay_out(
     with gr.Row():
         with gr.Column(scale=8, min_width=320):
             parts["live"] = live_view(opening)
+            parts["elsewhere"] = gr.Button(elsewhere.BUTTON, visible=False, elem_id="elsewhere")
+            parts["asked"] = gr.State(None)
+            parts["scenes"] = elsewhere.strip()
         with gr.Column(scale=4, min_width=280):
             parts |= _offers(first, recorded) | _scene(first)
             with gr.Accordion("More settings", open=False, elem_id="settings"):
                 parts |= _settings()
-    parts["elsewhere"] = gr.Button(elsewhere.BUTTON, visible=False, elem_id="elsewhere")
-    parts["asked"] = gr.State(None)
-    parts["scenes"] = elsewhere.strip()
     parts["result"] = result_card()
     return Layout(**parts)
 
@@ -102,7 +102,7 @@ def _bar(first: Choice, catalogue: AgentCatalogue) -> dict[str, Any]:
             suggestions(first.scene, first.task)[0],
             label="Tell the robot what to do",
             elem_id="instruction",
-            scale=5,
+            scale=4,
             min_width=280,
         )
         parts["agent"] = gr.Dropdown(
@@ -110,7 +110,7 @@ def _bar(first: Choice, catalogue: AgentCatalogue) -> dict[str, Any]:
             value=catalogue.names()[0],
             label="Who acts",
             elem_id="agent",
-            scale=2,
+            scale=3,
             min_width=200,
         )
         parts["run"] = gr.Button("Run", variant="primary", min_width=90, elem_id="run")
@@ -149,7 +149,7 @@ def _scene(first: Choice) -> dict[str, Any]:
         parts["task"] = gr.Dropdown(
             [(text, name) for name, text in TASKS.items()],
             value=first.task,
-            label="Task the scene is drawn for",
+            label="Task of the scene",
             elem_id="task",
             min_width=200,
         )

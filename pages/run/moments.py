@@ -59,6 +59,7 @@ def at(shown: Shown, frame: Frame) -> Shown:
         step=frame.step,
         limit=frame.limit,
         events=frame.events,
+        label=f"Live picture: {shown.agent} carries out “{shown.instruction}”",
         timing=f"inference {frame.think_ms:.1f} ms · physics {frame.physics_ms:.0f} ms · "
         f"picture {frame.render_ms:.0f} ms",
     )
@@ -73,4 +74,6 @@ def ended(shown: Shown, outcome: Outcome) -> Shown:
         phase = "stopped"
     elif outcome.kind == "not judged":
         phase = "unjudged"
-    return replace(shown, phase=phase, note=outcome.sentence, src="", eye="")
+    return replace(
+        shown, phase=phase, note=outcome.sentence, src="", eye="", label=outcome.sentence
+    )

@@ -4,12 +4,16 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pages import site
-from pages.run.live_view import happened
+from pages.run import moments
+from pages.run.live_view import Shown, happened
 from tests.pages.conftest import LIVE, Served
 from vlm4vla.agents.catalogue import AgentCatalogue
-from vlm4vla.core.episode import Event
+from vlm4vla.core.episode import Event, Outcome
 from vlm4vla.episodes.archive import Archive
+from vlm4vla.live.session import Frame
 from vlm4vla.live.simulators import Simulators
 
 MOST_BYTES = 15 * 2**20
@@ -78,3 +82,11 @@ def test_an_event_that_happens_again_is_shown_once_with_its_count() -> None:
         ("dropped", "dropped 3 times, steps 9 to 30"),
         ("wrong_object", "wrong object, step 31"),
     ]
+
+
+def test_the_pictures_name_for_those_who_cannot_see_it_follows_what_is_shown() -> None:
+    picture = np.zeros((16, 16, 3), np.uint8)
+    shown = Shown(1, "live", agent="somebody", instruction="lift it", label="Recording: it fell.")
+    live = moments.at(shown, Frame(picture, picture, 3, 60, (), 1.0, 1.0, 1.0))
+    assert live.label == "Live picture: somebody carries out “lift it”"
+    assert moments.ended(live, Outcome("success", "It was lifted.")).label == "It was lifted."
