@@ -30,8 +30,8 @@ parts that are added are drawn in blue.
 _AFTER: Final = """\
 - **Picture**: one camera, 128 x 128 pixels, looking down at the table.
 - **Actions**: seven numbers each, 20 times a second: how far the gripper moves (x, y, z) and
-  turns, and whether it closes. Several are carried out before the next look.
-- **Driver**: the policy sees the picture and the sentence, nothing else. The *scripted expert*
+  turns, and whether it closes. Several are carried out before the next inference.
+- **Agent**: a *policy* sees the picture and the sentence, nothing else. The *scripted expert*
   reads the true positions from the simulator instead; it makes the training data and shows
   what can be done. The page always says which of the two acts.
 - **Live**: physics and pictures are computed while you watch, at most 15 steps a second here. A
@@ -81,11 +81,7 @@ def build(page: gr.Blocks, services: Services) -> None:
     """
     catalogue = services.catalogue
     gr.Markdown(_METHOD)
-    picture = (Path(__file__).parent / "method.svg").read_text()
-    # Too wide for a narrow screen, so it scrolls there, by keyboard as well.
-    gr.HTML(
-        f'<div class="figure" role="region" aria-label="Data flow" tabindex="0">{picture}</div>'
-    )
+    gr.HTML(_drawing())
     gr.Markdown(_AFTER + _tasks())
     gr.Markdown("## What was measured")
     measured = gr.HTML(_measured(catalogue), elem_classes="figure", elem_id="measured")
@@ -101,6 +97,13 @@ def build(page: gr.Blocks, services: Services) -> None:
 
     page.load(measure, outputs=measured, show_progress="hidden", api_visibility="private")
     page.load(look_around, outputs=machine, show_progress="hidden", api_visibility="private")
+
+
+def _drawing() -> str:
+    """The data flow, lying, and upright for a narrow screen; the page shows one of them."""
+    folder = Path(__file__).parent
+    wide, narrow = ((folder / f"method{end}.svg").read_text() for end in ("", "_narrow"))
+    return f'<div class="method-wide">{wide}</div><div class="method-narrow">{narrow}</div>'
 
 
 def _checks() -> list[Check]:

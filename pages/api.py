@@ -7,10 +7,10 @@ from typing import Any
 import gradio as gr
 from gradio.events import api as gradio_api
 
-from pages.run.handlers import visitor
+from pages.run.handlers import address, visitor
 from pages.services import Services
 from vlm4vla.core.episode import Episode, goal_text
-from vlm4vla.errors import UserError
+from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.request import choose, take_request
 from vlm4vla.live.session import Finished, play
@@ -61,7 +61,7 @@ def build(services: Services) -> None:
             instruction: what the robot is told, at most 200 characters.
             driver: who acts, one of `drivers`; empty for the first of them.
             most_steps: ends the episode after 5 to 100 steps; 0 for the task's own limit.
-            execute: actions carried out before the next look; 0 for as many as usual.
+            execute: actions carried out before the next inference; 0 for as many as usual.
 
         Returns:
             The stored episode: its run id, the outcome, the steps and the events.
@@ -75,9 +75,8 @@ def build(services: Services) -> None:
                     f"The nearest that is understood: {nearest[0]}" if nearest else "",
                 )
             agent = asked.entry.new_agent()
-            for moment in play(
-                simulators, visitor(request), agent, asked.spec, archive, asked.told
-            ):
+            who, where = visitor(request), address(request)
+            for moment in play(simulators, who, agent, asked.spec, archive, asked.told, where):
                 if isinstance(moment, Finished):
                     return _told_of(moment.episode)
             raise UserError("The episode was ended.", "The same visitor has started another one.")
@@ -120,6 +119,7 @@ def _told_of(episode: Episode) -> dict[str, Any]:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     try:
-        yield
+        with surprises_told("The call"):
+            yield
     except UserError as error:
         raise gr.Error(str(error), print_exception=False) from error

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.components import Navbar
 from starlette.middleware import Middleware
 
-from pages import about, api, downloads, episode_card, limits
+from pages import about, api, downloads, episode_card, limits, link_preview
 from pages.ablations import page as ablations
 from pages.failures import page as failures
 from pages.inspect import page as inspect
@@ -90,5 +90,15 @@ def launch_settings() -> dict[str, Any]:
         "run_history": False,
         "ssr_mode": False,
         "state_session_capacity": limits.MOST_SESSIONS,
-        "app_kwargs": {"middleware": [Middleware(limits.Limits)], "routes": downloads.ROUTES},
+        "app_kwargs": {
+            "middleware": [
+                Middleware(limits.Limits),
+                Middleware(
+                    link_preview.LinkPreview,
+                    archive=Archive.open(),
+                    recordings=Archive.bundled(RECORDINGS),
+                ),
+            ],
+            "routes": downloads.ROUTES,
+        },
     }

@@ -361,3 +361,26 @@ def test_a_held_folder_that_stays_empty_is_removed(tmp_path: Path) -> None:
     with pytest.raises(KeyError), held(tmp_path / "run"):
         raise KeyError
     assert names(tmp_path) == []
+
+
+def test_a_held_folder_is_free_for_its_holder_and_for_nobody_else(tmp_path: Path) -> None:
+    folder, refused = tmp_path / "run", []
+
+    def try_it() -> None:
+        try:
+            with held(folder):
+                pass
+        except UserError as error:
+            refused.append(error.problem)
+
+    with held(folder):
+        with held(tmp_path / "sub" / ".." / "run"):
+            (folder / "result").write_text("1")
+        other = threading.Thread(target=try_it)
+        other.start()
+        waiting.join([other], 30)
+        assert len(refused) == 1 and "in use by process" in refused[0]
+    other = threading.Thread(target=try_it)
+    other.start()
+    waiting.join([other], 30)
+    assert len(refused) == 1

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import hashlib
 import importlib
 import json
 from pathlib import Path
@@ -101,3 +102,25 @@ def test_the_shipped_vlm_loads() -> None:
     from vlm4vla.model.load import load_vlm  # takes seconds: torch
 
     assert load_vlm(str(SHIPPED / "vlm-init")).family.name == "qwen3-vl"
+
+
+MOST_SHIPPED = 150 * 2**20
+"""Bytes of all checkpoints together: a clone should take no longer than a coffee."""
+
+
+def test_shipped_weights_are_few_bytes_in_half_precision_and_each_is_there_once() -> None:
+    assert sum(file.stat().st_size for file in SHIPPED.rglob("*") if file.is_file()) < MOST_SHIPPED
+    weights = sorted(SHIPPED.rglob("*.safetensors"))
+    assert weights
+    copies: dict[str, Path] = {}
+    for file in weights:
+        content = file.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        header.pop("__metadata__", None)
+        assert {one["dtype"] for one in header.values()} == {"F16"}, file
+        digest = hashlib.sha256(content).hexdigest()
+        assert digest not in copies, f"{file} is {copies.get(digest)} again"
+        copies[digest] = file
+    others = {file.suffix for file in SHIPPED.rglob("*") if file.is_file()}
+    assert others <= {".json", ".safetensors", ".md", ".parquet", ".png", ".jinja"}

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,9 @@ _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _UNABLE: Final = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
 """What kernels and file systems say that cannot exchange."""
+
+_holding = threading.local()
+"""The folders that a thread holds, each by its real path."""
 
 
 @contextlib.contextmanager
@@ -158,13 +162,19 @@ def json_text(value: Any) -> str:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keeps every other process out of a folder, made if needed, until the block ends.
+    """Keeps everybody else out of a folder, made if needed, until the block ends.
 
-    The system lets go of what a killed process held. A folder that is empty at the end is removed.
+    Whoever holds it may hold it again further in. The system lets go of what a killed process
+    held. A folder that is empty at the end is removed.
 
     Raises:
-        UserError: another process holds it, or it is not writable.
+        UserError: another process or thread holds it, or it is not writable.
     """
+    mine: set[str] = _holding.__dict__.setdefault("folders", set())
+    real = os.path.realpath(folder)
+    if real in mine:
+        yield
+        return
     note = folder / ".process"
     with _telling(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,9 +192,11 @@ def held(folder: Path) -> Iterator[None]:
             ) from error
         with _telling(note):
             note.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", "utf-8")
+        mine.add(real)
         try:
             yield
         finally:
+            mine.discard(real)
             note.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -11,7 +11,7 @@ from typing import Any, Final
 import gradio as gr
 
 from pages.limits import address_of
-from pages.run import moments
+from pages.run import elsewhere, moments
 from pages.run.layout import Layout, agents, samples
 from pages.run.live_view import Shown, message, new_turn
 from pages.run.reading_line import told as read_out
@@ -23,6 +23,7 @@ from vlm4vla.core.episode import Episode, Outcome
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.rates import Standing, standing
 from vlm4vla.errors import UserError, surprises_told
+from vlm4vla.live.elsewhere import SCENES, play_elsewhere
 from vlm4vla.live.instruction import sentence_for, suggestions, understand
 from vlm4vla.live.request import MOST_STEPS, Choice, Request, choose, take_request
 from vlm4vla.live.session import Finished, Frame, Waiting, look, play
@@ -32,6 +33,9 @@ from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import Scene
 
 Updates = dict[Any, Any]
+
+Asked = tuple[str, str, int, str, int, int]
+"""Agent, task, seed, sentence, most steps and actions an inference: what `take_request` takes."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Handlers:
             yield self._complain(error) | (self._broken(shown, error) if loading else {})
             return
         label = label_of(asked.entry.identity)
-        shown = replace(shown, driver=label, instruction=asked.reading.text)
+        shown = replace(shown, agent=label, instruction=asked.reading.text)
         told = self._quiet() | {self.parts.reading: read_out(asked.reading)}
         if not asked.reading.judged:
             told |= self._not_judged(asked)
@@ -114,7 +118,10 @@ class Handlers:
             yield told
             return
         # A browser may skip what is followed closely by something else, so nothing is said once.
-        underway: Updates = {self.parts.stop: gr.Button(interactive=True), self.parts.result: None}
+        underway = self._again(None) | {
+            self.parts.stop: gr.Button(interactive=True),
+            self.parts.result: None,
+        }
         yield told | underway
         try:
             with surprises_told("The run"):
@@ -137,6 +144,30 @@ class Handlers:
         sentence = offered if isinstance(offered, str) else offered[0]
         played_now = self.carry_out(name, task, number, sentence, steps, actions, request)
         yield from _with_first({self.parts.instruction: sentence}, played_now)
+
+    def run_elsewhere(self, asked: Asked | None, request: gr.Request) -> Iterator[Updates]:
+        """The same sentence was asked for in other scenes."""
+        if asked is None:
+            # A stream that says nothing would empty every component.
+            yield {self.parts.asked: None}
+            return
+        shown = Shown(new_turn(), "starting", _LOOKING, asked[0])
+        underway: Updates = {
+            self.parts.stop: gr.Button(interactive=True),
+            self.parts.elsewhere: gr.Button(interactive=False),
+        }
+        yield self._quiet() | underway | {self.parts.live: message(shown)}
+        played: list[elsewhere.Played] = []
+        try:
+            with surprises_told("The run"):
+                yield from self._elsewhere(asked, played, underway, request)
+        except UserError as error:
+            yield self._broken(shown, error)
+        # Whatever ended it, what was seen stays and can be asked for again.
+        yield {
+            self.parts.scenes: elsewhere.told(played, SCENES, ended=True) if played else None,
+            self.parts.elsewhere: gr.Button(interactive=True),
+        }
 
     def show_recorded(self, index: int, request: gr.Request) -> Iterator[Updates]:
         """A recording was pressed."""
@@ -161,7 +192,8 @@ class Handlers:
         names = [str(name) for name in event.index][:2] if isinstance(event.index, list) else []
         sentence = sentence_for(scene, names) or sentence_for(scene, names[:1])
         if not sentence:
-            return {}
+            # A handler that says nothing would empty every component.
+            return {self.parts.instruction: gr.skip()}
         return {
             self.parts.instruction: sentence,
             self.parts.reading: read_out(understand(sentence, scene)),
@@ -193,6 +225,7 @@ class Handlers:
             asked.spec,
             self.archive,
             asked.told,
+            address(request),
             switches=self.switches,
         )
         over: Updates = {}
@@ -210,7 +243,55 @@ class Handlers:
                     over = {live: message(shown), **dict.fromkeys(stops, off)}
                     yield over
                 else:
-                    yield over | {self.parts.result: self._card_of(asked, moment)}
+                    again = (
+                        asked.entry.name,
+                        asked.choice.task,
+                        asked.choice.scene.seed,
+                        asked.reading.text,
+                        asked.condition.max_steps,
+                        asked.condition.replan_every,
+                    )
+                    yield (
+                        over
+                        | self._again(again)
+                        | {self.parts.result: self._card_of(asked, moment)}
+                    )
+
+    def _elsewhere(
+        self,
+        again: Asked,
+        played: list[elsewhere.Played],
+        underway: Updates,
+        request: gr.Request,
+    ) -> Iterator[Updates]:
+        live, scenes = self.parts.live, self.parts.scenes
+        name, task, seed, sentence, steps, actions = again
+        asked = take_request(self.catalogue, task, seed, sentence, name, steps, actions)
+        who, label = visitor(request), label_of(asked.entry.identity)
+        shown = Shown(new_turn(), "starting", _LOOKING, label, sentence)
+        playing = play_elsewhere(self.simulators, who, asked, self.archive, address(request))
+        with contextlib.closing(playing) as seen:
+            for number, there, moment in seen:
+                if number == len(played):
+                    played.append(elsewhere.Played(_named(there.choice)))
+                    shown = replace(shown, turn=new_turn(), events=(), step=0, limit=0)
+                if isinstance(moment, Waiting):
+                    shown = moments.waiting(shown, moment)
+                elif isinstance(moment, Frame):
+                    place = f"Scene {_named(there.choice)}, {number + 1} of {SCENES}. {_LIVE}"
+                    shown = moments.at(replace(shown, phase="live", note=place), moment)
+                    if moment.step % _EVERY == 0:
+                        picture = elsewhere.small(moment.view)
+                        played[number] = replace(played[number], picture=picture)
+                elif isinstance(moment, Outcome):
+                    shown = moments.ended(shown, moment)
+                    played[number] = elsewhere.over(played[number], moment)
+                else:
+                    kept = "" if moment.problem else moment.episode.id
+                    played[number] = replace(played[number], run=kept)
+                strip = elsewhere.told(played, SCENES, ended=False)
+                yield underway | {live: message(shown), scenes: strip}
+        yield {self.parts.stop: gr.Button(interactive=False)}
 
     def _show_scene(
         self, task: str, number: float | None, sentence: str, request: gr.Request
@@ -277,6 +358,16 @@ class Handlers:
         }
         if name:
             told[self.parts.agent] = gr.Dropdown(agents(self.catalogue), value=name)
+            told |= self._again(
+                (
+                    name,
+                    chosen.task,
+                    chosen.scene.seed,
+                    episode.spec.instruction,
+                    changed.max_steps,
+                    changed.replan_every,
+                )
+            )
         else:
             gone = UserError(_GONE, "Run takes who is chosen above.")
             told[self.parts.complaint] = _message(gone)
@@ -342,14 +433,26 @@ class Handlers:
 
     def _offer(self, chosen: Choice, sentence: str) -> Updates:
         offered = sentence or suggestions(chosen.scene, chosen.task)[0]
-        return self._quiet() | {
-            self.parts.task: chosen.task,
-            self.parts.seed: chosen.scene.seed,
-            self.parts.scene: (chosen.task, chosen.scene.seed),
-            self.parts.chips: gr.Dataset(samples=samples(chosen)),
-            self.parts.instruction: offered,
-            self.parts.reading: None,
-            self.parts.result: None,
+        return (
+            self._quiet()
+            | {
+                self.parts.task: chosen.task,
+                self.parts.seed: chosen.scene.seed,
+                self.parts.scene: (chosen.task, chosen.scene.seed),
+                self.parts.chips: gr.Dataset(samples=samples(chosen)),
+                self.parts.instruction: offered,
+                self.parts.reading: None,
+                self.parts.result: None,
+            }
+            | self._again(None)
+        )
+
+    def _again(self, asked: Asked | None) -> Updates:
+        """Offers to run something in other scenes, too, or nothing."""
+        return {
+            self.parts.asked: asked,
+            self.parts.elsewhere: gr.Button(visible=asked is not None, interactive=True),
+            self.parts.scenes: None,
         }
 
     def _not_judged(self, asked: Request) -> Updates:
@@ -401,11 +504,16 @@ class Handlers:
 GETTING_READY: Final = "Recorded earlier. The simulator is getting ready."
 _READY: Final = "Recorded earlier. Type an instruction, or press one, and it happens live."
 _LIVE: Final = "Happening now, simulated while you watch. Stop or Escape ends it."
+_LOOKING: Final = "Looking for scenes in which the sentence has a meaning."
 _LOADING: Final = "The checkpoint is being loaded."
 _INVITATION: Final = "Type an instruction, or press one of those offered."
 _NO_VIDEO: Final = "No video was made of this episode. Press Run to see it."
 _NO_FILM: Final = "No film was made of this episode."
 _GONE: Final = "The checkpoint that acted here is not on this server any more."
+
+
+_EVERY: Final = 5
+"""Steps between the small pictures of a scene."""
 
 
 def visitor(request: gr.Request) -> str:
@@ -416,6 +524,10 @@ def visitor(request: gr.Request) -> str:
 def address(request: gr.Request) -> str:
     """Where somebody asks from, for the share of the queue that one address may take."""
     return address_of(request.client.host if request.client else None)
+
+
+def _named(choice: Choice) -> str:
+    return f"{choice.task} {choice.scene.seed}"
 
 
 def _with_first(updates: Updates, stream: Iterator[Updates]) -> Iterator[Updates]:

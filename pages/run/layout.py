@@ -5,12 +5,14 @@ from typing import Any, Final
 
 import gradio as gr
 
+from pages.run import elsewhere
 from pages.run.live_view import Shown, live_view
 from pages.run.reading_line import reading_line
 from pages.run.result_card import result_card
 from vlm4vla import seeds
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import CHUNK, EXPERT
+from vlm4vla.agents.facts import share, size
 from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.request import FEWEST_STEPS, MOST_STEPS, Choice
 from vlm4vla.suites.tabletop.instructions import Task
@@ -26,9 +28,15 @@ TASKS: Final[dict[Task, str]] = {
 
 @dataclass(frozen=True)
 class Layout:
-    """The components that handlers read and write; `scene` holds the task and number shown."""
+    """The components that handlers read and write.
+
+    `scene` holds the task and number shown, `asked` what `Handlers.run_elsewhere` runs again.
+    """
 
     live: gr.HTML
+    elsewhere: gr.Button
+    asked: gr.State
+    scenes: gr.HTML
     result: gr.HTML
     banner: gr.HTML
     instruction: gr.Textbox
@@ -72,17 +80,16 @@ def lay_out(
         recorded: the sentences of the recordings.
     """
     parts: dict[str, Any] = {}
-    gr.Markdown(
-        "# VLM4VLA\nA vision-language model (VLM) sees one small picture, reads your sentence, and "
-        "moves the robot. What you start here is simulated now, while you look.",
-        elem_id="pitch",
-    )
+    gr.Markdown(pitch(catalogue), elem_id="pitch")
     parts["banner"] = gr.HTML(visible=False, elem_id="banner")
     parts |= _bar(first, catalogue)
     with gr.Row():
         with gr.Column(scale=8, min_width=320):
             parts["live"] = live_view(opening)
             parts |= _switches()
+            parts["elsewhere"] = gr.Button(elsewhere.BUTTON, visible=False, elem_id="elsewhere")
+            parts["asked"] = gr.State(None)
+            parts["scenes"] = elsewhere.strip()
         with gr.Column(scale=4, min_width=280):
             parts |= _offers(first, recorded) | _scene(first)
             with gr.Accordion("More settings", open=False, elem_id="settings"):
@@ -98,15 +105,15 @@ def _bar(first: Choice, catalogue: AgentCatalogue) -> dict[str, Any]:
             suggestions(first.scene, first.task)[0],
             label="Tell the robot what to do",
             elem_id="instruction",
-            scale=5,
+            scale=4,
             min_width=280,
         )
         parts["agent"] = gr.Dropdown(
             agents(catalogue),
             value=catalogue.names()[0],
             label="Who acts",
-            elem_id="driver",
-            scale=2,
+            elem_id="agent",
+            scale=3,
             min_width=200,
         )
         parts["run"] = gr.Button("Run", variant="primary", min_width=90, elem_id="run")
@@ -155,7 +162,7 @@ def _scene(first: Choice) -> dict[str, Any]:
         parts["task"] = gr.Dropdown(
             [(text, name) for name, text in TASKS.items()],
             value=first.task,
-            label="Scene made for",
+            label="Task of the scene",
             elem_id="task",
             min_width=200,
         )
@@ -192,14 +199,35 @@ def _settings() -> dict[str, Any]:
 
 
 def agents(catalogue: AgentCatalogue) -> list[tuple[str, str]]:
-    """The menu of agents: what is shown, and the name."""
-    return [
-        (
-            "expert (scripted, not learned)" if name == EXPERT.name else f"{name} (VLM policy)",
-            name,
+    """The menu of agents: what is shown, and the name; the expert stands apart, last."""
+    return [(_described(catalogue, name), name) for name in catalogue.names()]
+
+
+def _described(catalogue: AgentCatalogue, name: str) -> str:
+    if name == EXPERT.name:
+        return "No VLM: scripted expert, which reads the simulator's state"
+    known = catalogue.facts(name)
+    small = f", {size(known.parameters)} parameters" if known.parameters else ""
+    success = share(known.overall) if known.overall else "not evaluated"
+    return f"{name} · VLM {known.family or 'of unknown family'}{small} · success {success}"
+
+
+def pitch(catalogue: AgentCatalogue) -> str:
+    """What this is, in two lines, naming the VLM that acts first."""
+    name = catalogue.names()[0]
+    if name == EXPERT.name:
+        who = "No checkpoint is here yet, so a scripted expert acts in its place."
+    else:
+        known = catalogue.facts(name)
+        small = f" of {size(known.parameters)} parameters" if known.parameters else ""
+        who = (
+            f"The one that acts here first, a {known.family or name}{small}, sees one small "
+            "picture, reads your sentence, and moves the robot."
         )
-        for name in catalogue.names()
-    ]
+    return (
+        "# VLM4VLA\nTurns any vision-language model (VLM) into a robot policy, and shows why it "
+        f"does what it does. {who} What you start is simulated now, while you look."
+    )
 
 
 def samples(chosen: Choice) -> list[list[str]]:

@@ -100,14 +100,14 @@ function tell(value) {
   }
   element.dataset.phase = value.phase;
   element.dataset.step = String(value.step);
-  element.dataset.events = value.events.map(([, event]) => event).join(' ');
+  element.dataset.events = value.events.map(([event]) => event).join(' ');
   part('phase').textContent = value.badge;
   part('note').textContent = value.note;
   part('step').textContent = value.limit ? `step ${value.step} of at most ${value.limit}` : '';
   part('bar').style.width = value.limit ? `${(100 * value.step) / value.limit}%` : '0';
   part('timing').textContent = value.timing;
   part('instruction').textContent = value.instruction ? `“${value.instruction}”` : '';
-  part('driver').textContent = `Acts: ${value.driver}`;
+  part('agent').textContent = `Acts: ${value.agent}`;
   if (value.label) {
     canvas.setAttribute('aria-label', value.label);
     part('video').setAttribute('aria-label', value.label);
@@ -115,11 +115,11 @@ function tell(value) {
   outline();
   const list = part('events');
   while (list.children.length > value.events.length) list.lastChild.remove();
-  value.events.forEach(([step, event], index) => {
+  value.events.forEach(([event, words], index) => {
     let item = list.children[index];
     if (!item) item = list.appendChild(document.createElement('li'));
     item.dataset.event = event;
-    item.textContent = `${event.replaceAll('_', ' ')}, step ${step}`;
+    item.textContent = words;
   });
 }
 

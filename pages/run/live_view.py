@@ -3,7 +3,7 @@
 import base64
 import io
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -59,7 +59,7 @@ _TEMPLATE: Final = """
       </canvas>
       <figcaption>What the model sees: all of it, 128 x 128 pixels</figcaption>
     </figure>
-    <p class="lv-facts"><span class="lv-driver"></span></p>
+    <p class="lv-facts"><span class="lv-agent"></span></p>
     <p class="lv-facts"><span class="lv-step"></span><span class="lv-timing"></span></p>
   </div>
 </div>
@@ -76,8 +76,8 @@ class Shown:
         turn: counts up; what belongs to an older turn is ignored.
         phase: what is going on.
         note: the same as a sentence.
-        driver: who acts.
-        instruction: what the driver was told.
+        agent: who acts.
+        instruction: what the agent was told.
         src: the new picture, a JPEG in base64; "" keeps the one that is there.
         eye: the policy camera's picture of the same step, likewise.
         step: control steps so far.
@@ -94,7 +94,7 @@ class Shown:
     turn: int
     phase: Phase
     note: str = ""
-    driver: str = ""
+    agent: str = ""
     instruction: str = ""
     src: str = ""
     eye: str = ""
@@ -124,7 +124,21 @@ def live_view(first: Shown) -> gr.HTML:
 
 def message(shown: Shown) -> dict[str, Any]:
     """What is sent to the browser."""
-    return {**asdict(shown), "badge": _BADGES[shown.phase]}
+    return {**asdict(shown), "badge": _BADGES[shown.phase], "events": happened(shown.events)}
+
+
+def happened(events: Sequence[Event]) -> list[tuple[str, str]]:
+    """Each event once, in the order of its first time, and in words with its steps."""
+    steps: dict[str, list[int]] = {}
+    for step, name in events:
+        steps.setdefault(name, []).append(step)
+    return [(name, _in_words(name.replace("_", " "), when)) for name, when in steps.items()]
+
+
+def _in_words(name: str, steps: Sequence[int]) -> str:
+    if len(steps) == 1:
+        return f"{name}, step {steps[0]}"
+    return f"{name} {len(steps)} times, steps {steps[0]} to {steps[-1]}"
 
 
 _turns = itertools.count(1)

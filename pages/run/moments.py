@@ -25,7 +25,7 @@ def recording(episode: Episode, film: Path, scene: Scene | None) -> Shown:
     return Shown(
         new_turn(),
         "recording",
-        driver=label_of(episode.agent),
+        agent=label_of(episode.agent),
         instruction=episode.spec.instruction,
         src=encode(last_picture(film)),
         step=episode.steps,
@@ -69,6 +69,7 @@ def at(shown: Shown, frame: Frame) -> Shown:
         step=frame.step,
         limit=frame.limit,
         events=frame.events,
+        label=f"Live picture: {shown.agent} carries out “{shown.instruction}”",
         timing=f"inference {frame.think_ms:.1f} ms · physics {frame.physics_ms:.0f} ms · "
         f"picture {frame.render_ms:.0f} ms",
     )
@@ -83,4 +84,6 @@ def ended(shown: Shown, outcome: Outcome) -> Shown:
         phase = "stopped"
     elif outcome.kind == "not judged":
         phase = "unjudged"
-    return replace(shown, phase=phase, note=outcome.sentence, src="", eye="")
+    return replace(
+        shown, phase=phase, note=outcome.sentence, src="", eye="", label=outcome.sentence
+    )

@@ -65,5 +65,6 @@ def build(page: gr.Blocks, services: Services) -> None:
     parts.recorded.click(on.show_recorded, parts.recorded, **streaming)
     parts.blind.click(on.blind, queue=False, api_visibility="private")
     parts.swap.click(on.swap, queue=False, api_visibility="private")
+    parts.elsewhere.click(on.run_elsewhere, parts.asked, **streaming)
     parts.stop.click(on.stop, queue=False, api_visibility="private")
     page.load(on.first_sight, **streaming)

@@ -167,9 +167,21 @@ def altered(path: Path) -> None:
     pyarrow.parquet.write_table(found.set_column(place, found.schema.field(place), seeds), path)
 
 
+def without_a_date(path: Path) -> None:
+    export(filled(), path)
+    found = pyarrow.parquet.read_table(path)
+    place = found.schema.names.index("created")
+    dates = found["created"].to_pylist()
+    dates[2] = float("nan")
+    pyarrow.parquet.write_table(
+        found.set_column(place, found.schema.field(place), pyarrow.array(dates)), path
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
+        (without_a_date, r"some\.parquet cannot be read .* row 3, column 'created': not a finite"),
         (other, "no exported table"),
         (newer, "newer version"),
         (cut, "cannot be read"),

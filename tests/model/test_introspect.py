@@ -54,7 +54,11 @@ def test_an_unknown_architecture_is_adapted_with_an_account(stranger, capsys):
         assert words in account
     assert vlm.family.prompt == "USER: {image}\n{text} ASSISTANT:"
     assert vlm.family.mean_std[0] == (0.1, 0.2, 0.3)
-    assert [check for check in probe(vlm).checks if not check.passed] == []
+    checks = probe(vlm).checks
+    assert [check for check in checks if not check.passed] == []
+    empty = [check for check in checks if not check.compared]
+    assert [check.name for check in empty] == ["as shipped"]
+    assert "its processor cannot be used here, " in empty[0].claim
 
 
 def test_its_checkpoint_loads_again(stranger, tmp_path, pictures):

@@ -33,7 +33,7 @@ def test_a_known_sentence_runs_and_failure_is_explained(
 ) -> None:
     open_scene(page, address, "task=pick&seed=0")
     # A checkpoint acts to begin with, once there is one.
-    assert "untrained" in page.input_value("#driver input")
+    assert "untrained" in page.input_value("#agent input")
     page.click("#run")
     wait_for_phase(page, "failure")
     assert "timeout" in page.get_attribute(LIVE, "data-events")
@@ -103,8 +103,8 @@ def test_settings_shorten_an_episode_and_come_back_with_its_link(page: Any, addr
 
 def test_the_expert_can_be_chosen_and_is_called_one(page: Any, address: str) -> None:
     open_scene(page, address, "task=pick&seed=2")
-    page.click("#driver input")
+    page.click("#agent input")
     page.click("[role=option] >> text=expert")
     page.locator("#chips button").first.click()
     wait_for_phase(page, "success")
-    assert "scripted expert" in page.inner_text(".lv-driver")
+    assert "scripted expert" in page.inner_text(".lv-agent")

@@ -1,12 +1,19 @@
 """All pages together."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pages import site
+from pages.run import moments
+from pages.run.live_view import Shown, happened
 from tests.pages.conftest import LIVE, Served
 from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.core.episode import Event, Outcome
 from vlm4vla.episodes.archive import Archive
+from vlm4vla.live.session import Frame
 from vlm4vla.live.simulators import Simulators
 
 MOST_BYTES = 15 * 2**20
@@ -48,3 +55,38 @@ def test_the_recordings_that_come_with_the_app_are_whole() -> None:
         assert film.stat().st_size < 1_000_000
     assets = [file for file in site.RECORDINGS.parent.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in assets) < MOST_BYTES
+
+
+def boxes(film: Path) -> list[str]:
+    """The top-level parts of an MP4, in order."""
+    content, place, found = film.read_bytes(), 0, []
+    while place < len(content):
+        size, name = struct.unpack_from(">I4s", content, place)
+        found.append(name.decode())
+        place += size
+    return found
+
+
+def test_every_shipped_film_begins_to_play_before_all_of_it_is_there() -> None:
+    films = list(site.RECORDINGS.parents[1].glob("[!.]*/**/*.mp4"))
+    assert len(films) >= 5
+    for film in films:
+        parts = boxes(film)
+        assert parts.index("moov") < parts.index("mdat"), film
+
+
+def test_an_event_that_happens_again_is_shown_once_with_its_count() -> None:
+    events = [Event(3, "grasped"), Event(9, "dropped"), Event(12, "dropped"), Event(30, "dropped")]
+    assert happened([*events, Event(31, "wrong_object")]) == [
+        ("grasped", "grasped, step 3"),
+        ("dropped", "dropped 3 times, steps 9 to 30"),
+        ("wrong_object", "wrong object, step 31"),
+    ]
+
+
+def test_the_pictures_name_for_those_who_cannot_see_it_follows_what_is_shown() -> None:
+    picture = np.zeros((16, 16, 3), np.uint8)
+    shown = Shown(1, "live", agent="somebody", instruction="lift it", label="Recording: it fell.")
+    live = moments.at(shown, Frame(picture, picture, 3, 60, (), 1.0, 1.0, 1.0))
+    assert live.label == "Live picture: somebody carries out “lift it”"
+    assert moments.ended(live, Outcome("success", "It was lifted.")).label == "It was lifted."

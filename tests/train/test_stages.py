@@ -1,7 +1,9 @@
 """Each stage in miniature, from start to checkpoint, on pictures that need no simulator."""
 
+import inspect
 import json
 import os
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from synthetic import make_cache
 
+from tests import waiting
 from vlm4vla import action, cli
 from vlm4vla.errors import UserError
 from vlm4vla.files import held
@@ -19,6 +22,7 @@ from vlm4vla.train import stages
 from vlm4vla.train.batches.frames import Frames
 from vlm4vla.train.batches.pictures import draw_pool, mirrored
 from vlm4vla.train.batches.transfer import to_tensors
+from vlm4vla.train.dagger import run_dagger
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.loop.state import load_state
 from vlm4vla.train.objectives.grounding import GroundingObjective, GroundingRecipe, check_numbers
@@ -266,15 +270,38 @@ def test_a_damaged_account_is_named(account):
         lineage(vlm)
 
 
-def test_a_run_in_progress_is_left_alone(tmp_path, capsys):
-    out = tmp_path / "run"
-    with held(out):
-        before = {path.name for path in out.iterdir()}
-        assert cli.main(["train", "grounding", "--out", str(out)]) == 2
-        assert {path.name for path in out.iterdir()} == before
+@pytest.fixture
+def in_progress(tmp_path):
+    """A run's folder that somebody else holds."""
+    out, release, holding = tmp_path / "run", threading.Event(), threading.Event()
+
+    def hold():
+        with held(out):
+            holding.set()
+            release.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert holding.wait(60)
+    yield out
+    release.set()
+    waiting.join([other], 60)
+
+
+def test_a_run_in_progress_is_left_alone(in_progress, capsys):
+    before = {path.name for path in in_progress.iterdir()}
+    assert cli.main(["train", "grounding", "--out", str(in_progress)]) == 2
+    assert {path.name for path in in_progress.iterdir()} == before
     told = capsys.readouterr().err
-    assert f"{out} is in use by process {os.getpid()} on " in told
+    assert f"{in_progress} is in use by process {os.getpid()} on " in told
     assert "Wait until it has ended, or choose another folder." in told
+
+
+@pytest.mark.parametrize("begin", [run_language, run_grounding, run_imitation, run_dagger])
+def test_whoever_begins_a_run_has_its_folder_alone(in_progress, begin):
+    wanted = len(inspect.signature(begin).parameters) - 1
+    with pytest.raises(UserError, match="is in use by process"):
+        begin(Run(in_progress), *[None] * wanted)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,16 @@ from typing import Any, Final
 
 from vlm4vla import paths
 from vlm4vla.agents.expert import CHUNK, EXPERT, ExpertAgent
+from vlm4vla.agents.facts import Facts, facts
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.episode import AgentId
 from vlm4vla.errors import UserError
 
 SHIPPED: Final = Path(__file__).resolve().parents[2] / "checkpoints"
 """Checkpoints that come with the repository."""
+
+FIRST: Final = "qwen3vl-tiny"
+"""The checkpoint to begin with, where it is there."""
 
 _MANIFEST: Final = "policy.json"
 _LOADED: Final = 2
@@ -64,8 +68,9 @@ class AgentCatalogue:
         self._hashes: dict[Path, tuple[int, str]] = {}
 
     def names(self) -> list[str]:
-        """Every agent that can be chosen; the first is the one to begin with."""
-        return [*self._folders(), EXPERT.name]
+        """Every agent that can be chosen: the one to begin with is first, the expert last."""
+        policies = sorted(self._folders(), key=lambda name: name != FIRST)
+        return [*policies, EXPERT.name]
 
     def entry(self, name: object) -> Entry:
         """The agent of a name; a checkpoint is loaded when it is first asked for, then shared.
@@ -135,6 +140,11 @@ class AgentCatalogue:
             if self._hash(folder) == digest:
                 return name
         return ""
+
+    def facts(self, name: str) -> Facts:
+        """What a checkpoint says of itself; nothing is known of the expert."""
+        folder = self._folders().get(name)
+        return facts(folder) if folder else Facts()
 
     def evaluation(self, name: str) -> Mapping[str, Any]:
         """What a checkpoint says of its success, as `vlm4vla eval --json` prints it, or nothing."""

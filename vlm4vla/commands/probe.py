@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from vlm4vla.model.conformance import Report, probe
+from vlm4vla.model.conformance import Check, Report, probe
 from vlm4vla.model.load import load_vlm
 
 
@@ -35,9 +35,17 @@ def render(report: Report) -> str:
     lines += [f"    {group:<22}{size:>15,}" for group, size in sizes.items()]
     lines += [""]
     lines += [
-        f"  {'pass' if check.passed else 'FAIL'}  {check.name:<18}{check.value:>10.3g}  "
-        f"{check.limit:<12}{check.claim}"
+        f"  {_verdict(check)}  {check.name:<18}{check.value:>10.3g}  {check.limit:<12}{check.claim}"
         for check in report.checks
     ]
-    passed = sum(check.passed for check in report.checks)
-    return "\n".join([*lines, "", f"{passed} of {len(report.checks)} checks passed"])
+    compared = [check for check in report.checks if check.compared]
+    told = f"{sum(check.passed for check in compared)} of {len(compared)} checks passed"
+    if left := [check.name for check in report.checks if not check.compared]:
+        told += f"; nothing to compare with: {', '.join(left)}"
+    return "\n".join([*lines, "", told])
+
+
+def _verdict(check: Check) -> str:
+    if not check.compared:
+        return "none"
+    return "pass" if check.passed else "FAIL"

@@ -1,9 +1,7 @@
 """`vlm4vla train STAGE`: one gated stage of learning, resumable at any moment."""
 
 import argparse
-import contextlib
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +12,6 @@ from typing import Any, Final
 from vlm4vla.commands.collect import policy_name, policy_rig
 from vlm4vla.data.fill import Progress
 from vlm4vla.errors import UserError
-from vlm4vla.files import held
 from vlm4vla.model.family import FAMILIES
 from vlm4vla.model.groups import GROUPS, set_trainable
 from vlm4vla.paths import home
@@ -26,6 +23,7 @@ from vlm4vla.train.stages import (
     CHECKPOINT,
     VLM,
     Run,
+    alone,
     learned_and_unseen,
     open_frames,
     run_grounding,
@@ -133,9 +131,8 @@ def run(args: argparse.Namespace) -> int:
         args.compile,
         args.workers,
     )
-    # Of the processes that `accelerate launch` starts, the first one writes.
-    first = int(os.environ.get("RANK", "0")) == 0
-    with held(job.folder) if first else contextlib.nullcontext():
+    # Said before anything is loaded.
+    with alone(job):
         result = _train_all(job, args) if args.stage == ALL else _train(job, args)
     print(json.dumps({"stage": args.stage, "result": str(result)}) if args.json else result)
     return 0

@@ -258,6 +258,9 @@ COLUMNS: Final = (
     ),
 )
 
+_NUMBERS: Final = tuple(one.name for one in COLUMNS if one.type == "double")
+"""Columns whose numbers the table needs; what arrays hold is kept as it is."""
+
 
 def export(
     table: EpisodeTable, path: Path, wanted: Filter = EVERYTHING, *, traces: bool = True
@@ -311,12 +314,13 @@ def import_(path: Path, table: EpisodeTable) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    came = 0
+    came = number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             _check(path, file.schema_arrow)
             for batch in file.iter_batches(_BATCH):
-                entries = [_checked(row) for row in batch.to_pylist()]
+                entries = [_checked(row, n) for n, row in enumerate(batch.to_pylist(), number + 1)]
+                number += len(entries)
                 came += table.put_new(entries)
     except (
         pyarrow.ArrowException,
@@ -409,10 +413,13 @@ def _shaped(values: Sequence[float], shape: Sequence[int]) -> Array:
     return np.array(values, np.float32).reshape(shape)
 
 
-def _checked(row: dict[str, Any]) -> Entry:
+def _checked(row: dict[str, Any], number: int) -> Entry:
+    for name in _NUMBERS:
+        if not math.isfinite(row[name]):
+            raise ValueError(f"row {number}, column {name!r}: not a finite number")
     entry = _entry(row)
     if entry.episode.id != row["id"]:
-        raise ValueError(f"episode {row['id']} is not what its id says")
+        raise ValueError(f"row {number}: episode {row['id']} is not what its id says")
     return entry
 
 

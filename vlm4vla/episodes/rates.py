@@ -128,6 +128,21 @@ def facets(table: EpisodeTable, wanted: Filter = EVERYTHING) -> dict[str, dict[s
     return {name: dict(sorted(values.items())) for name, values in counts.items()}
 
 
+def evaluated(table: EpisodeTable, agent: str, *, condition: Condition = USUAL) -> dict[str, Rate]:
+    """Success rates by task from an agent's evaluations in a table.
+
+    Args:
+        table: the episodes that are kept here.
+        agent: digest of the agent.
+        condition: under which evaluations are counted.
+    """
+    return {
+        one.goal_task: one.rate
+        for one in rates(table, Filter(agent=agent))
+        if one.drawn and one.split == "test" and one.condition == condition and not one.reading
+    }
+
+
 class Standing(NamedTuple):
     """A success rate and where it is from, as the end of a sentence."""
 
@@ -157,13 +172,12 @@ def standing(
         return Standing(
             wilson(row["successes"], row["n"]), "in the evaluation that comes with the checkpoint"
         )
-    chosen = Filter(agent=agent, goal_task=goal_task)
-    found = rates(table, chosen)
-    for one in found:
-        if one.drawn and one.split == "test" and one.condition == condition and not one.reading:
-            return Standing(one.rate, "in evaluations on this machine")
+    if here := evaluated(table, agent, condition=condition).get(goal_task):
+        return Standing(here, "in evaluations on this machine")
     picked = [
-        one.rate for one in found if not one.drawn and one.condition == _PICKED and not one.reading
+        one.rate
+        for one in rates(table, Filter(agent=agent, goal_task=goal_task))
+        if not one.drawn and one.condition == _PICKED and not one.reading
     ]
     most = max(picked, key=lambda rate: rate.n, default=wilson(0, 0))
     return Standing(most, "among episodes kept here, whose scenes visitors picked")

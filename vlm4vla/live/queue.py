@@ -26,19 +26,33 @@ class Queue:
         self._condition = threading.Condition()
         self._waiting: list[Turn] = []
         self._inside: list[Turn] = []
+        self._series: list[Series] = []
 
-    def join(self, visitor: str, address: str = "") -> "Turn":
+    def series(self, visitor: str) -> "Series":
+        """Several turns of a visitor, one after another; whoever holds it must leave in the end.
+
+        It ends as a turn does: when it is stopped, or when the visitor joins for something else.
+        In between its turns the visitor waits at the end like everybody.
+        """
+        with self._condition:
+            self._end(visitor, "replaced")
+            begun = Series(self, visitor)
+            self._series.append(begun)
+            return begun
+
+    def join(self, visitor: str, address: str = "", series: "Series | None" = None) -> "Turn":
         """A turn at the end of the queue; whoever holds it must leave in the end.
 
         Args:
             visitor: who.
             address: where from; "" for nobody in particular.
+            series: of the visitor's, that this turn belongs to; None ends it.
 
         Raises:
             UserError: the queue is full, or the address has its share of it already.
         """
         with self._condition:
-            self._end(visitor, "replaced")
+            self._end(visitor, "replaced", series)
             if len(self._waiting) >= self._longest:
                 raise UserError(
                     f"{self._longest} visitors are waiting already.", "Try again in a minute."
@@ -50,6 +64,10 @@ class Queue:
                     "Try again when one of them is done.",
                 )
             turn = Turn(self, visitor, address)
+            if series and series.end:
+                # It was stopped between two of its turns.
+                turn.end = series.end
+                return turn
             self._waiting.append(turn)
             self._advance()
             return turn
@@ -59,10 +77,11 @@ class Queue:
         with self._condition:
             self._end(visitor, "stopped")
 
-    def _end(self, visitor: str, end: End) -> None:
-        for turn in [*self._waiting, *self._inside]:
-            if turn.visitor == visitor and not turn.end:
-                turn.end = end
+    def _end(self, visitor: str, end: End, besides: "Series | None" = None) -> None:
+        all_held: list[Turn | Series] = [*self._waiting, *self._inside, *self._series]
+        for held in all_held:
+            if held.visitor == visitor and held is not besides and not held.end:
+                held.end = end
         self._waiting = [turn for turn in self._waiting if not turn.end]
         self._advance()
 
@@ -76,6 +95,25 @@ class Queue:
                 self._waiting.remove(turn)
                 self._inside.append(turn)
         self._condition.notify_all()
+
+
+class Series:
+    """Several turns of a visitor in a `Queue`.
+
+    Attributes:
+        visitor: whose they are.
+        end: why there are no more: "stopped" or "replaced", or "" so far.
+    """
+
+    def __init__(self, queue: Queue, visitor: str) -> None:
+        self._queue = queue
+        self.visitor = visitor
+        self.end: End = ""
+
+    def leave(self) -> None:
+        """Ends it; leaving twice does no harm."""
+        with self._queue._condition:
+            self._queue._series = [one for one in self._queue._series if one is not self]
 
 
 class Turn:

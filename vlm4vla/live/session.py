@@ -21,7 +21,7 @@ from vlm4vla.data.pictures import encode_preview
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.filters import Membership
 from vlm4vla.errors import UserError, surprises_told
-from vlm4vla.live.queue import Turn
+from vlm4vla.live.queue import Series, Turn
 from vlm4vla.live.simulators import Simulators
 from vlm4vla.live.switches import SWAP, Switches
 from vlm4vla.suites.tabletop.suite import NAME
@@ -156,6 +156,7 @@ def play(
     address: str = "",
     prefix: Array | None = None,
     switches: Switches | None = None,
+    series: Series | None = None,
 ) -> Generator[Moment, None, None]:
     """Plays and keeps an episode, once it is the visitor's turn.
 
@@ -175,6 +176,7 @@ def play(
         prefix: the parent's actions that a branch carries out first; see `rollout`.
         switches: what the visitor changes about a policy in mid-run; it stands in the condition
             of the episode that is kept, with the step that it began at. None for nothing.
+        series: of the visitor's, that this episode belongs to.
 
     Raises:
         UserError: the queue is full, there is no simulator or it died, the agent cannot follow
@@ -191,6 +193,7 @@ def play(
         changing,
         _Seat(simulators, visitor, address) as seat,
     ):
+    with surprises_told("The episode"), _Seat(simulators, visitor, address, series) as seat:
         turn = seat.turn
         for moment in _until_let_in(simulators, turn):
             with seat.kept():
@@ -308,11 +311,13 @@ class _Seat:
     it would keep its place for ever.
     """
 
-    def __init__(self, simulators: Simulators, visitor: str, address: str) -> None:
+    def __init__(
+        self, simulators: Simulators, visitor: str, address: str, series: Series | None = None
+    ) -> None:
         self._simulators = simulators
         self._held = contextlib.ExitStack()
         self._left = threading.Event()
-        self.turn = simulators.queue.join(visitor, address)
+        self.turn = simulators.queue.join(visitor, address, series)
         self._held.callback(self.turn.leave)
 
     def __enter__(self) -> "_Seat":

@@ -23,7 +23,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.seeds import TRAIN
 from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.train.objectives.imitation import ImitationRecipe
-from vlm4vla.train.stages import CHECKPOINT, Run, run_imitation
+from vlm4vla.train.stages import CHECKPOINT, Run, one_at_a_time, run_imitation
 
 _FIRST_SEED = TRAIN.start + 20_000_000
 _SEEDS_A_ROUND = 1_000_000
@@ -101,6 +101,7 @@ def failure_rates(cache: Cache, driver: str, tasks: Sequence[Task]) -> dict[Task
     return rates
 
 
+@one_at_a_time
 def run_dagger(
     run: Run,
     recipe: DaggerRecipe,
@@ -125,7 +126,8 @@ def run_dagger(
         The checkpoint of the last round.
 
     Raises:
-        UserError: the start is no checkpoint, or a dataset is missing.
+        UserError: the start is no checkpoint, a dataset is missing, or another process trains in
+            the same folder.
     """
     if not (start / MANIFEST).is_file():
         raise UserError(f"{start} is no checkpoint.", "Train one: `vlm4vla train imitation`.")

@@ -4,12 +4,14 @@ A run's folder holds its recipe, its newest state, its gates, and at the end `vl
 `checkpoint` (the others), from which the next stage starts.
 """
 
+import contextlib
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from accelerate import PartialState
 from vlm4vla import action
 from vlm4vla.data.cache import Cache, open_cache
 from vlm4vla.errors import UserError
-from vlm4vla.files import replacing_folder, write_json
+from vlm4vla.files import held, replacing_folder, write_json
 from vlm4vla.model.checkpoint import MANIFEST, Provenance
 from vlm4vla.model.groups import GROUPS, describe_trainable, set_trainable
 from vlm4vla.model.load import accelerator, load_vlm
@@ -45,6 +47,9 @@ from vlm4vla.train.objectives.language import LanguageObjective, LanguageRecipe,
 from vlm4vla.train.provenance import command, forget, lineage, remember
 from vlm4vla.train.speed.cpu_layers import chosen_layers, fast_layers
 from vlm4vla.train.vqa import Skill, measure_skill
+
+_More = ParamSpec("_More")
+_Result = TypeVar("_Result")
 
 VLM = "vlm"
 """The folder inside a language run that holds the trained VLM."""
@@ -83,6 +88,28 @@ class Run:
         if (self.device or accelerator()) == "cpu":
             return 0
         return max(1, (os.cpu_count() or 1) - 1)
+
+
+def alone(run: Run) -> contextlib.AbstractContextManager[None]:
+    """Keeps other processes out of a run's folder.
+
+    Of the processes that `accelerate launch` starts, the first one writes, and holds it for all.
+    """
+    first = int(os.environ.get("RANK", "0")) == 0
+    return held(run.folder) if first else contextlib.nullcontext()
+
+
+def one_at_a_time(
+    begin: Callable[Concatenate[Run, _More], _Result],
+) -> Callable[Concatenate[Run, _More], _Result]:
+    """A way of running whose folder is its own, whoever calls it."""
+
+    @functools.wraps(begin)
+    def begun(run: Run, /, *args: _More.args, **kwargs: _More.kwargs) -> _Result:
+        with alone(run):
+            return begin(run, *args, **kwargs)
+
+    return begun
 
 
 class Measured(Protocol):
@@ -179,6 +206,7 @@ def _keep(run: Run, vlm: Vlm, share: float) -> None:
         save_vlm(vlm, folder)
 
 
+@one_at_a_time
 def run_language(
     run: Run,
     recipe: LanguageRecipe,
@@ -203,7 +231,8 @@ def run_language(
         The folder of the VLM.
 
     Raises:
-        UserError: the family cannot learn this way, or a gate failed.
+        UserError: the family cannot learn this way, a gate failed, or another process trains in
+            the same folder.
     """
     if source:
         vlm = load_vlm(source, torch.float32, run.device)
@@ -271,6 +300,7 @@ def start_policy(
     return Policy.from_vlm(vlm, action.tiny(), query_init=query_init)
 
 
+@one_at_a_time
 def run_grounding(
     run: Run, recipe: GroundingRecipe, policy: Policy, cache: Cache, tasks: Sequence[Task] = ()
 ) -> Path:
@@ -287,7 +317,7 @@ def run_grounding(
         The folder of the policy.
 
     Raises:
-        UserError: a gate failed.
+        UserError: a gate failed, or another process trains in the same folder.
     """
     learned, unseen = learned_and_unseen(cache, tasks)
     about = _about("grounding", recipe, **_robot(policy, cache, tasks))
@@ -308,6 +338,7 @@ def run_grounding(
     return run_stage(run, stage, policy)
 
 
+@one_at_a_time
 def run_imitation(
     run: Run,
     recipe: ImitationRecipe,
@@ -330,7 +361,8 @@ def run_imitation(
         The folder of the policy.
 
     Raises:
-        UserError: a group is unknown, or the data holds none of the tasks.
+        UserError: a group is unknown, the data holds none of the tasks, or another process trains
+            in the same folder.
     """
     set_trainable(policy, groups)
     learned, unseen = learned_and_unseen(cache, tasks)

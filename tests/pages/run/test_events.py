@@ -50,7 +50,7 @@ def test_escape_stops_a_run_from_anywhere_on_the_page(page: Any) -> None:
             page.click("#run")
             wait_for_phase(page, "live")
             # A menu that was left does not keep Escape for itself.
-            leave_menu(page, "#driver")
+            leave_menu(page, "#agent")
             page.locator(focused).first.focus()
             page.keyboard.press("Escape")
             wait_for_phase(page, "stopped", "success")
@@ -63,7 +63,7 @@ def test_escape_that_closes_a_menu_stops_nothing(page: Any) -> None:
     with opened(page, FakeSimulators(lasts=60)):
         page.click("#run")
         wait_for_phase(page, "live")
-        page.click("#driver input")
+        page.click("#agent input")
         page.wait_for_selector("[role=listbox]")
         page.keyboard.press("Escape")
         page.wait_for_selector("[role=listbox]", state="detached")
@@ -93,13 +93,13 @@ def tab_through(page: Any, part: str) -> None:
 
 
 NO_CHANGE: list[tuple[Callable[[Any, str], None], str]] = [
-    (leave_menu, "#driver"),
-    (choose_the_same, "#driver"),
+    (leave_menu, "#agent"),
+    (choose_the_same, "#agent"),
     (leave_menu, "#task"),
     (choose_the_same, "#task"),
     (type_the_same, "#seed"),
     (press_the_same, "#execute"),
-    *((tab_through, part) for part in ("#driver", "#task", "#seed", "#execute", "#most-steps")),
+    *((tab_through, part) for part in ("#agent", "#task", "#seed", "#execute", "#most-steps")),
 ]
 
 

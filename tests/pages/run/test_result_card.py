@@ -48,7 +48,7 @@ def test_the_copied_programs_are_python_that_holds_the_same_sentence() -> None:
         assert {"pick", 3, ASKED.instruction, "expert", 40, 2} <= strings
 
 
-def test_a_driver_that_is_gone_has_no_programs_to_copy() -> None:
+def test_an_agent_that_is_gone_has_no_programs_to_copy() -> None:
     assert not {"command", "python", "client"} & offered("").keys()
 
 

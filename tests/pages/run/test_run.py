@@ -31,7 +31,7 @@ def carry_out(page: Any, instruction: str) -> dict[str, Any]:
         "frames": page.evaluate("window.frames_seen.size"),
         "events": page.get_attribute(LIVE, "data-events").split(),
         "note": page.inner_text(".lv-note"),
-        "driver": page.inner_text(".lv-driver"),
+        "agent": page.inner_text(".lv-agent"),
         "last": page.evaluate("document.querySelector('#live .lv-view').toDataURL()"),
     }
 
@@ -42,7 +42,7 @@ def test_two_sentences_for_one_scene_make_the_robot_do_two_things(run_page: Any)
         for name in ("yellow ball", "blue cylinder")
     }
     for name, run in runs.items():
-        assert "scripted expert" in run["driver"]
+        assert "scripted expert" in run["agent"]
         assert run["frames"] >= 20
         assert run["events"][-1] == "success"
         assert "wrong_object" not in run["events"]
