@@ -191,9 +191,8 @@ def play(
     with (
         surprises_told("The episode"),
         changing,
-        _Seat(simulators, visitor, address) as seat,
+        _Seat(simulators, visitor, address, series) as seat,
     ):
-    with surprises_told("The episode"), _Seat(simulators, visitor, address, series) as seat:
         turn = seat.turn
         for moment in _until_let_in(simulators, turn):
             with seat.kept():
