@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "two checkpoints or conditions on the same scenes, with what these can tell",
     "rollout": "one episode, with a video and everything that happened in it",
     "attribute": "what of its picture a policy's first action comes from: maps, and their tests",
+    "represent": "what the layers of VLMs know of the scene: probes, and how alike they are",
     "episodes": "list, rate, export and import the stored episodes of every door",
     "language": "how a sentence is read in a scene; make the language page",
     "describe": "make the data page: counts, histograms, a sheet of pictures",
