@@ -8,7 +8,8 @@ import gradio as gr
 from gradio.components import Navbar
 from starlette.middleware import Middleware
 
-from pages import about, api, limits
+from pages import about, api, downloads, episode_card, limits
+from pages.failures import page as failures
 from pages.run import page as run
 from pages.services import Services
 from vlm4vla.agents.catalogue import AgentCatalogue
@@ -32,7 +33,10 @@ class Page(NamedTuple):
     build: Callable[[gr.Blocks, Services], None]
 
 
-PAGES: Final = (Page("About", "/about", about.build),)
+PAGES: Final = (
+    Page("Failures", "/failures", failures.build),
+    Page("About", "/about", about.build),
+)
 """The pages beside Run, in the order of the navigation."""
 
 
@@ -71,10 +75,14 @@ def launch_settings() -> dict[str, Any]:
     }
     return {
         "theme": theme.set(**shades),
-        "css_paths": Path(__file__).parent / "style.css",
+        "css_paths": [
+            Path(__file__).parent / "style.css",
+            episode_card.STYLE,
+            failures.STYLE,
+        ],
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,
         "state_session_capacity": limits.MOST_SESSIONS,
-        "app_kwargs": {"middleware": [Middleware(limits.Limits)]},
+        "app_kwargs": {"middleware": [Middleware(limits.Limits)], "routes": downloads.ROUTES},
     }

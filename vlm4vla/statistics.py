@@ -1,6 +1,7 @@
 """Success rates with their intervals, and whether two of them differ on the same trials."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -109,3 +110,54 @@ def trials_to_tell(only_a: int, only_b: int, n: int) -> int | None:
     differing, difference = (only_a + only_b) / n, abs(only_a - only_b) / n
     needed = _Z95 * math.sqrt(differing) + _Z80 * math.sqrt(differing - difference**2)
     return math.ceil((needed / difference) ** 2)
+
+
+class Kappa(NamedTuple):
+    """Agreement of two who label the same things, beyond chance, with its 95 % interval.
+
+    Attributes:
+        n: things that both labelled.
+        agreed: of which both said the same.
+        kappa: 1 for full agreement, 0 for as much as chance gives; None where it is not defined,
+            since both always said the same one label or nothing was labelled.
+        low: lower end of the interval.
+        high: upper end.
+    """
+
+    n: int
+    agreed: int
+    kappa: float | None
+    low: float
+    high: float
+
+
+def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> Kappa:
+    """Cohen's kappa (Cohen 1960) with its large-sample interval (Fleiss, Cohen and Everitt 1969).
+
+    Args:
+        pairs: what the first and the second said of each thing.
+    """
+    n, agreed = len(pairs), sum(one == other for one, other in pairs)
+    cells = Counter(pairs)
+    first, second = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
+    chance = sum(first[name] * second[name] for name in first) / n**2 if n else 1.0
+    if chance >= 1.0:
+        return Kappa(n, agreed, None, -1.0, 1.0)
+    observed = agreed / n
+    kappa = (observed - chance) / (1 - chance)
+
+    def share(one: str, other: str) -> float:
+        # How often the second says what the first says here, and the other way round.
+        return (second[one] + first[other]) / n
+
+    alike = sum(
+        count / n * (1 - share(one, one) * (1 - kappa)) ** 2
+        for (one, other), count in cells.items()
+        if one == other
+    )
+    unlike = (1 - kappa) ** 2 * sum(
+        count / n * share(one, other) ** 2 for (one, other), count in cells.items() if one != other
+    )
+    variance = alike + unlike - (kappa - chance * (1 - kappa)) ** 2
+    reach = _Z95 * math.sqrt(max(0.0, variance) / n) / (1 - chance)
+    return Kappa(n, agreed, kappa, max(-1.0, kappa - reach), min(1.0, kappa + reach))

@@ -137,6 +137,9 @@ class ToySuite:
         kind = "stopped" if stopped else "out of time"
         return Outcome(kind, f"The dot had not arrived after {steps} steps.")
 
+    def motion(self, episode):
+        return None
+
     def versions(self):
         return {"toy": "1"}
 

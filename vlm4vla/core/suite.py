@@ -6,7 +6,8 @@ from typing import Protocol
 from vlm4vla.action import ActionSpec
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.environment import Environment
-from vlm4vla.core.episode import EpisodeSpec, Event, Outcome
+from vlm4vla.core.episode import Episode, EpisodeSpec, Event, Outcome
+from vlm4vla.core.motion import Motion
 
 
 class Suite(Protocol):
@@ -68,6 +69,10 @@ class Suite(Protocol):
             steps: control steps that were carried out.
             stopped: a person ended it early.
         """
+        ...
+
+    def motion(self, episode: Episode) -> Motion | None:
+        """What moved in an episode, from its row alone; None where the row does not tell."""
         ...
 
     def versions(self) -> Mapping[str, str]:

@@ -105,6 +105,22 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    def upgrade(self) -> None:
+        """Brings the file of an older version up to date; any other stays as it is.
+
+        Raises:
+            UserError: see `writing`.
+        """
+        if self.path is None or not self.exists:
+            return
+        with self._told("read"):
+            connection = _connect_to_read(self.path)
+            older = 0 < _version(connection) < VERSION
+            connection.close()
+        if older:
+            with self.writing():
+                pass
+
     def gather(self) -> None:
         """Puts what lies beside the file into it, so that it can be moved alone.
 

@@ -120,7 +120,28 @@ _LABELS: Final = (
     "CREATE UNIQUE INDEX labelled ON labels (row, who, created)",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_TABLES, _LABELS)
+_AUTOMATIC: Final = (
+    # Narrow, so that counting never reads what was found.
+    """
+    CREATE TABLE automatic_labels (
+      row INTEGER PRIMARY KEY REFERENCES episodes ON DELETE CASCADE,
+      rules INTEGER NOT NULL,
+      automatic TEXT NOT NULL,
+      step INTEGER NOT NULL,
+      objects INTEGER NOT NULL,
+      x REAL,
+      y REAL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE findings (
+      row INTEGER PRIMARY KEY REFERENCES automatic_labels ON DELETE CASCADE,
+      content TEXT NOT NULL
+    ) STRICT
+    """,
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_TABLES, _LABELS, _AUTOMATIC)
 """Statements that lead from version n to n + 1, for n = 0, 1, ...; a written one never changes."""
 
 VERSION: Final = len(MIGRATIONS)

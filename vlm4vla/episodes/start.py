@@ -18,9 +18,10 @@ def prepare(
 ) -> None:
     """Makes a table ready for use; what was brought in once is not brought in again.
 
-    First comes the log, of which the table may know nothing because its disk was lost; then the
-    folders of earlier versions and the results that are shipped. Where the table knows an episode
-    already, it keeps its own. Where there is nothing to bring in, nothing is made.
+    A table of an older version is brought up to date. Then comes the log, of which the table may
+    know nothing because its disk was lost; then the folders of earlier versions and the results
+    that are shipped. Where the table knows an episode already, it keeps its own. Where there is
+    nothing to bring in, nothing is made.
 
     Args:
         table: which.
@@ -32,6 +33,7 @@ def prepare(
         UserError: the disk is full or not writable, or something is damaged. The table can be used
             even so, with what it holds.
     """
+    table.database.upgrade()
     if table.log and table.log.path.exists() and not table.imported(mark_of(table.log)):
         # Not only where the table is absent: whoever puts the first episode makes it.
         films.reconcile(replay(table.log, table).pinned)

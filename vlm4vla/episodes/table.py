@@ -361,6 +361,7 @@ def _put(db: sqlite3.Connection, entry: Entry) -> bool:
         return False
     row = written[0][0]
     db.execute("INSERT OR REPLACE INTO arrays VALUES (?, ?)", (row, pack(entry.episode)))
+    db.execute("DELETE FROM automatic_labels WHERE row = ?", (row,))
     _join(db, row, entry.memberships, known=True)
     _label(db, row, entry.labels)
     _settle(db, values["request_id"])

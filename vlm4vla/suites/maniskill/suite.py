@@ -12,7 +12,7 @@ from vlm4vla import __version__
 from vlm4vla.action import ActionSpec, tiny
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.environment import Environment
-from vlm4vla.core.episode import EpisodeSpec, Event, Outcome
+from vlm4vla.core.episode import Episode, EpisodeSpec, Event, Outcome
 from vlm4vla.errors import UserError
 
 NAME: Final = "maniskill"
@@ -78,6 +78,10 @@ class ManiskillSuite:
         return Outcome(
             "out of time", f"After {took} the robot had not done what {spec.task} asks for."
         )
+
+    def motion(self, episode: Episode) -> None:
+        """See `Suite.motion`; which pose is whose differs between environments."""
+        return None
 
     def versions(self) -> Mapping[str, str]:
         """See `Suite.versions`."""

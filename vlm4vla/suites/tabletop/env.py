@@ -23,6 +23,7 @@ from vlm4vla.core.observation import Array, Image
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import bodies, camera
 from vlm4vla.suites.tabletop.instructions import Goal, Task
+from vlm4vla.suites.tabletop.kinematics import ROBOT_BASE
 from vlm4vla.suites.tabletop.robot import light_panda
 from vlm4vla.suites.tabletop.scene import CONTAINER_RADIUS, ZONE_HALF_SIZE, Scene, sample_episode
 from vlm4vla.suites.tabletop.tasks import (
@@ -42,7 +43,6 @@ from vlm4vla.suites.tabletop.types import (
     State,
 )
 
-ROBOT_BASE: Final = (-0.615, 0.0, 0.0)
 CONTROL_MODE: Final = "pd_ee_delta_pose"
 
 _HOME_QPOS: Final = np.array(

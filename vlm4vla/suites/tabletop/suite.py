@@ -12,19 +12,21 @@ from vlm4vla import __version__
 from vlm4vla.action import ActionSpec, tiny
 from vlm4vla.core.condition import GIVEN, Condition
 from vlm4vla.core.environment import Environment
-from vlm4vla.core.episode import EpisodeSpec, Event, Outcome
+from vlm4vla.core.episode import Episode, EpisodeSpec, Event, Outcome
+from vlm4vla.core.motion import Motion
 from vlm4vla.errors import UserError
 from vlm4vla.language.draw import Split
 from vlm4vla.suites.tabletop.instructions import Goal
+from vlm4vla.suites.tabletop.motion import motion_of
 from vlm4vla.suites.tabletop.outcome import CONTROL_HZ, judge
 from vlm4vla.suites.tabletop.scene import (
     LAYOUT_OF_TASK,
     TASKS,
-    Episode,
     Scene,
     sample_episode,
     sample_scene,
 )
+from vlm4vla.suites.tabletop.scene import Episode as Draw
 from vlm4vla.suites.tabletop.tasks import limit_of
 
 NAME: Final = "tabletop"
@@ -85,6 +87,10 @@ class TabletopSuite:
         """See `Suite.tell`; the kinds are those of `vlm4vla.suites.tabletop.outcome.Kind`."""
         return judge(judged_goal(spec), events, steps, stopped=stopped)
 
+    def motion(self, episode: Episode) -> Motion | None:
+        """See `Suite.motion`."""
+        return motion_of(episode, scene_of(episode.spec))
+
     def versions(self) -> Mapping[str, str]:
         """See `Suite.versions`."""
         found = {name: metadata.version(name) for name in ("mani_skill", "sapien", "numpy")}
@@ -96,7 +102,7 @@ def reference_kind(spec: EpisodeSpec) -> str:
     return _draw(spec.task, spec.seed, spec.condition).kind
 
 
-def _draw(task: str, seed: int, condition: Condition) -> Episode:
+def _draw(task: str, seed: int, condition: Condition) -> Draw:
     known = next((one for one in TASKS if one == task), None)
     if known is None:
         raise UserError(f"Unknown task {task!r}; known: {', '.join(TASKS)}.")

@@ -1,0 +1,336 @@
+// The Failures page. Gradio provides element, props, trigger and watch; the card stands above.
+const part = (name) => element.querySelector(`.fl-${name}`);
+const SEVERAL = '~';
+let turn = 0;
+let asked = {};
+let selected = '';
+let waiting = 0;
+let again = 0;
+
+const WHO = 'vlm4vla:who';
+function who() {
+  const field = part('who').querySelector('input');
+  if (!field.value.trim()) field.value = `visitor ${Math.random().toString(36).slice(2, 8)}`;
+  try { localStorage.setItem(WHO, field.value); } catch { /* a browser that keeps nothing */ }
+  return field.value;
+}
+
+function fromAddress() {
+  return Object.fromEntries(new URLSearchParams(location.search));
+}
+
+// The address is the state: going back shows what was there.
+function put(address) {
+  const url = new URL(location.href);
+  [...url.searchParams.keys()].forEach((name) => {
+    if (!name.startsWith('__')) url.searchParams.delete(name);
+  });
+  Object.entries(address).forEach(([name, value]) => value && url.searchParams.set(name, value));
+  if (url.href !== location.href) history.pushState(null, '', url);
+}
+
+function ask(address, more = {}, { keep = false } = {}) {
+  asked = address;
+  turn += 1;
+  if (!keep) put(address);
+  clearTimeout(again);
+  element.firstElementChild.setAttribute('aria-busy', 'true');
+  trigger('select', { index: 0, value: JSON.stringify({ turn, address, ...more }) });
+}
+
+const values = (name) => (asked[name] ? asked[name].split(SEVERAL) : []);
+
+// What is left open means the newest evaluation's; to choose another value is to say so.
+function choose(name, wanted) {
+  const next = { ...asked, page: '', [name]: wanted.join(SEVERAL) };
+  ask(next);
+}
+
+// Labels add up; of the others one is chosen, and Shift adds to it.
+function toggle(facet, value, more) {
+  const now = facet.values.filter((one) => one.chosen).map((one) => one.value);
+  const without = now.filter((one) => one !== value);
+  const several = more || facet.name === 'label';
+  const wanted = several ? (now.includes(value) ? without : [...now, value])
+    : now.length === 1 && now[0] === value ? [] : [value];
+  const open = ['agent', 'condition'].includes(facet.name);
+  choose(facet.name, wanted.length || !open ? wanted : ['all']);
+}
+
+const percent = (share) => `${Math.round(100 * share)}`;
+
+function drawFacets(value) {
+  part('facets').replaceChildren(...value.facets.filter((one) => one.values.length).map((facet) =>
+    html('fieldset', { className: 'fl-facet' }, html('legend', {}, facet.title),
+      ...facet.values.map((one) => {
+        const button = html('button', { type: 'button' });
+        if (facet.name === 'label') {
+          const swatch = html('i', { className: 'ec-swatch' });
+          swatch.dataset.label = one.value;
+          button.append(swatch);
+          button.title = value.rules[one.value] ?? '';
+        }
+        const share = facet.name === 'label' ? `${one.n}` : `${one.failed} of ${one.n}`;
+        button.append(html('span', {}, one.text), html('b', {}, share));
+        button.setAttribute('aria-pressed', String(one.chosen));
+        button.dataset.facet = facet.name;
+        button.dataset.value = one.value;
+        button.addEventListener('click', (event) => toggle(facet, one.value, event.shiftKey));
+        return button;
+      }))));
+}
+
+function drawBars(value) {
+  const chosen = { task: values('task'), label: values('label') };
+  part('rows').replaceChildren(...value.bars.map((row) => {
+    const failed = row.parts.reduce((sum, one) => sum + one.k, 0);
+    const bar = html('div', { className: 'fl-stack' }, ...row.parts.map((one) => {
+      const words = `${row.task}, ${one.label}: ${one.k} of ${row.n} `
+        + `(95 % ${percent(one.low)} to ${percent(one.high)} %)`;
+      const made = html('button', { type: 'button', title: words }, html('span', {}, `${one.k} ${one.label}`));
+      made.setAttribute('aria-label', words);
+      made.dataset.label = one.label;
+      made.style.width = `${(100 * one.k) / row.n}%`;
+      const on = chosen.task.join() === row.task && chosen.label.join() === one.label;
+      made.setAttribute('aria-pressed', String(on));
+      made.addEventListener('click', () => ask({
+        ...asked, page: '', task: on ? '' : row.task, label: on ? '' : one.label,
+      }));
+      return made;
+    }));
+    const name = html('button', { type: 'button', className: 'fl-task' }, row.task);
+    name.setAttribute('aria-pressed', String(chosen.task.join() === row.task));
+    name.addEventListener('click', () => choose('task', chosen.task.join() === row.task ? [] : [row.task]));
+    return html('div', { className: 'fl-row' }, name, bar,
+      html('span', { className: 'fl-share' }, `${failed} of ${row.n}`));
+  }));
+}
+
+function drawMap(value) {
+  const { box, dots, successes, cell, region } = value.map;
+  const picture = svg('svg', { viewBox: box.join(' '), role: 'img' });
+  picture.setAttribute('aria-label',
+    `${dots.length} failures on the table, seen from above, the robot at the top`);
+  picture.append(svg('rect', { x: box[0], y: box[1], width: box[2], height: box[3], class: 'ec-table' }));
+  const most = Math.max(1, ...successes.map((one) => one[2]));
+  successes.forEach(([x, y, n]) => picture.append(svg('rect', {
+    x: x - cell / 2, y: y - cell / 2, width: cell, height: cell, class: 'fl-success',
+    'fill-opacity': 0.08 + (0.3 * n) / most,
+  })));
+  dots.forEach(([x, y, label, id]) => {
+    const dot = svg('circle', { cx: x, cy: y, r: dots.length > 300 ? 3 : 5, class: 'fl-dot' },
+      svg('title', {}, label));
+    dot.dataset.label = label;
+    dot.dataset.id = id;
+    picture.append(dot);
+  });
+  picture.append(svg('text', { x: box[0] + box[2] / 2, y: box[1] + 16, class: 'fl-note' }, 'robot'));
+  const frame = svg('rect', { class: 'fl-frame', visibility: 'hidden' });
+  picture.append(frame);
+  if (region) {
+    const [x0, x1, y0, y1] = region.map((one) => 1000 * one);
+    stretch(frame, [y0, x0], [y1, x1]);
+  }
+  dragging(picture, frame);
+  const more = dots.length >= value.map.most ? ` The newest ${dots.length} failures are shown.` : '';
+  part('map').querySelector('figcaption').textContent =
+    `Where the named object lay: a dot a failure, grey where it succeeded. Drag a rectangle to choose.${more}`;
+  part('table').replaceChildren(picture);
+  const fields = part('region').elements;
+  ['x0', 'x1', 'y0', 'y1'].forEach((name, place) => {
+    fields[name].value = region ? Math.round(1000 * region[place]) / 10 : '';
+  });
+}
+
+function stretch(frame, [ax, ay], [bx, by]) {
+  frame.setAttribute('x', Math.min(ax, bx));
+  frame.setAttribute('y', Math.min(ay, by));
+  frame.setAttribute('width', Math.abs(ax - bx));
+  frame.setAttribute('height', Math.abs(ay - by));
+  frame.setAttribute('visibility', 'visible');
+}
+
+function chooseRegion(x0, x1, y0, y1) {
+  const text = (a, b) => `${Math.min(a, b).toFixed(3)}${SEVERAL}${Math.max(a, b).toFixed(3)}`;
+  ask({ ...asked, page: '', x: text(x0, x1), y: text(y0, y1) });
+}
+
+function dragging(picture, frame) {
+  let from = null;
+  const at = (event) => {
+    const point = new DOMPoint(event.clientX, event.clientY)
+      .matrixTransform(picture.getScreenCTM().inverse());
+    return [point.x, point.y];
+  };
+  picture.addEventListener('pointerdown', (event) => {
+    from = at(event);
+    picture.setPointerCapture(event.pointerId);
+  });
+  picture.addEventListener('pointermove', (event) => from && stretch(frame, from, at(event)));
+  picture.addEventListener('pointerup', (event) => {
+    const to = at(event);
+    const [a, b] = from ?? to;
+    from = null;
+    // A press without a way is no rectangle.
+    if (Math.abs(a - to[0]) < 8 || Math.abs(b - to[1]) < 8) return;
+    chooseRegion(b / 1000, to[1] / 1000, a / 1000, to[0] / 1000);
+  });
+  picture.addEventListener('pointercancel', () => { from = null; });
+}
+
+function drawCard(one, value) {
+  const card = episodeCard(one);
+  card.setAttribute('role', 'listitem');
+  const menu = html('select', { className: 'ec-human' },
+    html('option', { value: '' }, 'Your label …'),
+    ...value.labels.map((name) => html('option', { value: name, title: value.rules[name] ?? '' }, name)));
+  menu.setAttribute('aria-label', `Your label of ${one.scene}`);
+  const mine = one.people.filter((said) => said.label && said.who === part('who').querySelector('input').value);
+  if (mine.length) menu.value = mine.at(-1).label;
+  menu.addEventListener('change', () => menu.value && tell({ id: one.id, label: menu.value }));
+  const note = html('input', { className: 'ec-note', maxLength: 500, placeholder: 'Note …' });
+  note.setAttribute('aria-label', `Note on ${one.scene}`);
+  const keep = html('button', { type: 'button' }, 'Keep');
+  const write = () => note.value.trim() && tell({ id: one.id, label: '', note: note.value });
+  keep.addEventListener('click', write);
+  note.addEventListener('keydown', (event) => event.key === 'Enter' && write());
+  const said = html('ul', { className: 'ec-said' }, ...one.people.map((item) =>
+    html('li', {}, `${item.who}: ${[item.label, item.note && `“${item.note}”`].filter(Boolean).join(', ')}`)));
+  const inspect = html('a', { className: 'ec-link', href: `/inspect?run=${one.id}&t=${one.step}` }, 'Inspect');
+  const links = html('p', { className: 'ec-links' }, inspect);
+  if (one.film) {
+    const film = html('button', { type: 'button' }, 'Film');
+    film.addEventListener('click', () => {
+      const video = html('video', { src: `/films/${one.id}.mp4`, controls: true, muted: true, autoplay: !calm(), loop: true, playsInline: true });
+      video.setAttribute('aria-label', `Film of ${one.scene}`);
+      card.querySelector('.ec-stage').replaceWith(video);
+      film.remove();
+    });
+    links.append(film);
+  }
+  card.append(html('div', { className: 'ec-saying' }, menu, note, keep), said, links);
+  if (!one.people.length) said.remove();
+  return card;
+}
+
+function tell(said) {
+  ask(asked, { say: { who: who(), note: '', ...said } }, { keep: true });
+}
+
+function select(card, { focus = true } = {}) {
+  element.querySelectorAll('.ec[aria-current]').forEach((one) => one.removeAttribute('aria-current'));
+  selected = card?.dataset.id ?? '';
+  if (!card) return;
+  card.setAttribute('aria-current', 'true');
+  if (focus) {
+    card.querySelector('.ec-stage, video').focus({ preventScroll: true });
+    card.scrollIntoView({ block: 'nearest', behavior: calm() ? 'auto' : 'smooth' });
+  }
+}
+
+function step(by) {
+  const cards = [...element.querySelectorAll('.ec')];
+  const now = cards.findIndex((one) => one.dataset.id === selected);
+  const next = now < 0 ? (by > 0 ? 0 : cards.length - 1) : now + by;
+  if (next >= 0 && next < cards.length) select(cards[next]);
+  else turnPage(by);
+}
+
+function turnPage(by) {
+  const value = props.value;
+  const wanted = (value?.page ?? 1) + by;
+  if (!value || wanted < 1 || wanted > value.pages) return;
+  waiting = by;
+  ask({ ...asked, page: wanted > 1 ? String(wanted) : '' });
+}
+
+function say(text) {
+  part('message').hidden = !text;
+  part('message').textContent = text ?? '';
+}
+
+function show() {
+  const value = props.value;
+  // An older answer, come late.
+  if (!value || (value.turn && value.turn < turn)) return;
+  const root = element.firstElementChild;
+  root.setAttribute('aria-busy', 'false');
+  if (value.problem) {
+    part('sentence').textContent = 'The failures cannot be shown.';
+    say(value.problem);
+    return;
+  }
+  if (!value.turn) asked = value.asked;
+  part('sentence').textContent = value.empty ? 'No episode is kept here yet.' : value.sentence;
+  part('about').textContent = value.empty
+    ? 'Episodes come from the Run page, from `vlm4vla eval` and with the shipped results, which are brought in at the first start.'
+    : value.about;
+  part('body').hidden = value.empty;
+  say(value.told ?? (value.waits && !value.empty
+    ? `${value.missing.toLocaleString('en')} episodes still wait for their labels; these figures grow.` : ''));
+  if (value.waits || value.empty) again = setTimeout(() => ask(asked, {}, { keep: true }), 2500);
+  const typed = document.activeElement;
+  const focus = element.contains(typed) ? { facet: typed.dataset.facet, value: typed.dataset.value, label: typed.dataset.label } : null;
+  drawFacets(value);
+  drawBars(value);
+  drawMap(value);
+  part('kappa').textContent = value.kappa;
+  const first = (value.page - 1) * 24 + 1;
+  part('count').textContent = value.total
+    ? `Episodes ${first} to ${first + value.cards.length - 1} of ${value.total}` : 'No episode like this.';
+  part('pager').hidden = value.pages < 2;
+  part('pager').children[0].disabled = value.page <= 1;
+  part('pager').children[1].disabled = value.page >= value.pages;
+  const query = new URLSearchParams(value.address);
+  query.delete('page');
+  part('csv').href = `/failures.csv?${query}`;
+  part('jsonl').href = `/failures.jsonl?${query}`;
+  part('wall').replaceChildren(...value.cards.map((one) => drawCard(one, value)));
+  element.dataset.shown = String(Number(element.dataset.shown ?? 0) + 1);
+  if (waiting) {
+    const cards = element.querySelectorAll('.ec');
+    select(waiting > 0 ? cards[0] : cards[cards.length - 1]);
+    waiting = 0;
+  } else if (selected) {
+    const card = element.querySelector(`.ec[data-id='${selected}']`);
+    select(card, { focus: Boolean(value.said) });
+  }
+  if (focus?.facet) {
+    [...element.querySelectorAll('.fl-facet button')]
+      .find((one) => one.dataset.facet === focus.facet && one.dataset.value === focus.value)?.focus();
+  }
+}
+
+part('wall').addEventListener('focusin', (event) => {
+  const card = event.target.closest('.ec');
+  if (card && card.dataset.id !== selected) select(card, { focus: false });
+});
+part('pager').addEventListener('click', (event) => {
+  if (event.target.dataset.page) turnPage(Number(event.target.dataset.page));
+});
+part('region').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const fields = event.target.elements;
+  const ends = ['x0', 'x1', 'y0', 'y1'].map((name) => fields[name].value);
+  if (ends.some((end) => end === '')) say('Fill in all four numbers, or drag a rectangle.');
+  else chooseRegion(...ends.map((end) => Number(end) / 100));
+});
+part('region').querySelector('[data-clear]').addEventListener('click', () => ask({ ...asked, page: '', x: '', y: '' }));
+try { part('who').querySelector('input').value = localStorage.getItem(WHO) ?? ''; } catch { /* nothing kept */ }
+
+function keys(event) {
+  if (!element.isConnected) {
+    document.removeEventListener('keydown', keys);
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (event.target.closest('input, textarea, select, [contenteditable]')) return;
+  if (event.key === 'j') step(1);
+  else if (event.key === 'k') step(-1);
+  else if (event.key === 'i' && selected) element.querySelector(`.ec[data-id='${selected}'] .ec-link`)?.click();
+}
+document.addEventListener('keydown', keys);
+window.addEventListener('popstate', () => element.isConnected && ask(fromAddress(), {}, { keep: true }));
+watch('value', show);
+show();
+element.dataset.ready = '1';

@@ -1,0 +1,242 @@
+"""The Failures page: every failed episode with its automatic label, counted, mapped and shown."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import gradio as gr
+
+from pages import episode_card
+from pages.services import Services
+from vlm4vla.core.episode import Episode
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.episodes.labels import Shown, density, dots
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.errors import UserError
+from vlm4vla.eval.failures import RULES
+from vlm4vla.eval.labelling import (
+    OTHER,
+    PER_PAGE,
+    Query,
+    Summary,
+    count_missing,
+    label_missing,
+    say,
+    summarise,
+    wall,
+)
+from vlm4vla.suites.tabletop.motion import TABLE
+
+_FOLDER: Final = Path(__file__).parent
+
+STYLE: Final = _FOLDER / "style.css"
+
+MOST_DOTS: Final = 1_500
+"""Failures that the map shows one by one; of more it shows the newest."""
+
+CELL: Final = 0.02
+"""Side of the squares in which the map counts successes, metres."""
+
+FEW: Final = 40
+"""So many episodes are given their labels while the visitor waits; more are in the background."""
+
+TITLES: Final = {
+    "task": "Task",
+    "label": "What went wrong first",
+    "condition": "Sentences and changes",
+    "agent": "Checkpoint",
+    "objects": "Objects on the table",
+    "human": "Said by people",
+}
+
+
+def build(page: gr.Blocks, services: Services) -> None:
+    """Lays the page out.
+
+    Args:
+        page: the `gr.Blocks` of this page.
+        services: what it is built from.
+    """
+    handlers = Handlers(services.archive)
+    view = gr.HTML(
+        None,
+        html_template=(_FOLDER / "failures.html").read_text("utf-8"),
+        js_on_load=episode_card.SCRIPT + (_FOLDER / "failures.js").read_text("utf-8"),
+        apply_default_css=False,
+        elem_id="failures",
+        elem_classes="failures",
+    )
+    private: dict[str, Any] = {
+        "outputs": view,
+        "show_progress": "hidden",
+        "concurrency_limit": None,
+        "api_visibility": "private",
+    }
+    page.load(handlers.first_sight, **private)
+    view.select(handlers.hear, trigger_mode="multiple", **private)
+
+
+class Handlers:
+    """What happens on the page.
+
+    Args:
+        archive: of whose episodes.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._labelling = threading.Lock()
+
+    def first_sight(self, request: gr.Request) -> dict[str, Any]:
+        """The page was opened."""
+        return self._answer({name: str(value) for name, value in request.query_params.items()})
+
+    def hear(self, event: gr.SelectData) -> dict[str, Any]:
+        """Something was chosen, or said.
+
+        Args:
+            event: its value is JSON of the page: `address`, `turn`, and perhaps `say`.
+        """
+        asked = _plain(event.value)
+        told = self._say(asked["say"]) if isinstance(asked.get("say"), dict) else {}
+        address = asked.get("address")
+        plain = {str(k): str(v) for k, v in address.items()} if isinstance(address, dict) else {}
+        return self._answer(plain) | {"turn": asked.get("turn", 0)} | told
+
+    def _say(self, said: Mapping[str, Any]) -> dict[str, str]:
+        parts = [str(said.get(name, "")) for name in ("id", "label", "who", "note")]
+        try:
+            say(self._archive.table, *parts)
+        except UserError as error:
+            return {"told": str(error), "unsaid": parts[0]}
+        return {"told": "Kept.", "said": parts[0]}
+
+    def _answer(self, address: Mapping[str, str]) -> dict[str, Any]:
+        try:
+            waits = self._label()
+            return answer(self._archive, Query.from_address(address)) | {"waits": waits}
+        except UserError as error:
+            return {"problem": str(error), "turn": 0}
+
+    def _label(self) -> bool:
+        """Gives labels to what has none; whether some still wait."""
+        table = self._archive.table
+        missing = count_missing(table)
+        if not missing:
+            return False
+        if missing <= FEW:
+            label_missing(table)
+            return False
+        if self._labelling.acquire(blocking=False):
+            threading.Thread(target=self._label_all, name="label-failures", daemon=True).start()
+        return True
+
+    def _label_all(self) -> None:
+        try:
+            label_missing(self._archive.table)
+        finally:
+            self._labelling.release()
+
+
+def answer(archive: Archive, query: Query) -> dict[str, Any]:
+    """What the browser is sent for a question."""
+    table = archive.table
+    found = summarise(table, query)
+    last = max(1, -(-found.total // PER_PAGE))
+    if found.query.page > last:
+        found = summarise(table, replace(query, page=last))
+    return {
+        "turn": 0,
+        "asked": query.to_address(),
+        "address": found.query.to_address(),
+        "sentence": found.sentence,
+        "about": _about(found),
+        "facets": [_facet(found, name) for name in TITLES],
+        "bars": _bars(found),
+        "map": _map(table, found),
+        "cards": [_card(archive, one) for one in wall(table, found)],
+        "total": found.total,
+        "page": found.query.page,
+        "pages": last,
+        "kappa": _kappa(found),
+        "labels": [*RULES, OTHER],
+        "rules": {name: RULES.get(name).words for name in RULES},
+        "missing": found.missing,
+        "empty": not table.count(),
+    }
+
+
+def _card(archive: Archive, one: Shown) -> dict[str, Any]:
+    episode: Episode | None
+    try:
+        episode = archive.table.get(one.row.id)
+    except UserError:
+        episode = None  # its arrays are damaged, or it was just dropped
+    film = archive.films.path(one.row.id) is not None
+    return episode_card.card(one, episode, film=film)
+
+
+def _facet(found: Summary, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": TITLES[name],
+        "values": [one._asdict() for one in found.facets[name]],
+    }
+
+
+def _bars(found: Summary) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for task, label, rate in found.cells:
+        row = rows.setdefault(task, {"task": task, "n": rate.n, "parts": []})
+        if rate.successes:
+            row["parts"].append(
+                {"label": label, "k": rate.successes, "low": rate.low, "high": rate.high}
+            )
+    return sorted(rows.values(), key=lambda row: -sum(part["k"] for part in row["parts"]))
+
+
+def _map(table: EpisodeTable, found: Summary) -> dict[str, Any]:
+    failures = dots(table, found.wanted, MOST_DOTS)
+    successes = density(table, replace(found.everything, failed=False), CELL)
+    (x0, x1), (y0, y1) = TABLE
+    return {
+        "box": [round(1e3 * part) for part in (y0, x0, y1 - y0, x1 - x0)],
+        "cell": round(1e3 * CELL),
+        "dots": [[round(1e3 * d.y), round(1e3 * d.x), d.label, d.id] for d in failures],
+        "successes": [[round(1e3 * y), round(1e3 * x), n] for x, y, n in successes],
+        "most": MOST_DOTS,
+        "region": list(found.query.region) if found.query.region else None,
+    }
+
+
+def _kappa(found: Summary) -> str:
+    kappa = found.kappa
+    if not kappa.n:
+        return (
+            "Nobody has labelled these yet, so how well the rules agree with people is not "
+            "measured: choose a label beside the automatic one."
+        )
+    same = f"People and rules say the same of {kappa.agreed} of {kappa.n} episodes"
+    if kappa.kappa is None:
+        return f"{same}; Cohen's kappa is not defined where only one label is used."
+    return (
+        f"{same}: Cohen's kappa {kappa.kappa:.2f} (95 % {kappa.low:.2f} to {kappa.high:.2f}). "
+        "Who labels here sees the automatic label."
+    )
+
+
+def _about(found: Summary) -> str:
+    agents = [one.text for one in found.facets["agent"] if one.chosen] or ["every checkpoint"]
+    conditions = [one.text for one in found.facets["condition"] if one.chosen]
+    return f"{', '.join(agents)}; {', '.join(conditions) or 'every condition'}"
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(value)
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

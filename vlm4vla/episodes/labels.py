@@ -1,0 +1,359 @@
+"""Automatic labels kept beside episodes, and what people said: counted, paged, and compared."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from vlm4vla.core.episode import Episode
+from vlm4vla.episodes.filters import BITS, EVERYTHING, Filter
+from vlm4vla.episodes.rows import STOPPED, Label, Row, episode_of, row_of
+from vlm4vla.episodes.table import EpisodeTable, entry_of
+from vlm4vla.errors import UserError
+
+SUCCESS: Final = "success"
+"""Stands for the automatic label of an episode that did not fail."""
+
+UNTOLD: Final = "not explained"
+"""That of a failed one whose row does not tell what moved."""
+
+UNLABELLED: Final = "not labelled"
+"""Stands for the label of a person where nobody gave one."""
+
+_JUDGED: Final = (
+    f"current = 1 AND single = 1 AND belongs & {BITS['imported']} = 0 "
+    f"AND outcome NOT IN ('{STOPPED}', 'not judged')"
+)
+"""What is counted: the newest judged episode of every request; see `rates`."""
+
+_KNOWN: Final = (
+    "episodes JOIN automatic_labels USING (row) LEFT JOIN (SELECT row, label AS human, max(number) "
+    "FROM labels WHERE label <> '' GROUP BY row) USING (row)"
+)
+"""Episodes that have an automatic label, with the newest label of a person."""
+
+
+class AutomaticLabel(NamedTuple):
+    """An automatic label as it is kept.
+
+    Attributes:
+        label: the label, `SUCCESS` or `UNTOLD`.
+        step: the control step that it belongs to.
+        objects: how many movable objects there were; 0 where that is not known.
+        x: where the named object lay at the start, metres; None where that is not known.
+        y: the same.
+        finding: what was measured, plain values.
+    """
+
+    label: str
+    step: int
+    objects: int
+    x: float | None
+    y: float | None
+    finding: Mapping[str, Any]
+
+
+class Region(NamedTuple):
+    """A rectangle of the table in which the named object lay at the start, metres."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class LabelFilter:
+    """A filter of labelled episodes; what is left out allows everything.
+
+    Attributes:
+        episodes: which episodes.
+        conditions: any of these conditions, as `condition_key` writes them.
+        labels: any of these automatic labels.
+        objects: any of these numbers of movable objects.
+        human: any of these as the newest label of a person.
+        region: where the named object lay.
+        failed: whether the goal was missed.
+    """
+
+    episodes: Filter = EVERYTHING
+    conditions: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    objects: tuple[int, ...] = ()
+    human: tuple[str, ...] = ()
+    region: Region | None = None
+    failed: bool | None = None
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """The expression after WHERE, and its parameters."""
+        where, values = self.episodes.sql()
+        parts = [_JUDGED, where]
+        for column, wanted in (
+            ("condition", self.conditions),
+            ("automatic", self.labels),
+            ("objects", self.objects),
+            (f"coalesce(human, '{UNLABELLED}')", self.human),
+        ):
+            if wanted:
+                parts.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+                values += wanted
+        if self.region is not None:
+            parts.append("x BETWEEN ? AND ? AND y BETWEEN ? AND ?")
+            values += self.region
+        if self.failed is not None:
+            parts.append("success = ?")
+            values.append(int(not self.failed))
+        return " AND ".join(parts), values
+
+
+class Count(NamedTuple):
+    """How many judged episodes are alike in everything that stands beside it."""
+
+    agent: str
+    suite: str
+    task: str
+    condition: str
+    label: str
+    objects: int
+    human: str
+    n: int
+
+
+class Shown(NamedTuple):
+    """An episode with its labels.
+
+    Attributes:
+        row: all but its arrays.
+        automatic: its automatic label.
+        people: every label and note of people, oldest first.
+    """
+
+    row: Row
+    automatic: AutomaticLabel
+    people: tuple[Label, ...]
+
+
+class Dot(NamedTuple):
+    """Where the named object of an episode lay, metres."""
+
+    id: str
+    label: str
+    x: float
+    y: float
+
+
+def unlabelled(
+    table: EpisodeTable, rules: int, *, limit: int = 100
+) -> Iterator[list[tuple[int, Episode]]]:
+    """Episodes without a label of these rules, newest first, in pages, with their row numbers.
+
+    One whose arrays are damaged comes without them.
+
+    Args:
+        table: where they are.
+        rules: the rules' version.
+        limit: episodes of a page.
+    """
+    before = None
+    while True:
+        with table.database.reading() as db:
+            found = db.execute(
+                "SELECT * FROM episodes WHERE row < ? AND NOT EXISTS "
+                "(SELECT 1 FROM automatic_labels WHERE row = episodes.row AND rules = ?) "
+                "ORDER BY row DESC LIMIT ?",
+                (before if before is not None else 2**62, rules, limit),
+            ).fetchall()
+            page = [(one["row"], _readable(db, one)) for one in found]
+        if not page:
+            return
+        yield page
+        before = page[-1][0]
+
+
+def count_unlabelled(table: EpisodeTable, rules: int) -> int:
+    """How many episodes have no label of these rules."""
+    with table.database.reading() as db:
+        every = db.execute("SELECT count(*) FROM episodes").fetchone()[0]
+        known = db.execute("SELECT count(*) FROM automatic_labels WHERE rules = ?", (rules,))
+        return int(every) - int(known.fetchone()[0])
+
+
+def keep(table: EpisodeTable, rules: int, labels: Iterable[tuple[int, AutomaticLabel]]) -> None:
+    """Keeps automatic labels beside their episodes; those of other rules are replaced.
+
+    Args:
+        table: where.
+        rules: the rules' version.
+        labels: row numbers, as `unlabelled` gives them, and labels.
+
+    Raises:
+        UserError: the disk is full or not writable.
+    """
+    with table.database.writing() as db:
+        for row, one in labels:
+            if not db.execute("SELECT 1 FROM episodes WHERE row = ?", (row,)).fetchone():
+                continue  # dropped meanwhile
+            db.execute(
+                "INSERT OR REPLACE INTO automatic_labels VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (row, rules, one.label, one.step, one.objects, one.x, one.y),
+            )
+            content = json.dumps(dict(one.finding), ensure_ascii=False)
+            db.execute("INSERT OR REPLACE INTO findings VALUES (?, ?)", (row, content))
+
+
+def counts(table: EpisodeTable, wanted: LabelFilter = LabelFilter()) -> list[Count]:
+    """Every number of judged and labelled episodes, never summed over what `Count` names."""
+    where, values = wanted.sql()
+    columns = (
+        f"agent, suite, goal_task, condition, automatic, objects, coalesce(human, '{UNLABELLED}')"
+    )
+    with table.database.reading() as db:
+        found = db.execute(
+            f"SELECT {columns}, count(*) FROM {_KNOWN} WHERE {where} GROUP BY {columns}", values
+        ).fetchall()
+    return [Count(*one) for one in found]
+
+
+def page(
+    table: EpisodeTable,
+    wanted: LabelFilter,
+    order: Sequence[str] = (),
+    *,
+    limit: int = 24,
+    offset: int = 0,
+) -> list[Shown]:
+    """A page of labelled episodes, the newest first within a label.
+
+    Args:
+        table: where they are.
+        wanted: which.
+        order: labels in the order that they come in; others follow.
+        limit: at most so many.
+        offset: how many come before.
+    """
+    where, values = wanted.sql()
+    rank = " ".join("WHEN ? THEN ?" for _ in order)
+    ranked = f"CASE automatic {rank} ELSE {len(order)} END, " if order else ""
+    ranks = [part for place, name in enumerate(order) for part in (name, place)]
+    with table.database.reading() as db:
+        rows = db.execute(
+            f"SELECT row FROM {_KNOWN} WHERE {where} ORDER BY {ranked}row DESC LIMIT ? OFFSET ?",
+            [*values, *ranks, limit, offset],
+        ).fetchall()
+        return [_shown(db, one["row"]) for one in rows]
+
+
+def every(table: EpisodeTable, wanted: LabelFilter) -> Iterator[Shown]:
+    """Labelled episodes, the newest first, read as they are taken."""
+    offset = 0
+    where, values = wanted.sql()
+    with table.database.reading() as db:
+        rows = [
+            one["row"]
+            for one in db.execute(
+                f"SELECT row FROM {_KNOWN} WHERE {where} ORDER BY row DESC", values
+            )
+        ]
+    for offset in range(0, len(rows), 100):
+        with table.database.reading() as db:
+            some = [_shown(db, row) for row in rows[offset : offset + 100]]
+        yield from some
+
+
+def shown(table: EpisodeTable, key: str) -> Shown | None:
+    """One episode with its labels, by id; None where the rules have not looked at it yet.
+
+    Raises:
+        UserError: there is no such episode.
+    """
+    known = table.row(key)
+    with table.database.reading() as db:
+        row = db.execute("SELECT row FROM episodes WHERE id = ?", (known.id,)).fetchone()["row"]
+        there = db.execute("SELECT 1 FROM automatic_labels WHERE row = ?", (row,)).fetchone()
+        return _shown(db, row) if there else None
+
+
+def dots(table: EpisodeTable, wanted: LabelFilter, limit: int) -> list[Dot]:
+    """Where the named objects of the newest labelled episodes lay.
+
+    Args:
+        table: where they are.
+        wanted: which.
+        limit: at most so many.
+    """
+    where, values = wanted.sql()
+    with table.database.reading() as db:
+        found = db.execute(
+            f"SELECT id, automatic, x, y FROM {_KNOWN} WHERE {where} AND x IS NOT NULL "
+            "ORDER BY row DESC LIMIT ?",
+            [*values, limit],
+        ).fetchall()
+    return [Dot(*one) for one in found]
+
+
+def density(
+    table: EpisodeTable, wanted: LabelFilter, cell: float
+) -> list[tuple[float, float, int]]:
+    """How many named objects lay where.
+
+    Args:
+        table: where the episodes are.
+        wanted: which.
+        cell: side of the squares that are counted, metres.
+
+    Returns:
+        The centre of every square that is not empty, x and y in metres, and its count.
+    """
+    where, values = wanted.sql()
+    # Shifted, since SQLite cuts towards zero: squares on both sides of it would be one.
+    column, line = (f"CAST(({axis} + 10) / {cell} AS INTEGER)" for axis in "xy")
+    with table.database.reading() as db:
+        found = db.execute(
+            f"SELECT {column}, {line}, count(*) FROM {_KNOWN} WHERE {where} AND x IS NOT NULL "
+            f"GROUP BY {column}, {line}",
+            values,
+        ).fetchall()
+    return [((i + 0.5) * cell - 10, (j + 0.5) * cell - 10, n) for i, j, n in found]
+
+
+def newest(table: EpisodeTable, wanted: Filter = EVERYTHING) -> tuple[str, str] | None:
+    """Agent and condition of the newest judged episode; None where there is none.
+
+    Args:
+        table: where the episodes are.
+        wanted: among which.
+
+    Returns:
+        The agent's digest, and the condition as `condition_key` writes it.
+    """
+    where, values = wanted.sql()
+    with table.database.reading() as db:
+        found = db.execute(
+            f"SELECT agent, condition FROM episodes WHERE {_JUDGED} AND {where} "
+            "ORDER BY created DESC, id DESC LIMIT 1",
+            values,
+        ).fetchone()
+    return (found["agent"], found["condition"]) if found else None
+
+
+def _readable(db: sqlite3.Connection, found: sqlite3.Row) -> Episode:
+    try:
+        return entry_of(db, found).episode
+    except UserError:
+        return episode_of(row_of(found), None)
+
+
+def _shown(db: sqlite3.Connection, row: int) -> Shown:
+    found = db.execute("SELECT * FROM episodes WHERE row = ?", (row,)).fetchone()
+    kept = db.execute(
+        "SELECT automatic, step, objects, x, y, content FROM automatic_labels "
+        "JOIN findings USING (row) WHERE row = ?",
+        (row,),
+    ).fetchone()
+    people = db.execute(
+        "SELECT label, who, note, created FROM labels WHERE row = ? ORDER BY number", (row,)
+    )
+    name, step, objects, x, y, content = kept
+    automatic = AutomaticLabel(name, step, objects, x, y, json.loads(content))
+    return Shown(row_of(found), automatic, tuple(Label(*one) for one in people))

@@ -1,0 +1,494 @@
+"""Failures of a table: every episode gets its automatic label once, and questions are answered."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.episode import Episode
+from vlm4vla.episodes.filters import KINDS, Filter, Kind
+from vlm4vla.episodes.labels import (
+    SUCCESS,
+    UNLABELLED,
+    UNTOLD,
+    AutomaticLabel,
+    Count,
+    LabelFilter,
+    Region,
+    Shown,
+    count_unlabelled,
+    counts,
+    every,
+    keep,
+    newest,
+    page,
+    unlabelled,
+)
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.errors import UserError
+from vlm4vla.eval.failures import RULES, RULES_VERSION, Finding, explain, has_failed
+from vlm4vla.statistics import Kappa, Rate, cohens_kappa, wilson
+from vlm4vla.suites.registry import SUITES
+
+ALL: Final = "all"
+"""Every value of a facet, where an address that leaves it out means the newest evaluation's."""
+
+OTHER: Final = "other"
+"""What a person may say besides the rules' labels."""
+
+PER_PAGE: Final = 24
+
+MOST_NOTE: Final = 500
+MOST_NAME: Final = 40
+"""Characters of a note, and of the name of who writes it."""
+
+
+def examine(episode: Episode) -> AutomaticLabel:
+    """What is kept of an episode: its label, and where its named object lay."""
+    suite = SUITES.get(episode.spec.suite) if episode.spec.suite in SUITES else None
+    motion = suite.motion(episode) if suite else None
+    failed = has_failed(episode.outcome.kind)
+    if motion is None:
+        return AutomaticLabel(UNTOLD if failed else SUCCESS, episode.steps, 0, None, None, {})
+    x, y = motion.place(motion.named)
+    objects = motion.positions.shape[1]
+    if not failed:
+        return AutomaticLabel(SUCCESS, episode.steps, objects, x, y, {})
+    found = explain(episode, motion)
+    finding = {
+        **_plain(found.finding),
+        "later": [{"label": name, **_plain(one)} for name, one in found.later],
+    }
+    return AutomaticLabel(found.label, found.finding.step, objects, x, y, finding)
+
+
+def label_missing(
+    table: EpisodeTable, report: Callable[[int, int], None] = lambda done, count: None
+) -> int:
+    """Gives every episode that has none its label; can be stopped at any time and goes on later.
+
+    Args:
+        table: of which.
+        report: told how many are done, and of how many, after every hundred.
+
+    Returns:
+        How many got one.
+
+    Raises:
+        UserError: the disk is full or not writable.
+    """
+    missing, done = count_missing(table), 0
+    if not missing:
+        return 0
+    for some in unlabelled(table, RULES_VERSION):
+        keep(table, RULES_VERSION, [(row, examine(episode)) for row, episode in some])
+        done += len(some)
+        report(done, max(missing, done))
+    return done
+
+
+def count_missing(table: EpisodeTable) -> int:
+    """How many episodes have no automatic label of these rules."""
+    return count_unlabelled(table, RULES_VERSION)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question about failures, as an address writes it; "" and () leave a choice open.
+
+    Attributes:
+        kind: what the episodes belong to; `ALL` for whatever.
+        task: tasks.
+        label: automatic labels.
+        agent: digests, or `ALL`; none for the agent of the newest evaluation.
+        condition: conditions as `condition_text` writes them, or `ALL`; none for the newest one.
+        objects: numbers of movable objects.
+        human: labels of people.
+        region: where the named object lay.
+        page: from 1 on.
+    """
+
+    kind: str = "evaluation"
+    task: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
+    agent: tuple[str, ...] = ()
+    condition: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+    human: tuple[str, ...] = ()
+    region: Region | None = None
+    page: int = 1
+
+    @classmethod
+    def from_address(cls, address: Mapping[str, str]) -> "Query":
+        """The question of an address's parameters; what makes no sense there is left out."""
+        several = {
+            name: tuple(filter(None, address.get(name, "").split(_BETWEEN))) for name in FACETS
+        }
+        kind = address.get("kind", "evaluation")
+        number = address.get("page", "1")
+        return cls(
+            kind=kind if kind in (*KINDS, ALL) else "evaluation",
+            region=_region(address),
+            page=max(1, int(number)) if number.isdecimal() and len(number) < 7 else 1,
+            **several,
+        )
+
+    def to_address(self) -> dict[str, str]:
+        """The parameters of an address that asks this; what is as usual is left out."""
+        plain = {name: _BETWEEN.join(getattr(self, name)) for name in FACETS}
+        if self.kind != "evaluation":
+            plain["kind"] = self.kind
+        if self.region:
+            plain["x"], plain["y"] = (
+                f"{low:g}{_BETWEEN}{high:g}" for low, high in (self.region[:2], self.region[2:])
+            )
+        if self.page > 1:
+            plain["page"] = str(self.page)
+        return {name: value for name, value in plain.items() if value}
+
+
+FACETS: Final = ("task", "label", "condition", "agent", "objects", "human")
+"""What can be chosen among, in the order that a page shows it."""
+
+_BETWEEN: Final = "~"
+"""Stands between the values of a parameter: a condition's own text holds commas."""
+
+
+class Value(NamedTuple):
+    """A value of a facet.
+
+    Attributes:
+        value: as an address writes it.
+        text: for people.
+        failed: failed episodes that have it, under what is chosen in the other facets.
+        n: judged episodes that have it.
+        chosen: whether the question asks for it.
+    """
+
+    value: str
+    text: str
+    failed: int
+    n: int
+    chosen: bool
+
+
+class Cell(NamedTuple):
+    """How many episodes of a task failed in one way, of all of that task."""
+
+    task: str
+    label: str
+    rate: Rate
+
+
+class Summary(NamedTuple):
+    """The answer to a question, without its episodes.
+
+    Attributes:
+        query: the question, with the newest evaluation filled in where it was left open.
+        wanted: the episodes of the wall.
+        everything: the same without the choice of labels, successes included.
+        sentence: the answer in words.
+        failed: how many failed, of all judged ones that are chosen.
+        facets: of each of `FACETS` its values, the most failures first.
+        cells: label by task; a task without a failure has none.
+        total: episodes of the wall.
+        order: labels, the most frequent first.
+        kappa: agreement of the automatic labels with the newest ones of people.
+        missing: episodes that have no automatic label yet.
+    """
+
+    query: Query
+    wanted: LabelFilter
+    everything: LabelFilter
+    sentence: str
+    failed: Rate
+    facets: Mapping[str, tuple[Value, ...]]
+    cells: tuple[Cell, ...]
+    total: int
+    order: tuple[str, ...]
+    kappa: Kappa
+    missing: int
+
+
+def summarise(table: EpisodeTable, query: Query) -> Summary:
+    """Answers a question from the labels that are there."""
+    among = Filter(kind=_kind(query.kind))
+    query = _filled(table, query, among)
+    found = counts(table, LabelFilter(among, region=query.region))
+    texts = {key: _text_of(key) for key in {one.condition for one in found}}
+    every_count = [one._replace(condition=texts[one.condition]) for one in found]
+    chosen = {name: _chosen(query, name) for name in FACETS}
+    facets = {
+        name: _facet(table, name, chosen, every_count, getattr(query, name)) for name in FACETS
+    }
+    base = [one for one in every_count if _matches(one, chosen, but=("label", "human"))]
+    wall = [one for one in every_count if _matches(one, chosen)]
+    wall = [one for one in wall if chosen["label"] or one.label != SUCCESS]
+    ranking: Counter[str] = Counter()
+    for one in base:
+        if one.label != SUCCESS:
+            ranking[one.label] += one.n
+    order = tuple(name for name, _ in ranking.most_common())
+    failed = wilson(sum(ranking.values()), sum(one.n for one in base))
+    conditions = tuple(key for key, text in texts.items() if text in chosen["condition"])
+    everything = LabelFilter(
+        replace(among, goal_task=chosen["task"] or None, agent=chosen["agent"] or None),
+        conditions=conditions,
+        objects=tuple(int(one) for one in query.objects if one.isdecimal()),
+        region=query.region,
+    )
+    wanted = replace(
+        everything,
+        labels=chosen["label"],
+        human=chosen["human"],
+        failed=None if chosen["label"] else True,
+    )
+    said = [
+        (one.label, one.human)
+        for one in base
+        if one.human != UNLABELLED and one.label != SUCCESS
+        for _ in range(one.n)
+    ]
+    return Summary(
+        query=query,
+        wanted=wanted,
+        everything=everything,
+        sentence=_sentence(query, failed, ranking),
+        failed=failed,
+        facets=facets,
+        cells=_cells(base, order),
+        total=sum(one.n for one in wall),
+        order=order,
+        kappa=cohens_kappa(said),
+        missing=count_missing(table),
+    )
+
+
+def wall(table: EpisodeTable, summary: Summary) -> list[Shown]:
+    """The episodes of the question's page, those of the most frequent label first."""
+    offset = (summary.query.page - 1) * PER_PAGE
+    return page(table, summary.wanted, summary.order, limit=PER_PAGE, offset=offset)
+
+
+def say(table: EpisodeTable, key: str, label: str, who: str, note: str = "") -> None:
+    """Keeps what a person says of an episode; what was said before stays.
+
+    Args:
+        table: where.
+        key: the episode's id.
+        label: a rule's label, `OTHER`, or "" for a note alone.
+        who: the person.
+        note: what they add.
+
+    Raises:
+        UserError: the label is none of these, nothing is said, something is too long, or see
+            `EpisodeTable.label`.
+    """
+    who, note = " ".join(who.split()), note.strip()
+    if label and label not in (*RULES, OTHER):
+        raise UserError(f"Unknown label {label!r}; known: {', '.join((*RULES, OTHER))}.")
+    if not label and not note:
+        raise UserError("Nothing was said.", "Choose a label or write a note.")
+    if not 0 < len(who) <= MOST_NAME:
+        raise UserError(f"A name has 1 to {MOST_NAME} characters.", "Say who you are.")
+    if len(note) > MOST_NOTE:
+        raise UserError(f"A note has at most {MOST_NOTE} characters; this has {len(note)}.")
+    table.label(key, label, who, note)
+
+
+COLUMNS: Final = (
+    "id",
+    "suite",
+    "task",
+    "seed",
+    "agent",
+    "agent_name",
+    "condition",
+    "instruction",
+    "object",
+    "target",
+    "outcome",
+    "label",
+    "step",
+    "sentence",
+    "numbers",
+    "later",
+    "objects",
+    "x",
+    "y",
+    "human",
+    "who",
+    "notes",
+    "created",
+)
+"""The columns of a download."""
+
+
+def as_record(one: Shown) -> dict[str, Any]:
+    """An episode of a download, by `COLUMNS`; x and y in metres."""
+    row, found = one.row, one.automatic
+    said = next((label for label in reversed(one.people) if label.label), None)
+    return {
+        "id": row.id,
+        "suite": row.spec.suite,
+        "task": row.goal_task,
+        "seed": row.spec.seed,
+        "agent": row.agent.digest,
+        "agent_name": row.agent.name,
+        "condition": condition_text(row.spec.condition),
+        "instruction": row.spec.instruction,
+        "object": row.spec.goal.get("object"),
+        "target": row.spec.goal.get("target"),
+        "outcome": row.outcome.kind,
+        "label": found.label,
+        "step": found.step,
+        "sentence": found.finding.get("sentence", ""),
+        "numbers": found.finding.get("numbers", {}),
+        "later": [[other["label"], other["step"]] for other in found.finding.get("later", [])],
+        "objects": found.objects,
+        "x": found.x,
+        "y": found.y,
+        "human": said.label if said else "",
+        "who": said.who if said else "",
+        "notes": [[label.who, label.note] for label in one.people if label.note],
+        "created": row.created,
+    }
+
+
+def as_jsonl(table: EpisodeTable, summary: Summary) -> Iterator[str]:
+    """The question's episodes, a line of JSON each."""
+    for one in every(table, summary.wanted):
+        yield json.dumps(as_record(one), ensure_ascii=False) + "\n"
+
+
+def as_csv(table: EpisodeTable, summary: Summary) -> Iterator[str]:
+    """The question's episodes as lines of CSV under their names."""
+    yield _csv_line(COLUMNS)
+    for one in every(table, summary.wanted):
+        yield _csv_line(map(_csv_cell, as_record(one).values()))
+
+
+def condition_text(condition: Condition) -> str:
+    """A condition for people and addresses."""
+    return ", ".join(filter(None, [f"{condition.words} sentences", condition.label]))
+
+
+def _csv_cell(value: Any) -> Any:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    # A spreadsheet would take a sentence that begins so for a formula.
+    return f"'{text}" if isinstance(text, str) and text[:1] in "=+-@\t\r" and text else text
+
+
+def _csv_line(cells: Iterable[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return {**finding._asdict(), "numbers": dict(finding.numbers)}
+
+
+def _kind(name: str) -> Kind | None:
+    return next((kind for kind in KINDS if kind == name), None)
+
+
+def _filled(table: EpisodeTable, query: Query, among: Filter) -> Query:
+    """The question with the newest evaluation's agent and condition where it names none."""
+    if query.agent and query.condition:
+        return query
+    if query.agent and query.agent != (ALL,):
+        among = replace(among, agent=query.agent)
+    found = newest(table, among)
+    if found is None:
+        return query
+    agent, condition = found
+    return replace(
+        query, agent=query.agent or (agent,), condition=query.condition or (_text_of(condition),)
+    )
+
+
+def _chosen(query: Query, name: str) -> tuple[str, ...]:
+    values: tuple[str, ...] = getattr(query, name)
+    return () if ALL in values else values
+
+
+def _text_of(condition: str) -> str:
+    return condition_text(Condition.from_json(json.loads(condition)))
+
+
+def _matches(one: Count, chosen: Mapping[str, tuple[str, ...]], but: tuple[str, ...] = ()) -> bool:
+    return all(
+        not values or name in but or str(getattr(one, name)) in values
+        for name, values in chosen.items()
+    )
+
+
+def _facet(
+    table: EpisodeTable,
+    name: str,
+    chosen: Mapping[str, tuple[str, ...]],
+    every_count: list[Count],
+    asked: tuple[str, ...],
+) -> tuple[Value, ...]:
+    failed: Counter[str] = Counter()
+    n: Counter[str] = Counter()
+    for one in every_count:
+        if not _matches(one, chosen, but=(name,)):
+            continue
+        value = str(getattr(one, name))
+        n[value] += one.n
+        failed[value] += one.n * (one.label != SUCCESS)
+    n.update({value: 0 for value in asked if value != ALL and value not in n})
+    names = _names(table, list(n)) if name == "agent" else {}
+    values = [
+        Value(value, names.get(value, value), failed[value], n[value], value in chosen[name])
+        for value in n
+    ]
+    return tuple(sorted(values, key=lambda one: (one.value == SUCCESS, -one.failed, one.value)))
+
+
+def _names(table: EpisodeTable, digests: list[str]) -> dict[str, str]:
+    found = {}
+    for digest in digests:
+        rows = table.query(Filter(agent=digest), limit=1)
+        name = rows[0].agent.name if rows else ""
+        found[digest] = f"{name} ({digest[:8]})" if name and name != digest else digest[:12]
+    return found
+
+
+def _cells(base: list[Count], order: tuple[str, ...]) -> tuple[Cell, ...]:
+    tasks = sorted({one.task for one in base})
+    found = []
+    for task in tasks:
+        there = [one for one in base if one.task == task]
+        n = sum(one.n for one in there)
+        for name in order:
+            k = sum(one.n for one in there if one.label == name)
+            found.append(Cell(task, name, wilson(k, n)))
+    return tuple(found)
+
+
+def _sentence(query: Query, failed: Rate, ranking: Counter[str]) -> str:
+    where = ", ".join(_chosen(query, "task")) or "All tasks"
+    if not failed.n:
+        return f"{where}: no judged episode."
+    share = f"{100 * failed.low:.0f} to {100 * failed.high:.0f} %"
+    what = ", ".join(f"{n} {name}" for name, n in ranking.most_common())
+    told = f" {what}." if what else ""
+    return f"{where}: {failed.successes} of {failed.n} failed (95 % {share}).{told}"
+
+
+def _region(address: Mapping[str, str]) -> Region | None:
+    try:
+        ends = [float(end) for name in "xy" for end in address.get(name, "").split(_BETWEEN)]
+        x0, x1, y0, y1 = ends
+    except ValueError:
+        return None
+    if not all(abs(end) < 100 for end in ends):
+        return None
+    return Region(min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1))
