@@ -5,7 +5,7 @@ import pytest
 
 from vlm4vla.representations.attentive import attentive_probes
 from vlm4vla.representations.pictures import Split, split
-from vlm4vla.representations.ridge import kernel, linear_probe, ridge
+from vlm4vla.representations.ridge import kernel, linear_probes, ridge
 from vlm4vla.representations.scores import score
 
 
@@ -35,7 +35,7 @@ def test_a_linear_probe_finds_what_is_linear_and_skips_what_is_not_told() -> Non
     truth = np.stack([features[:, 0, :2] * 3 + 5, rng.normal(size=(300, 2))], 1)
     truth[::7, 0] = np.nan
     parts = thirds(300)
-    found = linear_probe(kernel(features, parts.fit), truth, parts, choice=False)
+    found = linear_probes(kernel(features, parts.fit), {"value": truth}, parts, ())["value"]
     known = parts.test & ~np.isnan(truth[:, 0, 0])
     wrong = np.linalg.norm(found[known, 0] - truth[known, 0], axis=-1)
     assert wrong.max() < 0.05
@@ -54,7 +54,7 @@ def test_an_attentive_probe_finds_a_token_wherever_it_stands() -> None:
     features[np.arange(n), marked, 1] = truth[:, 0, 0] / 3
     parts = thirds(n)
     seen = attentive_probes(features.astype(np.float16), {"value": truth}, parts)["value"]
-    linear = linear_probe(kernel(features, parts.fit), truth, parts, choice=False)
+    linear = linear_probes(kernel(features, parts.fit), {"value": truth}, parts, ())["value"]
 
     def error(found: np.ndarray) -> float:
         return score(found, truth, np.arange(n), parts, "distance").value

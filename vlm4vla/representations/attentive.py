@@ -43,6 +43,8 @@ def attentive_probes(
 ) -> dict[str, Values]:
     """Predictions (N, parts, dimensions) by target, each after the epoch best on other scenes.
 
+    NaN for the pictures that are fitted to.
+
     All targets learn beside each other from the same batches and share no weight.
 
     Args:
@@ -68,6 +70,8 @@ def attentive_probes(
         best: dict[str, tuple[float, Values]] = {}
         steps = torch.optim.AdamW(probes.parameters(), RATE, weight_decay=DECAY)
         places = fit.nonzero()[:, 0]
+        asked = np.flatnonzero(~parts.fit)
+        judged = torch.from_numpy(parts.choose[asked])
         for _ in range(EPOCHS):
             order = places[torch.randperm(len(places), generator=generator)]
             for some in order.split(BATCH):
@@ -80,11 +84,11 @@ def attentive_probes(
                 steps.step()
             with torch.no_grad():
                 for name, probe in probes.items():
-                    told = probe(tokens)
-                    judged = torch.from_numpy(parts.choose)
-                    wrong = float(_squares(told[judged], scaled[name][judged]).mean())
+                    told = probe(tokens[asked])
+                    wrong = float(_squares(told[judged], scaled[name][asked][judged]).mean())
                     if name not in best or wrong < best[name][0]:
-                        values = told.double().numpy() * scales[name] + shifts[name]
+                        values = np.full(truth[name].shape, np.nan)
+                        values[asked] = told.double().numpy() * scales[name] + shifts[name]
                         best[name] = wrong, values
     return {name: values for name, (_, values) in best.items()}
 

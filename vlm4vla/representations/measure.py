@@ -19,7 +19,7 @@ from vlm4vla.representations.attentive import attentive_probes
 from vlm4vla.representations.layers import Features, features
 from vlm4vla.representations.pictures import TARGETS, Pictures, Split, split
 from vlm4vla.representations.results import ProbeRow
-from vlm4vla.representations.ridge import kernel, linear_probe
+from vlm4vla.representations.ridge import kernel, linear_probes
 from vlm4vla.representations.scores import Score, score
 from vlm4vla.representations.similarity import Gram, gram
 
@@ -148,14 +148,12 @@ def probe(seen: Features, pictures: Pictures, parts: Split, tell: Tell) -> dict[
     """
     found: dict[Key, Score] = {}
     last = {layer.part: layer for layer in seen}
+    choices = [target.name for target in TARGETS if target.kind == "choice"]
     looked_at = [last[part] for part in ("projector", "picture")]
     for layer, values in seen.items():
         products = kernel(values, parts.fit)
-        for target in TARGETS:
-            told = linear_probe(
-                products, pictures.truth[target.name], parts, target.kind == "choice"
-            )
-            found[layer.name, target.name, "linear"] = _score(told, pictures, parts, target.name)
+        for name, told in linear_probes(products, pictures.truth, parts, choices).items():
+            found[layer.name, name, "linear"] = _score(told, pictures, parts, name)
         if layer in looked_at:
             for name, told in attentive_probes(values, pictures.truth, parts).items():
                 found[layer.name, name, "attentive"] = _score(told, pictures, parts, name)

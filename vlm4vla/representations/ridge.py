@@ -1,5 +1,6 @@
 """Linear probes: ridge regression in closed form, its penalty chosen on other scenes."""
 
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -51,25 +52,35 @@ def ridge(
     return np.stack([seen @ (turned / one[:, None]) + mean for one in scale])
 
 
-def linear_probe(products: Values, truth: Values, parts: Split, choice: bool) -> Values:
-    """Predictions (N, parts, dimensions) of one linear probe a part.
+def linear_probes(
+    products: Values, truth: Mapping[str, Values], parts: Split, choices: Collection[str]
+) -> dict[str, Values]:
+    """Predictions (N, parts, dimensions) by target, of one linear probe a part.
 
     Args:
         products: see `kernel`.
-        truth: (N, parts, dimensions); NaN where a picture has no such part.
+        truth: by target, (N, parts, dimensions); NaN where a picture has no such part.
         parts: which pictures are for what.
-        choice: the truth is yes or no.
+        choices: targets whose truth is yes or no.
     """
-    found = np.full(truth.shape, np.nan)
-    for place in range(truth.shape[1]):
-        part = truth[:, place]
-        known = ~np.isnan(part).any(1)
-        if (known & parts.fit).sum() < 2 or not (known & parts.choose).any():
-            continue
-        every = ridge(products, part, known & parts.fit, PENALTIES)
+    found = {name: np.full(values.shape, np.nan) for name, values in truth.items()}
+    alike: dict[bytes, list[tuple[str, int]]] = {}
+    for name, values in truth.items():
+        for part in range(values.shape[1]):
+            known = ~np.isnan(values[:, part]).any(1)
+            if (known & parts.fit).sum() > 1 and (known & parts.choose).any():
+                alike.setdefault(known.tobytes(), []).append((name, part))
+    # What is told of the same pictures shares the costly decomposition of their kernel.
+    for mask, members in alike.items():
+        known = np.frombuffer(mask, np.bool_)
+        columns = [truth[name][:, part] for name, part in members]
+        every = ridge(products, np.concatenate(columns, 1), known & parts.fit, PENALTIES)
+        ends = np.cumsum([column.shape[1] for column in columns])[:-1]
+        told = np.split(every, ends, axis=2)
         judged = known & parts.choose
-        wrong = [_loss(one[judged], part[judged], choice) for one in every]
-        found[:, place] = every[int(np.argmin(wrong))]
+        for (name, part), column, several in zip(members, columns, told, strict=True):
+            wrong = [_loss(one[judged], column[judged], name in choices) for one in several]
+            found[name][:, part] = several[int(np.argmin(wrong))]
     return found
 
 
