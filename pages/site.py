@@ -9,6 +9,7 @@ from gradio.components import Navbar
 from starlette.middleware import Middleware
 
 from pages import about, api, downloads, episode_card, limits
+from pages.compare import page as compare
 from pages.failures import page as failures
 from pages.run import page as run
 from pages.services import Services
@@ -34,6 +35,7 @@ class Page(NamedTuple):
 
 
 PAGES: Final = (
+    Page("Compare", "/compare", compare.build),
     Page("Failures", "/failures", failures.build),
     Page("About", "/about", about.build),
 )
@@ -78,6 +80,7 @@ def launch_settings() -> dict[str, Any]:
         "css_paths": [
             Path(__file__).parent / "style.css",
             episode_card.STYLE,
+            compare.STYLE,
             failures.STYLE,
         ],
         "footer_links": ["api"],
