@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 
 from pages import about, api, downloads, episode_card, limits
 from pages.compare import page as compare
+from pages.encoders import page as encoders
 from pages.failures import page as failures
 from pages.run import page as run
 from pages.services import Services
@@ -36,6 +37,7 @@ class Page(NamedTuple):
 
 PAGES: Final = (
     Page("Compare", "/compare", compare.build),
+    Page("Encoders", "/encoders", encoders.build),
     Page("Failures", "/failures", failures.build),
     Page("About", "/about", about.build),
 )
@@ -81,6 +83,7 @@ def launch_settings() -> dict[str, Any]:
             Path(__file__).parent / "style.css",
             episode_card.STYLE,
             compare.STYLE,
+            encoders.STYLE,
             failures.STYLE,
         ],
         "footer_links": ["api"],

@@ -146,7 +146,7 @@ def _answer(
     which = which if which in tasks else ALL
     address |= {"task": which if which != ALL else "", "with": slot if len(several) > 1 else ""}
     menus = [
-        gr.Dropdown(menu, value=[one.side.key for one in chosen]),
+        gr.update(choices=menu, value=[one.side.key for one in chosen]),
         gr.Dropdown([("all tasks", ALL), *((one, one) for one in tasks)], value=which),
         gr.Radio(
             [(f"{name.upper()}: {names[1 + i]}", name) for name, i in others.items()],
@@ -231,7 +231,7 @@ def sentence_of(row: Comparison, a: str, b: str) -> str:
 def _nothing(message: str, address: Mapping[str, str], menu: list[tuple[str, str]]) -> list[Any]:
     return [
         "",
-        gr.Dropdown(menu, value=list(address.values())),
+        gr.update(choices=menu, value=list(address.values())),
         gr.Dropdown([("all tasks", ALL)], value=ALL),
         gr.Radio([], visible=False),
         gr.Plot(visible=False),

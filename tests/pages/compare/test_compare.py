@@ -64,7 +64,7 @@ def test_the_answer_comes_first_and_the_cells_hold_the_scenes(archive: Archive) 
         assert scene["a"]["success"] and not scene["b"]["success"]
         assert scene["b"]["sketch"]["hand"] and scene["a"]["id"] != scene["b"]["id"]
     assert plot.value is not None and "base64" in csv
-    assert len(sides.value) == 2 and not against.visible
+    assert len(sides["value"]) == 2 and not against.visible
     asked = scenes["address"]
     assert set(asked) >= {"a", "b"} and asked["cell"] == "only_a"
 
