@@ -5,12 +5,11 @@ const CELLS = [['both', 'Both'], ['only_a', 'Only A'], ['only_b', 'Only B'], ['n
 let asked = {};
 let opened = null;
 
-// The address is the state; what a person chose can be passed on.
+// The address is the state; what a person chose can be passed on. The live part keeps its own.
+const OURS = ['a', 'b', 'c', 'd', 'task', 'with', 'cell', 'page', 'scene'];
 function put(address) {
   const url = new URL(location.href);
-  [...url.searchParams.keys()].forEach((name) => {
-    if (!name.startsWith('__')) url.searchParams.delete(name);
-  });
+  OURS.forEach((name) => url.searchParams.delete(name));
   Object.entries(address).forEach(([name, value]) => value && url.searchParams.set(name, value));
   if (url.href !== location.href) history.replaceState(history.state, '', url);
 }

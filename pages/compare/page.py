@@ -10,6 +10,7 @@ from typing import Any, Final
 import gradio as gr
 
 from pages import episode_card
+from pages.compare import duet
 from pages.compare.plots import dumbbell
 from pages.services import Services
 from vlm4vla.episodes.archive import Archive
@@ -44,7 +45,7 @@ _EMPTY: Final = (
 
 
 def build(page: gr.Blocks, services: Services) -> None:
-    """Lays the page out; it only reads the table of episodes.
+    """Lays the page out: the stored comparison, which only reads, and below it the live one.
 
     Args:
         page: the `gr.Blocks` of this page.
@@ -74,6 +75,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         elem_id="compare",
         elem_classes="compare",
     )
+    duet.build(page, services)
     outputs = [said, sides, task, against, plot, table, scenes]
 
     def first_sight(request: gr.Request) -> list[Any]:
