@@ -40,8 +40,8 @@ starts, and a moment of each stored episode in it. A **linear** probe is ridge r
 form on all tokens of a layer (on the one token of the action query); an **attentive** probe has one
 learned query a question, which looks at the tokens. Both are fitted on 60 % of the scenes, their
 strength is chosen on 15 %, and what is drawn is the rest; intervals are bootstraps over scenes. The
-vision tower never sees the sentence, so before the language model no layer can know which object is
-meant. *Fresh weights* is the same architecture that learned nothing; where an encoder is no better,
+vision tower never sees the sentence: what it tells of the named object is a guess, from where the
+gripper is already going. *Fresh weights* is the same architecture that learned nothing; where an encoder is no better,
 its layer tells no more than its picture does. CKA is linear, from debiased HSIC, on the starts of
 scenes: 1 for layers that a rotation turns into each other, 0 for unrelated ones.
 """
