@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -79,10 +80,10 @@ def measure(table: EpisodeTable, number: int) -> None:
     ):
         found = summarise(table, query)
         print(f"{name}: {found.sentence}")
-        told("  facets, bars and sentence", lambda query=query: summarise(table, query))
-        told("  the wall's page", lambda found=found: wall(table, found))
-        told("  failures of the map", lambda found=found: dots(table, found.wanted, 2_000))
-        told("  density of the map", lambda found=found: density(table, found.everything, 0.01))
+        told("  facets, bars and sentence", partial(summarise, table, query))
+        told("  the wall's page", partial(wall, table, found))
+        told("  failures of the map", partial(dots, table, found.wanted, 2_000))
+        told("  density of the map", partial(density, table, found.everything, 0.01))
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import csv
 import json
 from pathlib import Path
 
@@ -8,9 +9,16 @@ from vlm4vla.cli import main
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentId, AgentSpan
 from vlm4vla.episodes.filters import Membership
-from vlm4vla.episodes.pairs import Half, Pair, Side, pairs
+from vlm4vla.episodes.pairs import (
+    Half,
+    Pair,
+    Side,
+    candidates,
+    newest_that_share,
+    pairs,
+)
 from vlm4vla.episodes.table import EpisodeTable
-from vlm4vla.eval.compare import compare
+from vlm4vla.eval.compare import compare, compare_several, to_csv
 
 AGENT, OTHER = "bed03166840b0dc4", "0123456789abcdef"
 A, B = Side(AGENT, Condition()), Side(OTHER, Condition())
@@ -135,3 +143,54 @@ def test_the_command_says_what_the_scenes_can_tell(home, capsys) -> None:
 def test_what_cannot_be_compared_is_said(home, arguments, said, capsys) -> None:
     assert main(["compare", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_candidates_are_what_was_drawn_the_newest_first(table: EpisodeTable) -> None:
+    table.put(example(0), [EVALUATION], created=1.0)
+    table.put(example(1), [EVALUATION], created=2.0)
+    table.put(example(1, **agent(OTHER)), [EVALUATION], created=5.0)
+    other_goal = {"task": "pick", "object": "blue ball"}
+    table.put(example(1, alternate=True, goal=other_goal), [EVALUATION], created=9.0)
+    table.put(example(2), [LIVE], created=10.0)
+    table.put(example(SELECT), [Membership("selection")], created=11.0)
+    found = candidates(table)
+    assert [(one.side.agent, one.side.condition.goal, one.n) for one in found] == [
+        (AGENT, "alternate", 1),
+        (OTHER, "first", 1),
+        (AGENT, "first", 2),
+    ]
+    assert len({one.side.key for one in found}) == 3
+    # The alternate goal is another one, so the newest two that share a scene are the others.
+    chosen = newest_that_share(found)
+    assert chosen is not None
+    assert [one.side.agent for one in chosen] == [AGENT, OTHER]
+    assert newest_that_share(found[:2]) is None
+
+
+def test_several_comparisons_are_corrected_together() -> None:
+    # 10 against 0 of the scenes that differ: p = 2 / 2**10 for each.
+    one = drawn("pick", 5, 10, 0, 5) + drawn("push", 20, 0, 0, 0)
+    other = drawn("pick", 5, 10, 0, 5) + drawn("push", 20, 0, 0, 0)
+    first, second = compare_several([one, other])
+    assert [row.task for row in first] == ["pick", "push", "all"]
+    # Four tasks in all (Holm takes the two small ones four and three times, both at least that of
+    # the first), and two comparisons over all tasks.
+    assert [row.adjusted for row in first[:2]] == pytest.approx([4 * 2 / 2**10, 1])
+    assert second[0].adjusted == pytest.approx(4 * 2 / 2**10)
+    assert first[2].adjusted == pytest.approx(2 * 2 / 2**10)
+    assert compare_several([[], one])[0] == []
+
+
+def test_the_csv_holds_what_the_plot_shows() -> None:
+    rows = compare(drawn("pick", 5, 10, 0, 5))
+    lines = to_csv(rows, "one, with a comma", "other").splitlines()
+    assert len(lines) == 2
+    read = next(csv.DictReader(lines))
+    assert read["a"] == "one, with a comma"
+    assert (read["n"], read["only_a"], read["a_rate"], read["b_rate"]) == (
+        "20",
+        "10",
+        "0.75",
+        "0.25",
+    )
+    assert float(read["difference"]) == 0.5

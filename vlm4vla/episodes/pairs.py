@@ -1,9 +1,11 @@
 """Pairs of episodes: two sides on the same scenes with the same goals."""
 
-from typing import NamedTuple
+import hashlib
+import json
+from typing import Final, NamedTuple
 
 from vlm4vla.core.condition import Condition
-from vlm4vla.episodes.filters import BITS, DRAWN, Filter
+from vlm4vla.episodes.filters import BITS, DRAWN, Filter, condition_key
 from vlm4vla.episodes.table import EpisodeTable
 
 
@@ -17,6 +19,28 @@ class Side(NamedTuple):
 
     agent: str
     condition: Condition
+
+    @property
+    def key(self) -> str:
+        """Short text that stands for it in an address."""
+        changed = hashlib.sha256(condition_key(self.condition).encode()).hexdigest()[:8]
+        return f"{self.agent}-{changed}"
+
+
+class Candidate(NamedTuple):
+    """A side that the table has drawn scenes of.
+
+    Attributes:
+        side: who, under which condition.
+        name: what people called the agent when it last acted; "" if nobody did.
+        n: how many drawn scenes.
+        goals: the requests, (suite, task, seed, goal).
+    """
+
+    side: Side
+    name: str
+    n: int
+    goals: frozenset[tuple[str, str, int, str]]
 
 
 class Half(NamedTuple):
@@ -58,6 +82,49 @@ def pairs(table: EpisodeTable, a: Side, b: Side, split: str = "test") -> list[Pa
 
 _Key = tuple[str, str, int, str]
 
+_COUNTED: Final = (
+    "current = 1 AND single = 1 AND reading_kind IN ('', 'known') "
+    f"AND belongs & {DRAWN} <> 0 AND belongs & {BITS['imported']} = 0"
+)
+
+
+def candidates(table: EpisodeTable, split: str = "test") -> list[Candidate]:
+    """Every side that the table has drawn scenes of, the one that acted last first.
+
+    Args:
+        table: where the episodes are.
+        split: of the seeds.
+    """
+    with table.database.reading() as db:
+        found = db.execute(
+            "SELECT agent, condition, agents, suite, goal_task, seed, goal, created FROM episodes "
+            f"WHERE {_COUNTED} AND split = ? ORDER BY created DESC, id",
+            (split,),
+        ).fetchall()
+    names, goals = dict[tuple[str, str], str](), dict[tuple[str, str], set[_Key]]()
+    for agent, condition, agents, *key, _ in found:
+        names.setdefault((agent, condition), json.loads(agents)[0]["name"])
+        goals.setdefault((agent, condition), set()).add(tuple(key))
+    return [
+        Candidate(
+            Side(agent, Condition.from_json(json.loads(condition))),
+            name,
+            len(goals[agent, condition]),
+            frozenset(goals[agent, condition]),
+        )
+        for (agent, condition), name in names.items()
+    ]
+
+
+def newest_that_share(known: list[Candidate]) -> tuple[Candidate, Candidate] | None:
+    """The two newest sides that were given a scene with the same goal; None if no two were."""
+    for place, later in enumerate(known[1:], 1):
+        for earlier in known[:place]:
+            if earlier.goals & later.goals:
+                # The later in the list is the older one: what a newer one is compared with.
+                return later, earlier
+    return None
+
 
 def _halves(table: EpisodeTable, side: Side, split: str) -> dict[_Key, Half]:
     wanted = Filter(agent=side.agent, condition=side.condition, split=split, current=True)
@@ -65,8 +132,7 @@ def _halves(table: EpisodeTable, side: Side, split: str) -> dict[_Key, Half]:
     with table.database.reading() as db:
         found = db.execute(
             "SELECT suite, goal_task, seed, goal, id, success FROM episodes "
-            f"WHERE single = 1 AND reading_kind IN ('', 'known') AND belongs & {DRAWN} <> 0 "
-            f"AND belongs & {BITS['imported']} = 0 AND {where} ORDER BY created, id",
+            f"WHERE {_COUNTED} AND {where} ORDER BY created, id",
             values,
         ).fetchall()
     return {

@@ -1,8 +1,10 @@
 """Paired comparison of two sides: on the same scenes, with its interval, and what would tell."""
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from vlm4vla.episodes.pairs import Pair
 from vlm4vla.statistics import (
@@ -87,6 +89,10 @@ class Comparison(NamedTuple):
         return {**self._asdict(), **nested, "told": self.told}
 
 
+ALL: Final = "all"
+"""`Comparison.task` of all tasks together."""
+
+
 def compare(pairs: Sequence[Pair]) -> list[Comparison]:
     """Compares two sides task by task, and over all tasks if there are several.
 
@@ -99,7 +105,53 @@ def compare(pairs: Sequence[Pair]) -> list[Comparison]:
     rows = [_comparison(task, found) for task, found in sorted(by_task.items())]
     adjusted = holm([row.p for row in rows])
     rows = [row._replace(adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
-    return rows + ([_comparison("all", pairs)] if len(rows) > 1 else [])
+    return rows + ([_comparison(ALL, pairs)] if len(rows) > 1 else [])
+
+
+def compare_several(several: Sequence[Sequence[Pair]]) -> list[list[Comparison]]:
+    """Compares one side with several others; p values are adjusted for all of them together.
+
+    Those of tasks are one family, and those over all tasks another.
+
+    Args:
+        several: the pairs with each of the others.
+    """
+    found = [compare(pairs) for pairs in several]
+    for overall in (False, True):
+        places = [
+            (i, j)
+            for i, rows in enumerate(found)
+            for j, row in enumerate(rows)
+            if (row.task == ALL) == overall
+        ]
+        for (i, j), p in zip(places, holm([found[i][j].p for i, j in places]), strict=True):
+            found[i][j] = found[i][j]._replace(adjusted=p)
+    return found
+
+
+def to_csv(rows: Sequence[Comparison], a: str, b: str) -> str:
+    """Comparisons as CSV, a task a line; shares are between 0 and 1.
+
+    Args:
+        rows: of `compare`.
+        a: what the first side is called.
+        b: what the second side is called.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    counts = ("both", "only_a", "only_b", "neither")
+    rates = [f"{side}_{part}" for side in "ab" for part in ("rate", "low", "high")]
+    differences = ("difference", "difference_low", "difference_high")
+    head = ("a", "b", "task", "n", *counts, *rates, *differences, "p", "p_adjusted", "more_scenes")
+    writer.writerow(head)
+    for row in rows:
+        found = [value for rate in (row.a, row.b) for value in (rate.rate, rate.low, rate.high)]
+        cells = [getattr(row, name) for name in counts]
+        more = "" if row.more is None else row.more
+        writer.writerow(
+            [a, b, row.task, row.a.n, *cells, *found, *row.paired, row.p, row.adjusted, more]
+        )
+    return out.getvalue()
 
 
 def _comparison(task: str, pairs: Sequence[Pair]) -> Comparison:

@@ -92,7 +92,7 @@ def play_elsewhere(
                 archive,
                 there.told,
                 address,
-                series,
+                series=series,
             )
             with contextlib.closing(playing) as moments:
                 for moment in moments:

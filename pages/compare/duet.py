@@ -1,0 +1,203 @@
+"""Two agents live on one scene and sentence, in step: the lower half of the Compare page."""
+
+import contextlib
+import html
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import gradio as gr
+
+from pages.run.handlers import address, visitor
+from pages.run.live_view import encode, new_turn
+from pages.services import Services
+from vlm4vla import seeds
+from vlm4vla.agents.catalogue import label_of
+from vlm4vla.core.episode import Outcome
+from vlm4vla.errors import UserError, surprises_told
+from vlm4vla.live.duet import Part, play_both, stop_both
+from vlm4vla.live.instruction import suggestions
+from vlm4vla.live.request import Request, choose, take_request
+from vlm4vla.live.session import Finished, Frame, Moment, Waiting
+from vlm4vla.suites.tabletop.scene import TASKS
+
+_FOLDER: Final = Path(__file__).parent
+
+TASK: Final = "pick"
+NAMES: Final = ("live_a", "live_b", "scene_task", "scene_seed", "say")
+"""Parameters of the address that choose what is run."""
+
+_LIVE: Final = "Happening now, both simulated while you watch; Stop ends both."
+
+
+def build(page: gr.Blocks, services: Services) -> None:
+    """Lays this part of the page out.
+
+    Args:
+        page: the `gr.Blocks` of the page.
+        services: what it is built from.
+    """
+    catalogue = services.catalogue
+    known = catalogue.names()
+    first = choose(TASK, seeds.TEST[0])
+    gr.Markdown("## Live, side by side")
+    with gr.Row(elem_classes="duet-bar"):
+        a = gr.Dropdown(known, value=known[0], label="A", elem_id="duet-a")
+        b = gr.Dropdown(known, value=known[min(1, len(known) - 1)], label="B", elem_id="duet-b")
+        task = gr.Dropdown(list(TASKS), value=TASK, label="Scene of task", elem_id="duet-task")
+        seed = gr.Number(seeds.TEST[0], label="Scene number", precision=0, elem_id="duet-seed")
+    with gr.Row(elem_classes="duet-bar"):
+        sentence = gr.Textbox(
+            suggestions(first.scene, first.task)[0],
+            label="Both are told",
+            elem_id="duet-sentence",
+            scale=4,
+        )
+        run = gr.Button("Run both", variant="primary", elem_id="duet-run")
+        stop = gr.Button("Stop", elem_id="duet-stop")
+    complaint = gr.HTML("", elem_id="duet-complaint")
+    view = gr.HTML(
+        None,
+        html_template=(_FOLDER / "duet.html").read_text("utf-8"),
+        js_on_load=(_FOLDER / "duet.js").read_text("utf-8"),
+        apply_default_css=False,
+        elem_id="duet",
+        elem_classes="duet",
+    )
+    chosen = [a, b, task, seed, sentence]
+
+    def first_sight(request: gr.Request) -> list[Any]:
+        asked = {name: str(value) for name, value in request.query_params.items()}
+        return list(_asked(catalogue.names(), asked))
+
+    def offer(which: str, number: float | None) -> Any:
+        try:
+            scene = choose(which, number)
+        except UserError:
+            return gr.update()
+        return suggestions(scene.scene, scene.task)[0]
+
+    def carry_out(
+        one: str, other: str, which: str, number: float | None, said: str, request: gr.Request
+    ) -> Iterator[dict[Any, Any]]:
+        turn = new_turn()
+        names = (one, other)
+        try:
+            with surprises_told("The run"):
+                yield {complaint: "", view: _loading(turn, names)}
+                asked = [take_request(catalogue, which, number, said, name) for name in names]
+                for name, made in zip(names, asked, strict=True):
+                    if not made.understood:
+                        raise UserError(f"{name} cannot do this.", made.reading.sentence)
+                place = dict(zip(NAMES, (*names, which, str(int(number or 0)), said), strict=True))
+                yield from (
+                    {complaint: "", view: {**told, "turn": turn, "address": place}}
+                    for told in _told(services, asked, visitor(request), address(request))
+                )
+        except UserError as error:
+            words = f'<p class="message" role="alert">{html.escape(str(error))}</p>'
+            yield {complaint: words, view: _still(turn, names, str(error))}
+
+    def end(request: gr.Request) -> None:
+        stop_both(services.simulators, visitor(request))
+
+    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    page.load(first_sight, outputs=chosen, **private)
+    gr.on([task.input, seed.input], offer, [task, seed], sentence, **private)
+    gr.on(
+        [run.click, sentence.submit],
+        carry_out,
+        chosen,
+        [complaint, view],
+        trigger_mode="multiple",
+        concurrency_limit=None,
+        **private,
+    )
+    stop.click(end, queue=False, api_visibility="private")
+
+
+def _asked(known: list[str], asked: Mapping[str, str]) -> tuple[Any, ...]:
+    """What the address chooses, and the usual for the rest."""
+    one = asked.get("live_a", "") if asked.get("live_a") in known else known[0]
+    usual = known[min(1, len(known) - 1)]
+    other = asked.get("live_b", "") if asked.get("live_b") in known else usual
+    try:
+        scene = choose(asked.get("scene_task", TASK), int(asked.get("scene_seed", "0")))
+    except (UserError, ValueError):
+        scene = choose(TASK, seeds.TEST[0])
+    sentence = asked.get("say", "") or suggestions(scene.scene, scene.task)[0]
+    menus = [gr.Dropdown(known, value=name) for name in (one, other)]
+    return (*menus, scene.task, scene.scene.seed, sentence)
+
+
+def _told(
+    services: Services, asked: list[Request], who: str, where: str
+) -> Iterator[dict[str, Any]]:
+    first, second = (Part(one.entry.new_agent(), one.spec, one.told) for one in asked)
+    labels = [label_of(one.entry.identity) for one in asked]
+    playing = play_both(services.simulators, who, (first, second), services.archive, where)
+    with contextlib.closing(playing) as seen:
+        for pair in seen:
+            sides = [_side(moment, label) for moment, label in zip(pair, labels, strict=True)]
+            over = all(isinstance(one, Outcome | Finished) for one in pair)
+            note = _ending(pair) if over else _note(pair)
+            yield {
+                "a": sides[0],
+                "b": sides[1],
+                "phase": "over" if over else "live",
+                "note": note,
+            }
+
+
+def _note(pair: tuple[Moment, ...]) -> str:
+    places = [one.place for one in pair if isinstance(one, Waiting)]
+    if not places:
+        return _LIVE
+    if max(places):
+        return "Every simulator is in use; both begin when two are free."
+    return "The simulators are getting ready."
+
+
+def _ending(pair: tuple[Moment, ...]) -> str:
+    outcomes = [one.episode.outcome if isinstance(one, Finished) else one for one in pair]
+    done = [
+        name
+        for name, one in zip("AB", outcomes, strict=True)
+        if isinstance(one, Outcome) and one.success
+    ]
+    if any(isinstance(one, Outcome) and one.kind == "stopped" for one in outcomes):
+        return "Stopped."
+    said = {0: "Neither did it", 1: f"Only {done[0]} did it" if done else "", 2: "Both did it"}
+    return f"{said[len(done)]}. One scene tells no difference: see above what many tell."
+
+
+def _side(moment: Moment, label: str) -> dict[str, Any]:
+    told = {"phase": "waiting", "badge": "waiting", "src": "", "step": 0, "caption": label}
+    if isinstance(moment, Frame):
+        return told | {
+            "phase": "live",
+            "badge": f"live, step {moment.step}",
+            "src": encode(moment.view),
+            "step": moment.step,
+        }
+    if isinstance(moment, Waiting):
+        return told
+    outcome = moment.episode.outcome if isinstance(moment, Finished) else moment
+    phase = "success" if outcome.success else "failure"
+    if outcome.kind in ("stopped", "not judged"):
+        phase = "unjudged"
+    told |= {"phase": phase, "badge": outcome.kind, "caption": f"{label}: {outcome.sentence}"}
+    if isinstance(moment, Finished):
+        told |= {"step": moment.episode.steps, "run": "" if moment.problem else moment.episode.id}
+    return told
+
+
+def _loading(turn: int, names: tuple[str, str]) -> dict[str, Any]:
+    return _still(turn, names, "The checkpoints are being loaded.")
+
+
+def _still(turn: int, names: tuple[str, str], note: str) -> dict[str, Any]:
+    sides = [
+        {"phase": "waiting", "badge": "", "src": "", "step": 0, "caption": name} for name in names
+    ]
+    return {"turn": turn, "a": sides[0], "b": sides[1], "phase": "waiting", "note": note}

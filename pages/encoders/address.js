@@ -1,0 +1,12 @@
+// Keeps the address of the Encoders page in step with what it shows.
+function put() {
+  const url = new URL(location.href);
+  [...url.searchParams.keys()].forEach((name) => {
+    if (!name.startsWith('__')) url.searchParams.delete(name);
+  });
+  Object.entries(props.value ?? {}).forEach(([name, value]) => value && url.searchParams.set(name, value));
+  if (props.value && url.href !== location.href) history.replaceState(history.state, '', url);
+}
+
+watch('value', put);
+put();

@@ -1,0 +1,60 @@
+"""Two agents live on the Compare page, in simulators that play the same short episode."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
+from tests.pages.conftest import PATIENCE, serve
+from tests.pages.test_access import serious_findings
+from vlm4vla.episodes.archive import Archive
+from vlm4vla.episodes.filters import Filter
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serve(FakeSimulators(places=2, lasts=12), FakeCatalogue()) as url:
+        yield url
+
+
+def test_both_are_run_by_one_button_and_the_address_runs_them_again(
+    page: Any, address: str
+) -> None:
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{address}compare?scene_task=push&scene_seed=4")
+    page.wait_for_selector(".duet[data-ready]")
+    page.wait_for_function("document.querySelector('#duet-seed input').value === '4'")
+    said = page.input_value("#duet-sentence textarea, #duet-sentence input")
+    before = Archive.open().table.count(Filter(kind="live"))
+    page.click("#duet-run")
+    page.wait_for_selector(".duet[data-phase=over] figure[data-side=a] a")
+    page.wait_for_selector("#duet figure[data-side=b] a")
+    for side in "ab":
+        figure = f"#duet figure[data-side={side}]"
+        assert page.get_attribute(figure, "data-phase") == "success"
+        assert int(page.get_attribute(figure, "data-painted")) > 2
+        assert page.get_attribute(f"{figure} a", "href").startswith("/inspect?run=")
+    assert "Both did it" in page.inner_text(".du-note")
+    # The same agent on the same scene: one episode.
+    assert Archive.open().table.count(Filter(kind="live")) == before + 1
+    assert "scene_task=push" in page.url and "scene_seed=4" in page.url
+    page.reload()
+    page.wait_for_selector(".duet[data-ready]")
+    page.wait_for_function("document.querySelector('#duet-seed input').value === '4'")
+    assert page.input_value("#duet-sentence textarea, #duet-sentence input") == said
+    assert serious_findings(page) == []
+    assert complaints == []
+
+
+def test_a_scene_that_there_is_not_is_told(page: Any, address: str) -> None:
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{address}compare")
+    page.wait_for_selector(".duet[data-ready]")
+    page.click("#duet-seed input", click_count=3)
+    page.keyboard.type("-5")
+    page.keyboard.press("Tab")
+    page.click("#duet-run")
+    page.wait_for_selector("#duet-complaint .message")

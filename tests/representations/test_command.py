@@ -1,0 +1,72 @@
+"""`vlm4vla represent`, on drawn noise with a truth that can be seen."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.model.conftest import make
+from vlm4vla.action import tiny
+from vlm4vla.commands import represent
+from vlm4vla.model.policy import Policy
+from vlm4vla.representations import attentive, measure
+from vlm4vla.representations.pictures import TARGETS, Pictures
+from vlm4vla.representations.results import read_cka, read_probes
+
+
+def painted(n: int = 40) -> Pictures:
+    """A white square on black, high or low; everything else that could be asked is noise."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((n, 128, 128, 3), np.uint8)
+    height = rng.integers(0, 96, n)
+    for image, top in zip(images, height, strict=True):
+        image[top : top + 32, 48:80] = 255
+    parts = {"object": (6, 2), "named": (1, 2), "gripper": (1, 3), "colour": (6, 1)}
+    truth = {t.name: rng.normal(size=(n, *parts.get(t.name, (1, 1)))) for t in TARGETS}
+    for name in ("closed", "colour"):
+        truth[name] = (truth[name] > 0).astype(float)
+    truth["height"] = height[:, None, None] / 10.0
+    return Pictures(images, ("pick up the red cube",) * n, np.arange(n), np.ones(n, bool), truth)
+
+
+def test_rows_are_written_and_what_was_probed_is_not_probed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    policy = Policy(make(), tiny(), query_init="embedding")
+    policy.save_pretrained(tmp_path / "one")
+    monkeypatch.setattr(attentive, "EPOCHS", 2)
+    monkeypatch.setattr(represent, "_pictures", lambda scenes: (painted(), tmp_path / "work"))
+    args = argparse.Namespace(checkpoint=[str(tmp_path / "one")], scenes=40, out=tmp_path / "out")
+    assert represent.run(args) == 0
+    rows, pairs = read_probes(tmp_path / "out"), read_cka(tmp_path / "out")
+    layers = {row.layer for row in rows}
+    assert {"vision 0", "vision 3", "projector", "picture 2", "query 3"} <= layers
+    assert {row.layer for row in rows if row.reads} == {"query 3"}
+    assert len(pairs) == len(layers) ** 2
+    for pair in pairs:
+        if pair.layer_a == pair.layer_b:
+            assert pair.value == pytest.approx(1)
+    best = next(
+        row
+        for row in rows
+        if (row.layer, row.target, row.probe) == ("vision 0", "height", "linear")
+    )
+    # Heights are even from 0 to 9.5: the mean is off by a quarter of that on average.
+    assert best.baseline == pytest.approx(2.4, abs=0.6)
+    assert best.value < 0.5 * best.baseline
+    assert best.low <= best.value <= best.high and best.scenes == 10
+    assert {row.metric for row in rows if row.target in ("closed", "colour")} == {
+        "balanced accuracy"
+    }
+    assert "vlm4vla represent" in best.command
+    printed = capsys.readouterr()
+    assert "40 pictures read" in printed.err
+
+    def never(*args: object) -> None:
+        raise AssertionError("probed twice")
+
+    monkeypatch.setattr(measure, "features", never)
+    assert represent.run(args) == 0
+    assert read_probes(tmp_path / "out") == rows

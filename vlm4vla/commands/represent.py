@@ -1,0 +1,134 @@
+"""`vlm4vla represent`: what the layers of encoders know, and how alike they are."""
+
+import argparse
+import hashlib
+import itertools
+import json
+import sys
+import time
+from pathlib import Path
+
+from vlm4vla import paths
+from vlm4vla.agents.catalogue import SHIPPED as CHECKPOINTS
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.episodes.films import Films
+from vlm4vla.episodes.start import SHIPPED, prepare
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.errors import UserError
+from vlm4vla.files import held
+from vlm4vla.representations.pictures import Pictures, draw, moments
+from vlm4vla.representations.results import CkaRow, ProbeRow, write_cka, write_probes
+from vlm4vla.representations.similarity import cka
+from vlm4vla.suites.registry import TABLETOP
+from vlm4vla.workers.environment import EnvironmentProcess
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="policies or VLMs: a shipped checkpoint's name, such as qwen3vl-tiny or "
+        "vlm-init/qwen3-vl, or a folder",
+    )
+    parser.add_argument(
+        "--scenes",
+        type=int,
+        default=200,
+        help="test seeds, each with the scenes of all tasks (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for two parquet files")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Probes one encoder after the other; those that were probed before are not done again."""
+    folders = [_folder(name) for name in dict.fromkeys(args.checkpoint)]
+    pictures, work = _pictures(args.scenes)
+    # They take seconds: torch.
+    from vlm4vla.representations.measure import Encoder, kernels, layers_of, rows_of
+
+    encoders = [Encoder(_name(folder), folder) for folder in folders]
+    rows: list[ProbeRow] = []
+    layers: dict[str, list[str]] = {}
+    for place, encoder in enumerate(encoders, 1):
+        begun = time.monotonic()
+
+        def tell(line: str, place: int = place, name: str = encoder.name) -> None:
+            print(f"[{place}/{len(encoders)}] {name}: {line}", file=sys.stderr, flush=True)
+
+        command = f"vlm4vla represent --checkpoint {encoder.name} --scenes {args.scenes}"
+        with held(work / encoder.digest):
+            rows_of(encoder, pictures, work, command, tell)
+        stored = json.loads((work / f"{encoder.digest}.json").read_text("utf-8"))
+        own = [ProbeRow(**{**row, "checkpoint": encoder.name}) for row in stored]
+        layers[encoder.name] = layers_of(own)
+        rows += own
+        write_probes(args.out, rows)
+        print(f"{encoder.name}: {_sentence(own)} ({time.monotonic() - begun:.0f} s)", flush=True)
+    found = []
+    products = {one.name: kernels(one.digest, work) for one in encoders}
+    for a, b in itertools.combinations_with_replacement(products, 2):
+        first, second = ([products[x][layer] for layer in layers[x]] for x in (a, b))
+        command = f"vlm4vla represent --checkpoint {a} {b} --scenes {args.scenes}"
+        values = cka(first, second)
+        found += [
+            CkaRow(a, layer_a, b, layer_b, float(values[i, j]), len(first[0]), command)
+            for i, layer_a in enumerate(layers[a])
+            for j, layer_b in enumerate(layers[b])
+        ]
+    write_cka(args.out, found)
+    print(f"{len(rows)} rows of probes and {len(found)} of CKA stand in {args.out}.")
+    return 0
+
+
+def _pictures(scenes: int) -> tuple[Pictures, Path]:
+    """The pictures, drawn once a machine, and the folder for what is found on them."""
+    table = EpisodeTable()
+    try:
+        prepare(table, Films(table), legacy=paths.home(), shipped=SHIPPED)
+    except UserError as error:
+        # What is in the table can be drawn even so.
+        print(f"vlm4vla represent: {error}", file=sys.stderr)
+    wanted = moments(table, scenes)
+    mark = hashlib.sha256()
+    for moment in wanted:
+        mark.update(json.dumps(moment.spec.to_json(), sort_keys=True).encode())
+        if moment.pose is not None:
+            mark.update(moment.pose.joints.tobytes() + moment.pose.poses.tobytes())
+    work = paths.cache() / "represent" / mark.hexdigest()[:16]
+    file = work / "pictures.npz"
+    if not file.is_file():
+        environment = EnvironmentProcess(TABLETOP)
+        try:
+            drawn = draw(environment, wanted, lambda line: print(line, file=sys.stderr, flush=True))
+        finally:
+            environment.close()
+        drawn.save(file)
+    return Pictures.load(file), work
+
+
+def _folder(name: str) -> Path:
+    for folder in (Path(name), CHECKPOINTS / name):
+        if (folder / "config.json").is_file():
+            return folder.resolve()
+    return AgentCatalogue().folder(name)
+
+
+def _name(folder: Path) -> str:
+    if folder.is_relative_to(CHECKPOINTS):
+        return folder.relative_to(CHECKPOINTS).as_posix()
+    return folder.name
+
+
+def _sentence(rows: list[ProbeRow]) -> str:
+    best = min(
+        (row for row in rows if row.target == "object" and row.probe == "linear"),
+        key=lambda row: row.value,
+    )
+    return (
+        f"the object of a colour is known best at {best.layer}: {best.value:.2f} cm "
+        f"(95 % {best.low:.2f} to {best.high:.2f}; mean predictor {best.baseline:.2f}, "
+        f"fresh weights {best.random:.2f})"
+    )
