@@ -8,13 +8,10 @@ import gradio as gr
 from gradio.components import Navbar
 from starlette.middleware import Middleware
 
-<<<<<<< HEAD
 from pages import about, api, downloads, episode_card, limits, link_preview
 from pages.ablations import page as ablations
-=======
 from pages.compare import page as compare
 from pages.encoders import page as encoders
->>>>>>> compare
 from pages.failures import page as failures
 from pages.inspect import page as inspect
 from pages.run import page as run
@@ -41,12 +38,9 @@ class Page(NamedTuple):
 
 
 PAGES: Final = (
-<<<<<<< HEAD
     Page("Inspect", "/inspect", inspect.build),
-=======
     Page("Compare", "/compare", compare.build),
     Page("Encoders", "/encoders", encoders.build),
->>>>>>> compare
     Page("Failures", "/failures", failures.build),
     Page("Ablations", "/ablations", ablations.build),
     Page("About", "/about", about.build),

@@ -25,12 +25,9 @@ COMMANDS = {
     "rollout": "one episode, with a video and everything that happened in it",
     "inspect": "why a stored episode went as it did: diagnosis, lanes, maps, one page of it",
     "attribute": "what of its picture a policy's first action comes from: maps, and their tests",
-<<<<<<< HEAD
     "trust": "which attribution methods deserve trust for a checkpoint, measured on episodes",
     "ablate": "what success is left without picture, sentence or parts, on the same scenes",
-=======
     "represent": "what the layers of VLMs know of the scene: probes, and how alike they are",
->>>>>>> compare
     "episodes": "list, rate, export and import the stored episodes of every door",
     "language": "how a sentence is read in a scene; make the language page",
     "describe": "make the data page: counts, histograms, a sheet of pictures",
