@@ -41,9 +41,10 @@ form on all tokens of a layer (on the one token of the action query); an **atten
 learned query a question, which looks at the tokens. Both are fitted on 60 % of the scenes, their
 strength is chosen on 15 %, and what is drawn is the rest; intervals are bootstraps over scenes. The
 vision tower never sees the sentence: what it tells of the named object is a guess, from where the
-gripper is already going. *Fresh weights* is the same architecture that learned nothing; where an encoder is no better,
-its layer tells no more than its picture does. CKA is linear, from debiased HSIC, on the starts of
-scenes: 1 for layers that a rotation turns into each other, 0 for unrelated ones.
+gripper is already going. *Fresh weights* is the same architecture that learned nothing; where an
+encoder is no better, its layer tells no more than its picture does. CKA is linear, from debiased
+HSIC, on the starts of scenes: 1 for layers that a rotation turns into each other, 0 for unrelated
+ones.
 """
 
 
