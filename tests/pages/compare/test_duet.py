@@ -45,6 +45,7 @@ def test_both_are_run_by_one_button_and_the_address_runs_them_again(
     page.wait_for_selector(".duet[data-ready]")
     page.wait_for_function("document.querySelector('#duet-seed input').value === '4'")
     assert page.input_value("#duet-sentence textarea, #duet-sentence input") == said
+    page.wait_for_selector("#compare-plot .main-svg, .cp-message:not([hidden])")
     assert serious_findings(page) == []
     assert complaints == []
 
