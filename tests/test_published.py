@@ -88,6 +88,13 @@ def test_the_shipped_checkpoints_are_published() -> None:
     assert there == {names[0] for names, *_ in rows("checkpoints")}
 
 
+def test_the_other_shipped_policies_are_what_was_measured() -> None:
+    catalogue = AgentCatalogue()
+    digests = {name: catalogue.entry(name).identity.digest for name in catalogue.names()[1:3]}
+    # Those of the episodes that docs/results.md counts.
+    assert digests == {"internvl-tiny": "741255c39bc7f6e1", "paligemma-tiny": "20b657d6b70a3c90"}
+
+
 def test_the_shipped_policy_loads_as_what_it_was_evaluated_as(tmp_path: Path) -> None:
     catalogue = AgentCatalogue()
     assert catalogue.names()[0] == "qwen3vl-tiny"

@@ -37,7 +37,13 @@ def played(
     """An episode in which switches are pressed when a step is seen."""
     switches, seen, finished = Switches(), [], None
     for moment in play(
-        FakeSimulators(lasts=6), visitor, agent, SPEC, archive, {"kind": "known"}, "", switches
+        FakeSimulators(lasts=6),
+        visitor,
+        agent,
+        SPEC,
+        archive,
+        {"kind": "known"},
+        switches=switches,
     ):
         if isinstance(moment, Frame):
             seen.append(moment)
