@@ -53,8 +53,10 @@ def test_both_are_run_by_one_button_and_the_address_runs_them_again(
 
 def test_a_scene_that_there_is_not_is_told(page: Any, address: str) -> None:
     page.set_default_timeout(PATIENCE)
-    page.goto(f"{address}compare")
+    page.goto(f"{address}compare?scene_seed=4")
     page.wait_for_selector(".duet[data-ready]")
+    # The address would else overwrite what is typed.
+    page.wait_for_function("document.querySelector('#duet-seed input').value === '4'")
     page.click("#duet-seed input", click_count=3)
     page.keyboard.type("-5")
     page.keyboard.press("Tab")
