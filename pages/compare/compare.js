@@ -163,6 +163,8 @@ function show(scene, by_hand) {
     const run = player(made, tell);
     const go = html('button', { type: 'button', className: 'cp-play' }, 'Play both');
     go.addEventListener('click', () => run.play(0));
+    // A key that changes nothing, such as Home at the start, is no input.
+    ['keydown', 'pointerdown'].forEach((event) => slider.addEventListener(event, run.stop));
     slider.addEventListener('input', () => { run.stop(); made.at(+slider.value); tell(+slider.value); });
     facts.append(html('p', { className: 'cp-transport' }, go, slider, told, close));
     stage.replaceChildren(html('div', { className: 'cp-stage' }, made.picture), facts);

@@ -35,7 +35,8 @@ def test_both_are_run_by_one_button_and_the_address_runs_them_again(
     for side in "ab":
         figure = f"#duet figure[data-side={side}]"
         assert page.get_attribute(figure, "data-phase") == "success"
-        assert int(page.get_attribute(figure, "data-painted")) > 2
+        # A busy browser skips to the newest picture; it has painted one at least.
+        assert int(page.get_attribute(figure, "data-painted")) >= 1
         assert page.get_attribute(f"{figure} a", "href").startswith("/inspect?run=")
     assert "Both did it" in page.inner_text(".du-note")
     # The same agent on the same scene: one episode.
@@ -52,8 +53,10 @@ def test_both_are_run_by_one_button_and_the_address_runs_them_again(
 
 def test_a_scene_that_there_is_not_is_told(page: Any, address: str) -> None:
     page.set_default_timeout(PATIENCE)
-    page.goto(f"{address}compare")
+    page.goto(f"{address}compare?scene_seed=4")
     page.wait_for_selector(".duet[data-ready]")
+    # The address would else overwrite what is typed.
+    page.wait_for_function("document.querySelector('#duet-seed input').value === '4'")
     page.click("#duet-seed input", click_count=3)
     page.keyboard.type("-5")
     page.keyboard.press("Tab")
