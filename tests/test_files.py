@@ -15,6 +15,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.files import (
     exchange,
     held,
+    read_matching,
     recover,
     replacing,
     replacing_folder,
@@ -384,3 +385,13 @@ def test_a_held_folder_is_free_for_its_holder_and_for_nobody_else(tmp_path: Path
     other.start()
     waiting.join([other], 30)
     assert len(refused) == 1
+
+
+def test_what_another_run_wrote_or_nobody_can_read_is_made_again(tmp_path: Path) -> None:
+    file = tmp_path / "told.json"
+    assert read_matching(file, {}) is None
+    write_json(file, {"seed": 3, "value": 1.5})
+    assert read_matching(file, {"seed": 3}) == {"seed": 3, "value": 1.5}
+    assert read_matching(file, {"seed": 4}) is None
+    file.write_text('{"seed": 3', "utf-8")
+    assert read_matching(file, {"seed": 3}) is None

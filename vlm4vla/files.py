@@ -11,7 +11,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,6 +153,20 @@ def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json_text(value), "utf-8")
+
+
+def read_matching(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The object in a JSON file that an earlier run wrote, if it was made with these settings.
+
+    Args:
+        path: the file; absent, damaged or of another run gives None, and it is made again.
+        wanted: values that the object must hold.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and wanted.items() <= found.items() else None
 
 
 def json_text(value: Any) -> str:

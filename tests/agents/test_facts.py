@@ -73,6 +73,12 @@ def test_a_vlm_that_was_stopped_says_how_far_it_came(tmp_path: Path) -> None:
     assert found.skill == {"colour": Skill(0.5, 40)}
 
 
+def test_a_stage_that_was_stopped_counts_the_steps_it_made(tmp_path: Path) -> None:
+    stages = [stage("imitation", 100), stage("imitation", 100, stopped_at_step=40.0)]
+    found = facts(folder(tmp_path / "a", training=stages))
+    assert found.trained_on == "robot frames (140 steps)"
+
+
 @pytest.mark.parametrize("content", ["", "[", "[]", "3", "null", '{"tasks": 3}', "[[], 3]"])
 def test_what_is_damaged_counts_as_not_said(tmp_path: Path, content: str) -> None:
     bare = folder(tmp_path / "a", policy=content, metrics=content, training=content)

@@ -59,6 +59,9 @@ def test_a_person_reads_figures_use_limits_and_licence():
     assert "Weakest at `pick`" in page
     assert "never moves in roll, pitch, yaw" in page
     assert "2 stages (1 of language, 1 of imitation), 1,700 optimiser steps" in page
+    ended = manifest()
+    ended["training"]["stages"][1]["figures"] = {"stopped_at_step": 1000.0}
+    assert "1,500 optimiser steps" in card(ended)
     assert "Its teacher was patient." in page
     assert "CC BY-NC 4.0" in page
 

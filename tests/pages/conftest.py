@@ -41,6 +41,19 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
+def page_without_errors(browser: Any, settings: dict[str, Any]) -> Iterator[Any]:
+    """A page in a context of these settings, on which no script may fail."""
+    context = browser.new_context(**settings)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.set_default_timeout(PATIENCE)
+    yield page
+    assert complaints == []
+    context.close()
+
+
+@contextlib.contextmanager
 def serve(simulators: Any, catalogue: AgentCatalogue) -> Iterator[str]:
     """The app on a port of its own; gives the address."""
     app = site.build(simulators, catalogue)

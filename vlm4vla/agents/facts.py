@@ -118,8 +118,11 @@ def _trained_on(stages: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any])
         material = _MATERIAL.get(str(stage.get("stage")), str(stage.get("stage")))
         planned = _mapping(_mapping(stage.get("recipe")).get("loop")).get("steps")
         # A run that was stopped before its recipe's end says how far it came.
+        planned = _mapping(stage.get("figures")).get("stopped_at_step", planned)
         done = metrics.get("steps", planned) if len(stages) == 1 else planned
-        steps[material] = steps.get(material, 0) + (done if isinstance(done, int) else 0)
+        steps[material] = steps.get(material, 0) + (
+            int(done) if isinstance(done, int | float) else 0
+        )
     return ", ".join(f"{material} ({number:,} steps)" for material, number in steps.items())
 
 

@@ -1,7 +1,6 @@
 """`vlm4vla attribute`: what of its picture and sentence a policy's action comes from."""
 
 import argparse
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, episode_id
 from vlm4vla.core.rollout import versions_of
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.files import replacing, write_json
+from vlm4vla.files import read_matching, replacing, write_json
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.suites.tabletop.suite import KNOWN
@@ -102,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             if stored is not None:
                 what = f"{stored.id}-{args.step:03d}"
             base = args.out / f"{what}-{args.method}-{args.target}"
-            told = _kept(base.with_suffix(".json"), settings)
+            told = read_matching(base.with_suffix(".json"), settings)
             if told is None:
                 environment = environment or EnvironmentProcess(TABLETOP)
                 inference = _inference(environment, spec, stored, args.step)
@@ -124,16 +123,6 @@ def _inference(
     pose = environment.reset(spec).pose
     assert pose is not None
     return draw_inference(environment, spec, pose)
-
-
-def _kept(file: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What an earlier run with the same settings wrote."""
-    try:
-        told = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    same = isinstance(told, dict) and settings.items() <= told.items()
-    return told if same else None
 
 
 def _explain(

@@ -15,7 +15,7 @@ from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, episode_id
 from vlm4vla.core.rollout import record, versions_of
 from vlm4vla.errors import UserError
-from vlm4vla.files import write_json
+from vlm4vla.files import read_matching, write_json
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.suites.tabletop.suite import KNOWN
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
                 "randomised": index < args.randomised,
             }
             file = args.out / "episodes" / f"{spec.task}-{spec.seed:06d}.json"
-            told = kept(file, settings)
+            told = read_matching(file, settings)
             if told is None:
                 environment = environment or EnvironmentProcess(TABLETOP)
                 told = {**settings, **_measure(agent, environment, spec, index < args.randomised)}
@@ -109,16 +109,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join([*lines_of(rows), *answer["verdict"]]))
     return 0
-
-
-def kept(file: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What an earlier run with the same settings wrote, or None."""
-    try:
-        told = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    same = isinstance(told, dict) and settings.items() <= told.items()
-    return told if same else None
 
 
 def plain(value: Any) -> Any:

@@ -198,13 +198,19 @@ def _limits(manifest: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def steps_done(stage: Mapping[str, Any]) -> int:
+    """Optimiser steps of a stage: the recipe's, or fewer where the run was ended before."""
+    planned = stage["recipe"]["loop"]["steps"]
+    return int(stage.get("figures", {}).get("stopped_at_step", planned))
+
+
 def _training(manifest: Mapping[str, Any]) -> list[str]:
     stages = manifest["training"].get("stages", [])
     lines = ["## Training", ""]
     if stages:
         count = Counter(stage["stage"] for stage in stages)
         told = ", ".join(f"{n} of {name}" for name, n in count.items())
-        steps = sum(stage["recipe"]["loop"]["steps"] for stage in stages)
+        steps = sum(steps_done(stage) for stage in stages)
         lines += [
             f"{len(stages)} stages ({told}), {steps:,} optimiser steps. Command, recipe, figures "
             "and data of each stand in `training.json`, in order.",

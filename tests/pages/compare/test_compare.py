@@ -9,7 +9,7 @@ import pytest
 from pages import site
 from pages.compare.page import answer, sentence_of
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
-from tests.pages.conftest import PATIENCE, serve
+from tests.pages.conftest import page_without_errors, serve
 from tests.pages.test_access import LOOKS, serious_findings
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentId, AgentSpan, Episode, Outcome
@@ -109,37 +109,31 @@ def address() -> Iterator[str]:
 
 def test_cells_scenes_and_the_address_in_a_browser(browser: Any, address: str) -> None:
     for look, settings in LOOKS.items():
-        context = browser.new_context(**settings)
-        page = context.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error, kept=complaints: kept.append(str(error)))
-        page.set_default_timeout(PATIENCE)
-        page.goto(f"{address}compare")
-        page.wait_for_selector("#compare .cp-card")
-        if look == "light":
-            page.click("[data-cell=both]")
-            page.wait_for_function("location.search.includes('cell=both')")
-            assert page.locator(".cp-card").count() == 1
-            page.click(".cp-card .ec-stage")
-            page.wait_for_selector(".cp-ghost .cp-transport")
-            assert "scene=" in page.url
-            slider = page.locator(".cp-ghost input[type=range]")
-            slider.focus()
-            page.keyboard.press("Home")
-            assert page.inner_text(".cp-transport output") == "step 0"
-            assert page.get_attribute(".cp-ghost svg", "data-step") == "0"
-            link = page.get_attribute(".cp-ghost .cp-verdict", "href")
-            assert link and link.startswith("/inspect?run=")
-            shared = page.url
-            page.goto(shared)
-            page.wait_for_selector(".cp-ghost .cp-transport")
-        page.wait_for_selector("#compare-plot .main-svg")
-        assert serious_findings(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        heights = page.eval_on_selector_all(
-            ".cp-cells button, .cp-pager button, .cp-verdict",
-            "found => found.map((one) => one.getBoundingClientRect().height)",
-        )
-        assert min(heights) >= 44
-        assert complaints == []
-        context.close()
+        with page_without_errors(browser, settings) as page:
+            page.goto(f"{address}compare")
+            page.wait_for_selector("#compare .cp-card")
+            if look == "light":
+                page.click("[data-cell=both]")
+                page.wait_for_function("location.search.includes('cell=both')")
+                assert page.locator(".cp-card").count() == 1
+                page.click(".cp-card .ec-stage")
+                page.wait_for_selector(".cp-ghost .cp-transport")
+                assert "scene=" in page.url
+                slider = page.locator(".cp-ghost input[type=range]")
+                slider.focus()
+                page.keyboard.press("Home")
+                assert page.inner_text(".cp-transport output") == "step 0"
+                assert page.get_attribute(".cp-ghost svg", "data-step") == "0"
+                link = page.get_attribute(".cp-ghost .cp-verdict", "href")
+                assert link and link.startswith("/inspect?run=")
+                shared = page.url
+                page.goto(shared)
+                page.wait_for_selector(".cp-ghost .cp-transport")
+            page.wait_for_selector("#compare-plot .main-svg")
+            assert serious_findings(page) == []
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            heights = page.eval_on_selector_all(
+                ".cp-cells button, .cp-pager button, .cp-verdict",
+                "found => found.map((one) => one.getBoundingClientRect().height)",
+            )
+            assert min(heights) >= 44

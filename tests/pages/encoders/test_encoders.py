@@ -10,7 +10,7 @@ import pytest
 
 from pages.encoders.page import answer
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
-from tests.pages.conftest import PATIENCE, serve
+from tests.pages.conftest import page_without_errors, serve
 from tests.pages.test_access import LOOKS, serious_findings
 from vlm4vla.representations.results import SHIPPED, read_cka, read_probes
 from vlm4vla.representations.summary import encoders
@@ -65,22 +65,16 @@ def address() -> Iterator[str]:
 
 def test_plots_menus_and_the_address_in_a_browser(browser: Any, address: str) -> None:
     for look, settings in LOOKS.items():
-        context = browser.new_context(**settings)
-        page = context.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error, kept=complaints: kept.append(str(error)))
-        page.set_default_timeout(PATIENCE)
-        page.goto(f"{address}encoders")
-        page.wait_for_selector("#encoder-cka .main-svg")
-        page.wait_for_selector("#encoder-curves .main-svg")
-        if look == "light":
-            page.click("text=how high the gripper is")
-            page.wait_for_function("location.search.includes('target=height')")
-            assert "how high the gripper is" in page.inner_text("#encoder-answer")
-            page.reload()
+        with page_without_errors(browser, settings) as page:
+            page.goto(f"{address}encoders")
+            page.wait_for_selector("#encoder-cka .main-svg")
             page.wait_for_selector("#encoder-curves .main-svg")
-            assert "how high the gripper is" in page.inner_text("#encoder-answer")
-        assert serious_findings(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        assert complaints == []
-        context.close()
+            if look == "light":
+                page.click("text=how high the gripper is")
+                page.wait_for_function("location.search.includes('target=height')")
+                assert "how high the gripper is" in page.inner_text("#encoder-answer")
+                page.reload()
+                page.wait_for_selector("#encoder-curves .main-svg")
+                assert "how high the gripper is" in page.inner_text("#encoder-answer")
+            assert serious_findings(page) == []
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
