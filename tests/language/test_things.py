@@ -26,7 +26,7 @@ def name(reference, things=SCENE):
 def test_a_camera_straight_ahead_sees_metres():
     # Two metres off and level with the things: right is +y, and nothing is away or near.
     view = View((2.0, 0.0, 0.022), (0.0, 0.0, 0.022))
-    right, up, depth = view._axes
+    right, up, depth = view.axes
     assert np.allclose(right, (0, 1, 0)) and np.allclose(up, (0, 0, 1))
     assert np.allclose(depth, (-1, 0, 0))
 
