@@ -84,7 +84,7 @@ def test_hooks_go_after_an_error_and_other_threads_never_feel_them(small, pictur
     with suppress(RuntimeError), changed(policy, [change]):
         other = threading.Thread(target=lambda: found.append(policy.act(pictures[:1], WORDS)))
         other.start()
-        other.join()
+        other.join(60)
         raise RuntimeError("in the middle of a call")
     np.testing.assert_array_equal(found[0], intact)
     assert hooks(policy) == before

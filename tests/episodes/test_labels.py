@@ -185,7 +185,7 @@ def test_two_processes_and_two_threads_that_label_at_once_lose_nothing(tmp_path:
     for one in threads:
         one.start()
     for one in threads:
-        one.join()
+        one.join(60)
     for one in running:
         _, errors = one.communicate(timeout=120)
         assert one.returncode == 0, errors

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlm4vla.errors import UserError
-from vlm4vla.language.draw import sentences
+from vlm4vla.language.draw import sentences, taught
 from vlm4vla.language.kinds import (
     SHARES,
     all_words,
@@ -15,6 +15,7 @@ from vlm4vla.language.kinds import (
 from vlm4vla.language.known import TEMPLATES, fill
 from vlm4vla.language.meanings import TASKS
 from vlm4vla.language.reading import read_in_scene
+from vlm4vla.language.things import Thing
 from vlm4vla.suites.tabletop.scene import LAYOUT_OF_TASK, sample_episode, sample_scene, things
 
 
@@ -113,3 +114,14 @@ def test_an_episode_is_the_same_for_the_same_seed_and_words():
         assert (first.scene, first.goal) == (known.scene, known.goal)
         assert first.instruction != known.instruction
         assert (first.kind in SHARES) and known.kind == "known"
+
+
+def test_what_is_taught_is_never_a_held_out_paraphrase() -> None:
+    goal = ("reach", "red cube", None)
+    kept = {"go and touch the red cube", "move the gripper to the red cube"}
+    kept |= {"make the hand touch the red cube"}
+    things = [Thing("red cube", "red", "cube", 0.0, 0.0, True)]
+    broad = islice(sentences(goal, things, "broad", np.random.default_rng(0)), 3000)
+    assert kept & {one.text for one in broad}
+    drawn = islice(taught(goal, things, np.random.default_rng(0)), 3000)
+    assert not kept & {one.text for one in drawn}

@@ -1,6 +1,7 @@
 import json
 import resource
 import shutil
+from importlib import metadata
 
 import pytest
 import torch
@@ -77,7 +78,7 @@ def test_manifest_says_where_it_comes_from(small, tmp_path):
     assert manifest["trainable"][0] == "query"
     assert all(name == "query" or name.startswith("head.") for name in manifest["trainable"])
     assert manifest["parameters"]["vision"]["trainable"] == 0
-    assert manifest["libraries"]["torch"] == torch.__version__
+    assert manifest["libraries"]["torch"] == metadata.version("torch")
     assert manifest["data"] == {"train": "abc123"}
     card = (tmp_path / "c" / "README.md").read_text()
     for words in ("paligemma", "vlm4vla train --train head", "It has seen nothing."):

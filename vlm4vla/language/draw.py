@@ -87,6 +87,26 @@ def sentences(
     return drawer.every()
 
 
+def taught(
+    goal: tuple[str, str, str | None], things: Sequence[Thing], rng: np.random.Generator
+) -> Iterator[Sentence]:
+    """Draws broad sentences for training: none of the known sentences' held-out paraphrases.
+
+    One broad sentence in some hundreds is one of them by chance.
+
+    Args:
+        goal: (task, object, target).
+        things: everything on the table, where it stands now.
+        rng: what is drawn from.
+
+    Raises:
+        UserError: see `sentences`.
+    """
+    key = goal_key(*goal)
+    kept = {fill(template, key.object, key.target) for template in TEMPLATES[key.task].held_out}
+    return (one for one in sentences(goal, things, "broad", rng) if one.text not in kept)
+
+
 def goal_key(task: str, thing: str, target: str | None) -> GoalKey:
     """A goal as a key.
 

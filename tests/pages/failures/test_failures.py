@@ -313,5 +313,7 @@ def test_nothing_heavy_is_imported_for_it() -> None:
     import sys
 
     code = "import sys, pages.failures.page, pages.downloads; print('torch' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert ran.stdout.strip() == "False"

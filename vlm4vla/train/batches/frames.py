@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vlm4vla.data.cache import Cache
 from vlm4vla.errors import UserError
-from vlm4vla.language.draw import sentences
+from vlm4vla.language.draw import taught
 from vlm4vla.language.things import Thing
 from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
 from vlm4vla.suites.tabletop.scene import Scene
@@ -236,7 +236,7 @@ class Frames:
                 zip(info.things, self.cache.positions[frame], strict=False)
             )
         ]
-        return next(sentences((goal.task, goal.object, goal.target), things, "broad", rng)).text
+        return next(taught((goal.task, goal.object, goal.target), things, rng)).text
 
     def _batch(
         self,

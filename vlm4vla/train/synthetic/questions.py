@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 
 from vlm4vla.language import corpus as language
-from vlm4vla.language.draw import references, sentences
+from vlm4vla.language.draw import references, sentences, taught
 from vlm4vla.language.kinds import held_out_pair
 from vlm4vla.language.known import TEMPLATES
 from vlm4vla.language.things import Thing
@@ -366,9 +366,11 @@ def _draw_goal(
     goal = among[int(rng.integers(len(among)))]
     if words == "paraphrases" or (words == "training" and rng.random() < 0.5):
         return goal, _pick(rng, paraphrases(goal, held_out=words == "paraphrases"))
+    key, things = (goal.task, goal.object, goal.target), on_table(items)
+    if words == "training":
+        return goal, next(taught(key, things, rng)).text
     split: Literal["broad", "held-out"] = "held-out" if words == "held-out" else "broad"
-    drawn = sentences((goal.task, goal.object, goal.target), on_table(items), split, rng)
-    return goal, next(drawn).text
+    return goal, next(sentences(key, things, split, rng)).text
 
 
 KINDS: Final[dict[str, Kind]] = {
