@@ -8,7 +8,7 @@ import pytest
 
 from tests.suites.tabletop.moved import episode_of
 from vlm4vla.core.episode import Trace
-from vlm4vla.episodes.parquet import import_shipped
+from vlm4vla.episodes.parquet import import_
 from vlm4vla.episodes.start import SHIPPED
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.eval.failures import RULES, RULES_VERSION, UNEXPLAINED, explain, label
@@ -209,7 +209,7 @@ SHIPPED_LABELS = {
 
 def test_the_shipped_episodes_have_the_labels_that_the_page_tells() -> None:
     table = EpisodeTable.in_memory()
-    import_shipped(table, SHIPPED)
+    import_(SHIPPED / "qwen3vl-tiny.parquet", table)
     found: dict[str, dict[str, Counter[str]]] = {}
     for entry in table.entries():
         spec = entry.episode.spec

@@ -284,7 +284,7 @@ def export(
     schema = _schema()
     with (
         files.replacing(path) as temporary,
-        pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        pyarrow.parquet.ParquetWriter(temporary, schema, **_layout()) as writer,
     ):
         for batch in _batches(table.entries(wanted)):
             batch = batch if traces else [_without_traces(entry) for entry in batch]
@@ -362,6 +362,23 @@ def describe() -> list[str]:
     """The schema as the lines of a Markdown table."""
     lines = ["| column | type | holds |", "|---|---|---|"]
     return lines + [f"| `{one.name}` | `{one.type}` | {one.meaning} |" for one in COLUMNS]
+
+
+def _layout() -> dict[str, Any]:
+    """How a file is written: planes of bytes for floats, which halves it."""
+    floats = [one.name for one in COLUMNS if one.type == "list<float>"]
+    planes = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in floats}
+    others = [
+        f"{one.name}.list.element" if one.type.startswith("list") else one.name
+        for one in COLUMNS
+        if one.name not in floats
+    ]
+    return {
+        "compression": "zstd",
+        "compression_level": 9,
+        "use_dictionary": others,
+        "column_encoding": planes,
+    }
 
 
 def _schema() -> "pyarrow.Schema":
