@@ -8,7 +8,6 @@ Needs what `make test` sets up. Those that the README shows are copied beside th
 import argparse
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from vlm4vla.system import chromium, vulkan
 
@@ -26,7 +27,10 @@ LOOKS: dict[str, dict[str, Any]] = {
     "dark": {"viewport": {"width": 1280, "height": 1000}, "color_scheme": "dark"},
     "narrow": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"},
 }
-IN_README = ("light-running", "dark-success", "narrow-success")
+IN_README = (
+    "light-running", "dark-success", "narrow-success", "light-inspect", "light-compare",
+    "light-failures", "light-ablations", "light-encoders",
+)  # fmt: skip
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
 PATIENCE = 300_000
 
@@ -128,6 +132,56 @@ def about(page: Any, address: str) -> None:
     page.wait_for_selector("#machine >> text=test render")
 
 
+def _when_labelled(page: Any, address: str) -> None:
+    """The Failures page, once the shipped episodes are in the table and have their labels."""
+    page.goto(address + "failures")
+    while True:
+        page.wait_for_selector(".failures[data-shown]")
+        page.wait_for_timeout(3000)
+        if page.locator(".failures .ec-link").count() and "looked at" not in page.inner_text(
+            "body"
+        ):
+            return
+        page.reload()
+
+
+def failures(page: Any, address: str) -> None:
+    _when_labelled(page, address)
+    page.wait_for_timeout(900)
+
+
+def inspect(page: Any, address: str) -> None:
+    _when_labelled(page, address)
+    page.goto(address.rstrip("/") + page.get_attribute(".failures .ec-link >> nth=0", "href"))
+    page.wait_for_function(
+        "document.querySelector('.inspect-view[data-run]') && "
+        "!document.querySelector('#inspect-status')?.innerText.trim()"
+    )
+    page.wait_for_timeout(900)
+
+
+def compare(page: Any, address: str) -> None:
+    _when_labelled(page, address)
+    page.goto(address + "compare")
+    page.wait_for_selector("#compare .cp-card")
+    page.locator("#compare").scroll_into_view_if_needed()
+    page.evaluate("document.querySelector('#compare').scrollIntoView()")
+    page.wait_for_timeout(1500)
+
+
+def ablations(page: Any, address: str) -> None:
+    _when_labelled(page, address)
+    page.goto(address + "ablations")
+    page.wait_for_selector("#ablation .ab-matrix")
+    page.wait_for_timeout(1500)
+
+
+def encoders(page: Any, address: str) -> None:
+    page.goto(address + "encoders")
+    page.wait_for_selector("#encoder-curves .main-svg")
+    page.wait_for_timeout(1500)
+
+
 def no_renderer(page: Any, address: str) -> None:
     page.goto(address)
     page.wait_for_selector("#banner >> text=Recordings only")
@@ -136,6 +190,7 @@ def no_renderer(page: Any, address: str) -> None:
 
 STATES: tuple[Callable[[Any, str], None], ...] = (
     first_sight, running, success, failure, unknown_words, queue, about,
+    inspect, compare, failures, ablations, encoders,
 )  # fmt: skip
 
 
@@ -180,7 +235,11 @@ def main() -> None:
         browser.close()
     for name in IN_README:
         if (args.out / f"{name}.png").is_file():
-            shutil.copy(args.out / f"{name}.png", ROOT / "assets")
+            picture = Image.open(args.out / f"{name}.png").convert("RGB")
+            # Half as large, and nobody sees a difference.
+            picture.quantize(256, dither=Image.Dither.NONE).save(
+                ROOT / "assets" / f"{name}.png", optimize=True
+            )
 
 
 if __name__ == "__main__":
