@@ -12,7 +12,7 @@ from pages.ablations import view
 from pages.ablations.plots import curve_figure
 from pages.services import Services
 from vlm4vla.ablation.curves import AXES, curves
-from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, SPLIT, matrix
+from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, SPLIT, STUDY, matrix
 from vlm4vla.ablation.registry import PERTURBATIONS
 from vlm4vla.ablation.summary import summary
 from vlm4vla.episodes.filters import Filter
@@ -129,7 +129,8 @@ def build(page: gr.Blocks, services: Services) -> None:
 
 def _policies(table: EpisodeTable) -> Mapping[str, str]:
     """Digests of the policies by name, those with most perturbed episodes first."""
-    measured = facets(table, Filter(agent_kind="policy", split=SPLIT, kind="study"))["agent"]
+    perturbed = Filter(agent_kind="policy", split=SPLIT, kind=STUDY.kind, name=STUDY.name)
+    measured = facets(table, perturbed)["agent"]
     evaluated = facets(table, Filter(agent_kind="policy", split=SPLIT, kind="evaluation"))["agent"]
     digests = sorted(measured, key=lambda one: -measured[one])
     digests += [one for one in evaluated if one not in measured]
