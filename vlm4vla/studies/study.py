@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from vlm4vla.model.groups import GROUPS
+from vlm4vla.model.group_names import GROUPS
 from vlm4vla.studies.cell import Cell, Init, Scenes, Start
 
 
