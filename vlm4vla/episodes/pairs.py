@@ -121,13 +121,24 @@ def candidates(table: EpisodeTable, split: str = "test") -> list[Candidate]:
 
 
 def newest_that_share(known: list[Candidate]) -> tuple[Candidate, Candidate] | None:
-    """The two newest sides that were given a scene with the same goal; None if no two were."""
-    for place, later in enumerate(known[1:], 1):
-        for earlier in known[:place]:
-            if earlier.goals & later.goals:
-                # The later in the list is the older one: what a newer one is compared with.
-                return later, earlier
-    return None
+    """The two newest sides that were given a scene with the same goal; None if no two were.
+
+    Two agents under one unchanged condition are preferred: which of them acts better is what
+    people ask first.
+    """
+    shared = [
+        # The later in the list is the older one: what a newer one is compared with.
+        (later, earlier)
+        for place, later in enumerate(known[1:], 1)
+        for earlier in known[:place]
+        if earlier.goals & later.goals
+    ]
+    return next(filter(_two_agents, shared), shared[0] if shared else None)
+
+
+def _two_agents(pair: tuple[Candidate, Candidate]) -> bool:
+    a, b = (one.side for one in pair)
+    return a.agent != b.agent and a.condition == b.condition and not a.condition.perturbations
 
 
 def _halves(table: EpisodeTable, side: Side, split: str) -> dict[_Key, Half]:
