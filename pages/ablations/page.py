@@ -67,6 +67,12 @@ def build(page: gr.Blocks, services: Services) -> None:
             gr.Markdown(f"### {meaning[0].upper()}{meaning[1:]}")
             plots[name] = (gr.Plot(visible=False, show_label=False), gr.HTML(""))
     drawn = [part for pair in plots.values() for part in pair]
+    gr.Markdown("## The paper's studies")
+    studies = gr.HTML(
+        "<p>Looking …</p>",
+        js_on_load=(Path(__file__).parent / "studies.js").read_text(),
+        elem_id="studies",
+    )
 
     def first_sight(request: gr.Request) -> list[Any]:
         asked = {name: str(value) for name, value in request.query_params.items()}
@@ -112,6 +118,15 @@ def build(page: gr.Blocks, services: Services) -> None:
                 parts += [gr.Plot(visible=False), _not_measured(table, digest, name)]
         return parts
 
+    def studied(request: gr.Request) -> str:
+        # scipy and the studies' declarations take half a second.
+        from pages.ablations.studies import CELL, studies_html
+        from vlm4vla.studies.registry import STUDIES
+        from vlm4vla.studies.report import report
+
+        found = [report(table, study) for study in STUDIES.values()]
+        return studies_html(found, str(request.query_params.get(CELL, "")))
+
     def press(digest: str | None, which: str, event: gr.SelectData) -> list[str]:
         key = str(event.index)
         key = key if key in _CELLS else ""
@@ -123,6 +138,7 @@ def build(page: gr.Blocks, services: Services) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     texts = [said, shown, listed]
     page.load(first_sight, outputs=[policy, task, cell, *texts, *drawn], **quiet)
+    page.load(studied, outputs=studies, **quiet)
     gr.on([policy.input, task.input], choose, [policy, task, cell], [*texts, *drawn], **quiet)
     shown.select(press, [policy, task], [cell, *texts], **quiet)
 
