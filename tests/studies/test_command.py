@@ -69,7 +69,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 def run(folder: Path, *words: str) -> int:
-    return cli.main(["study", "run", *words, "--data", str(folder / "data"), "--cores", "0"])
+    return cli.main(["study", "run", *words, "--data", str(folder / "data")])
 
 
 def content() -> list[tuple]:
@@ -199,6 +199,8 @@ def test_other_data_and_other_weights_are_refused_before_the_work(
     assert "other frames (other)" in capsys.readouterr().err
     assert cli.main(["study", "run", "modules", "--data", "nowhere"]) == 2
     assert "docs/studies.md" in capsys.readouterr().err
+    assert run(folder, "modules", "--cores", "4096") == 2
+    assert "There is no core 4096" in capsys.readouterr().err
     assert run(folder, "modules", "--cells", "nonsense") == 2
     assert "has no cell 'nonsense'" in capsys.readouterr().err
     assert InProcess.ended == []

@@ -24,7 +24,10 @@ from vlm4vla.studies.trained import begun
 from vlm4vla.studies.verify import verify
 from vlm4vla.workers import pinned
 
-_CORES: Final = os.cpu_count() or 1
+_CORES: Final = sorted(
+    os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
+)
+"""Numbers of the cores that this process may use."""
 
 _Answer = tuple[dict[str, Any], list[str]]
 
@@ -59,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verified.add_argument("name", choices=STUDIES)
     verified.add_argument("--cell", required=True, help="the cell's name; see `study list`")
     verified.add_argument("--data", type=Path, help="training cache (default: cache/frames)")
-    verified.add_argument("--core", type=int, default=0, help="the core that it keeps to")
+    verified.add_argument("--core", type=int, default=_CORES[0], help="the core that it keeps to")
     for action in actions.choices.values():
         action.add_argument("--json", action="store_true", help="print one line of JSON, last")
 
@@ -110,7 +113,7 @@ def _run(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
     study = STUDIES[args.name]
     chosen = select(study, args.cells, args.seeds, args.families)
     missing = [member for member in chosen if not done(table, member.cell)]
-    cores = list(dict.fromkeys(args.cores or range(_CORES)))
+    cores = list(dict.fromkeys(args.cores or _CORES))
     _check_cores(cores)
     if missing:
         data = args.data or _frames()
@@ -219,8 +222,10 @@ def _verify(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
 
 
 def _check_cores(cores: Sequence[int]) -> None:
-    if wrong := sorted(set(cores) - set(range(_CORES))):
-        raise UserError(f"There is no core {wrong[0]}.", f"Name cores from 0 to {_CORES - 1}.")
+    if wrong := sorted(set(cores) - set(_CORES)):
+        raise UserError(
+            f"There is no core {wrong[0]} for this.", f"There are {', '.join(map(str, _CORES))}."
+        )
 
 
 def _check_begun(members: Sequence[Member], resume: bool) -> None:

@@ -162,7 +162,11 @@ def initialisation(scale: Scale) -> Study:
             for one in scale.vlms
             for init in scale.inits
         ),
-        tuple(Contrast(other, vlm, "from scratch") for other in others),
+        # The paper's random weights are those that the class draws.
+        tuple(
+            Contrast(other, vlm, "from scratch" if other == INITS["scratch"] else "")
+            for other in others
+        ),
     )
 
 
