@@ -27,6 +27,7 @@ COMMANDS = {
     "attribute": "what of its picture a policy's first action comes from: maps, and their tests",
     "trust": "which attribution methods deserve trust for a checkpoint, measured on episodes",
     "ablate": "what success is left without picture, sentence or parts, on the same scenes",
+    "study": "the paper's studies: list their cells, run what is missing, report, verify",
     "represent": "what the layers of VLMs know of the scene: probes, and how alike they are",
     "episodes": "list, rate, export and import the stored episodes of every door",
     "language": "how a sentence is read in a scene; make the language page",

@@ -167,6 +167,19 @@ def test_candidates_are_what_was_drawn_the_newest_first(table: EpisodeTable) -> 
     assert newest_that_share(found[:2]) is None
 
 
+def test_policies_of_studies_come_after_those_that_are_there_to_be_used(
+    table: EpisodeTable,
+) -> None:
+    table.put(example(0), [EVALUATION], created=1.0)
+    table.put(example(0, **agent("a")), [EVALUATION], created=2.0)
+    for digest in ("b", "c"):
+        table.put(example(0, **agent(digest)), [Membership("study", "cell")], created=3.0)
+    found = candidates(table)
+    assert [one.side.agent for one in found[:2]] == ["a", AGENT]
+    chosen = newest_that_share(found)
+    assert chosen is not None and {one.side.agent for one in chosen} == {"a", AGENT}
+
+
 def test_two_agents_under_one_condition_come_before_one_agent_under_two(
     table: EpisodeTable,
 ) -> None:

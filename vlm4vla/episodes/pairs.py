@@ -91,6 +91,9 @@ _COUNTED: Final = (
 def candidates(table: EpisodeTable, split: str = "test") -> list[Candidate]:
     """Every side that the table has drawn scenes of, the one that acted last first.
 
+    Sides that only studies know come after the others: a study has many policies, and none of them
+    is there to be used.
+
     Args:
         table: where the episodes are.
         split: of the seeds.
@@ -98,8 +101,9 @@ def candidates(table: EpisodeTable, split: str = "test") -> list[Candidate]:
     with table.database.reading() as db:
         found = db.execute(
             "SELECT agent, condition, agents, suite, goal_task, seed, goal, created FROM episodes "
-            f"WHERE {_COUNTED} AND split = ? ORDER BY created DESC, id",
-            (split,),
+            f"WHERE {_COUNTED} AND split = ? "
+            "ORDER BY belongs & ? = 0, created DESC, id",
+            (split, DRAWN & ~BITS["study"]),
         ).fetchall()
     names, goals = dict[tuple[str, str], str](), dict[tuple[str, str], set[_Key]]()
     for agent, condition, agents, *key, _ in found:
