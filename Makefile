@@ -35,5 +35,5 @@ setup:
 # Tests run on 3.11; this resolves every dependency and checks every type as on 3.12.
 check-312:
 	$(bin)/pip install --dry-run --quiet --ignore-installed --python-version 3.12 \
-	    --only-binary=:all: --target build/312 -c constraints.txt '.[test]'
+	    --only-binary=:all: --target build/312 -c constraints.txt '.[sim,test]'
 	$(bin)/mypy --python-version 3.12 $(typed)

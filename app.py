@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import threading
+from typing import Final
 
 from vlm4vla import paths
 from vlm4vla.agents.catalogue import AgentCatalogue
@@ -15,6 +16,10 @@ from vlm4vla.errors import UserError
 from vlm4vla.eval.labelling import label_missing
 from vlm4vla.live.simulators import Simulators
 from vlm4vla.system import address
+
+FIRST_PAGE_SECONDS: Final = 5.0
+"""What is not needed for a first page waits so long after the server's start. Whoever presses Run
+before does not wait: a policy is loaded when it is first asked for."""
 
 
 def main() -> None:
@@ -53,14 +58,19 @@ def main() -> None:
     from pages import site
 
     blocks = site.build(simulators, catalogue)
-    catalogue.warm()
-    threading.Thread(target=_prepare, name="prepare-table", daemon=True).start()
     blocks.launch(
         server_name=host,
         server_port=port,
         mcp_server=mcp,
+        prevent_thread_lock=True,
         **site.launch_settings(),
     )
+    # Not at once: torch takes seconds to import, and the first page shows a film without it.
+    for work in (catalogue.warm, _prepare):
+        later = threading.Timer(FIRST_PAGE_SECONDS, work)
+        later.daemon = True
+        later.start()
+    blocks.block_thread()
 
 
 def _prepare() -> None:

@@ -18,7 +18,7 @@ COMMANDS = {
     "replay": "replay stored labels open loop: the gate that data must pass",
     "cache": "lay datasets out for training",
     "train": "one gated stage of learning, resumable at any moment",
-    "export": "write a trained VLM or policy as it is handed on: half precision, with its card",
+    "export": "a trained VLM or policy as it is handed on, with its card; or the app as a Space",
     "eval": "success rates of a checkpoint in closed loop",
     "compare": "two checkpoints or conditions on the same scenes, with what these can tell",
     "failures": "why episodes failed, by rules: counts with intervals, labels of people, kappa",

@@ -33,19 +33,28 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_app_needs_no_test_tools(steps: list[str]) -> None:
     bootstrap.set_up("app")
-    assert steps == ["environment", "packages[]", "driver"]
+    assert steps == ["environment", "packages[sim]", "driver"]
 
 
 def test_the_tests_need_everything(steps: list[str]) -> None:
     bootstrap.set_up("test")
-    assert steps == ["environment", "packages[test]", "driver", "chromium"]
+    assert steps == ["environment", "packages[sim,test]", "driver", "chromium"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "app", "test"),
+    [("linux", "sim", "sim,test"), ("darwin", "", "test"), ("win32", "", "test")],
+)
+def test_the_simulator_is_installed_where_it_renders(platform: str, app: str, test: str) -> None:
+    assert bootstrap.extras("app", platform) == app
+    assert bootstrap.extras("test", platform) == test
 
 
 def test_what_is_there_is_not_installed(steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap.vulkan, "has_driver", lambda: True)
     monkeypatch.setattr(bootstrap.chromium, "executable", lambda: "/usr/bin/chromium")
     bootstrap.set_up("test")
-    assert steps == ["environment", "packages[test]"]
+    assert steps == ["environment", "packages[sim,test]"]
 
 
 def test_a_second_run_does_nothing(steps: list[str]) -> None:
@@ -63,7 +72,7 @@ def test_a_changed_input_runs_it_again(steps: list[str], tmp_path: Path, name: s
     steps.clear()
     (tmp_path / name).write_text("something else\n")
     bootstrap.set_up("app")
-    assert steps == ["environment", "packages[]", "driver"]
+    assert steps == ["environment", "packages[sim]", "driver"]
 
 
 def test_an_interrupted_run_goes_on(steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +85,7 @@ def test_an_interrupted_run_goes_on(steps: list[str], monkeypatch: pytest.Monkey
             bootstrap.set_up("app")
     steps.clear()
     bootstrap.set_up("app")
-    assert steps == ["environment", "packages[]", "driver"]
+    assert steps == ["environment", "packages[sim]", "driver"]
 
 
 def test_without_a_driver_the_app_starts_and_the_tests_do_not(

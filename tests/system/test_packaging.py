@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,16 @@ def test_every_requirement_has_a_tested_version() -> None:
     required = re.findall(r"^([\w-]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     assert {"torch", "mani-skill", "gradio"} <= set(required)
     assert set(required) <= set(constraints())
+
+
+def test_the_simulator_is_an_extra_and_the_space_has_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    plain, simulator = project["dependencies"], project["optional-dependencies"]["sim"]
+    lines = (ROOT / "requirements.txt").read_text("utf-8").splitlines()
+    required = [line for line in lines if line and not line.startswith("#")]
+    assert sorted([*plain, *simulator]) == sorted(required)
+    names = [re.split("[<>=]", one)[0] for one in simulator]
+    assert names == ["mani-skill", "sapien", "fast-simplification", "trimesh"]
 
 
 def test_packages_that_do_not_fit_stay_out() -> None:

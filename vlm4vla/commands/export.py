@@ -1,17 +1,27 @@
-"""`vlm4vla export`: a trained VLM or policy as it is handed on."""
+"""`vlm4vla export`: a trained VLM or policy, or the whole app, as it is handed on."""
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from vlm4vla.agents.catalogue import SHIPPED, AgentCatalogue
+from vlm4vla.agents.expert import EXPERT
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing_folder
+from vlm4vla.system.space import write_space
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("source", type=Path, help="folder of a VLM or a checkpoint")
-    parser.add_argument("--out", type=Path, required=True, help="where it goes")
+    parser.add_argument("source", type=Path, nargs="?", help="folder of a VLM or a checkpoint")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, help="where it goes")
+    where.add_argument(
+        "--space",
+        type=Path,
+        metavar="DIR",
+        help="write the app with its policies and results instead, as a Hugging Face Space",
+    )
     parser.add_argument(
         "--execute", type=int, help="actions carried out before the next look (default: as trained)"
     )
@@ -19,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the folder and names its hash."""
+    """Writes the folder and names its hash, or its size."""
+    if args.space:
+        return _space(args)
+    if args.source is None:
+        raise UserError("What is to be handed on?", "Name the folder of a VLM or a checkpoint.")
     import torch  # takes seconds
 
     from vlm4vla.model.checkpoint import MANIFEST, Provenance, checkpoint_hash, verify
@@ -49,4 +63,14 @@ def run(args: argparse.Namespace) -> int:
     kept = {key: manifest[key] for key in ("command", "data", "training")}
     policy.save_pretrained(args.out, Provenance(**kept, notes=args.notes), torch.float16)
     print(f"{args.out}: {checkpoint_hash(args.out)}")
+    return 0
+
+
+def _space(args: argparse.Namespace) -> int:
+    if args.source is not None or args.execute is not None or args.notes:
+        raise UserError("A Space holds the shipped policies as they are.", "Name --space alone.")
+    catalogue = AgentCatalogue(roots=(SHIPPED,))
+    policies = [catalogue.folder(name) for name in catalogue.names() if name != EXPERT.name]
+    total = write_space(args.space, policies)
+    print(f"{args.space}: {total / 1e6:.0f} MB")
     return 0

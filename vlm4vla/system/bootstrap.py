@@ -62,7 +62,7 @@ def set_up(goal: str) -> None:
     _say(f"[1/{steps}] Python environment in .venv")
     _make_environment()
     _say(f"[2/{steps}] Python packages (about 3 GB on disk; the first time takes minutes)")
-    _install_packages("test" if goal == "test" else "")
+    _install_packages(extras(goal, sys.platform))
     _say(f"[3/{steps}] Vulkan driver for the simulator's pictures")
     try:
         if not vulkan.has_driver():
@@ -77,6 +77,19 @@ def set_up(goal: str) -> None:
         if not chromium.executable():
             chromium.install(PYTHON)
     stamp.write_text(inputs)
+
+
+def extras(goal: str, platform: str) -> str:
+    """The extras of pyproject.toml that a goal needs, as pip is told them.
+
+    The simulator renders on Linux only; elsewhere the app shows every page but Run.
+
+    Args:
+        goal: "app" or "test".
+        platform: as `sys.platform` names it.
+    """
+    wanted = ["sim"] * (platform == "linux") + ["test"] * (goal == "test")
+    return ",".join(wanted)
 
 
 def fingerprint() -> str:
