@@ -122,7 +122,7 @@ def by_phase(found: Results) -> "Figure":
             "%{customdata[2]} episodes)<extra>" + one["name"] + "</extra>",
         )
     dress(figure, 400)
-    figure.update_layout(margin_b=60)
+    figure.update_layout(margin_b=70)
     figure.update_yaxes(title_text="from the expert's action, mm", rangemode="tozero")
     figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
     return figure
@@ -146,7 +146,7 @@ def along_the_chunk(found: Results) -> "Figure":
             hovertemplate="action %{x}: %{y:.2f} mm<extra>" + one["name"] + "</extra>",
         )
     dress(figure, 340)
-    figure.update_layout(margin_b=60, margin_r=50)
+    figure.update_layout(margin_b=70, margin_r=50)
     figure.update_yaxes(title_text="from the expert's action, mm", rangemode="tozero")
     figure.update_xaxes(title_text="action of the chunk", dtick=1)
     figure.update_layout(showlegend=False)
@@ -183,7 +183,7 @@ def error_and_success(found: Results) -> "Figure":
             hovertemplate="%{text}: %{x:.2f} mm, %{y:.0f} %<extra>" + one["name"] + "</extra>",
         )
     dress(figure, 340)
-    figure.update_layout(margin_b=60, margin_r=50)
+    figure.update_layout(margin_b=70, margin_r=50)
     figure.update_yaxes(title_text="success, %")
     figure.update_xaxes(title_text="from the expert's action, mm")
     figure.update_layout(showlegend=False)
