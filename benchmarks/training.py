@@ -13,9 +13,9 @@ where a step's time goes and how fast its matrix products are alone.
 
 `--compare` alternates four ways of computing the same imitation step, in the processor's seconds:
 the stock forward of transformers (sdpa, a picture and a sentence a row), the model's own layers
-with a shared beginning, packed rows, and packed rows compiled. Recipe A is the study's, with one instruction a frame; B
-is the project's own imitation, with all of its losses. Shares of peak belong to a machine, so
-ratios are printed, and which processor gave them.
+with a shared beginning, packed rows, and packed rows compiled. Recipe A is the study's, with one
+instruction a frame; B is the project's own imitation, with all of its losses. Shares of peak
+belong to a machine, so ratios are printed, and which processor gave them.
 """
 
 import argparse
@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=0, help="pictures; 0 for the recipes' own")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--compile", action="store_true", help="as `vlm4vla train --compile`")
-    parser.add_argument("--compare", action="store_true", help="stock, own, packed and compiled layers")
+    parser.add_argument("--compare", action="store_true", help="four kinds of layers in turn")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.compare:
