@@ -32,8 +32,11 @@ BATCH = 500
 def entries(shipped: list[Entry]) -> Iterator[Entry]:
     """The shipped episodes, then the same of another agent, and so on."""
     for number in count():
-        agents = (AgentSpan(AgentId("policy", f"{number:015x}", f"copy {number}")),)
         for one in shipped:
+            acted = one.episode.agents[0].agent
+            # Of each agent its own copy: two that did the same would be one episode.
+            name = f"copy {number} of {acted.name}"
+            agents = (AgentSpan(AgentId("policy", f"{number:07x}{acted.digest[:8]}", name)),)
             episode = replace(one.episode, agents=agents)
             yield one._replace(episode=episode, created=one.created + number)
 
