@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the language model's layers: a minute, then a fifth more samples a second",
+        help="compile layers: some minutes, then about a fifth more samples a second",
     )
     parser.add_argument(
         "--workers",
