@@ -5,6 +5,7 @@ import pytest
 
 from vlm4vla.statistics import (
     cohens_kappa,
+    detectable_difference,
     holm,
     mcnemar,
     paired_difference,
@@ -119,6 +120,17 @@ def test_so_many_trials_would_tell_a_difference_as_large_as_seen() -> None:
     assert trials_to_tell(15, 5, 100) == trials_to_tell(5, 15, 100) == 155
     assert trials_to_tell(7, 7, 100) is None
     assert trials_to_tell(0, 0, 0) is None
+
+
+def test_the_smallest_difference_is_the_one_that_as_many_trials_would_tell() -> None:
+    # Where 20 % differ, a difference of 10 % needs 154.3 trials, see above.
+    assert detectable_difference(31, 155) == pytest.approx(0.1, abs=3e-4)
+    # And with 40 trials d = 0.1923: (1.95996 sqrt(0.2) + 0.84162 sqrt(0.2 - d^2))^2 / d^2 = 40.
+    assert detectable_difference(8, 40) == pytest.approx(0.1923, abs=1e-4)
+    # Of 100 trials, 2 that differ tell nothing, however they fall.
+    assert detectable_difference(2, 100) is None
+    assert detectable_difference(0, 100) is None
+    assert detectable_difference(1, 3) is None
 
 
 def test_kappa_worked_out_by_hand() -> None:

@@ -112,6 +112,25 @@ def trials_to_tell(only_a: int, only_b: int, n: int) -> int | None:
     return math.ceil((needed / difference) ** 2)
 
 
+def detectable_difference(differing: int, n: int) -> float | None:
+    """The smallest difference that so many paired trials tell in four cases of five.
+
+    The inverse of `trials_to_tell`, at the share of trials that differ.
+
+    Args:
+        differing: trials in which one side alone succeeded.
+        n: all trials.
+
+    Returns:
+        A difference of rates, or None where so few differing trials could tell none at all.
+    """
+    if n <= _Z95**2:
+        return None
+    share, a, b = differing / n, _Z95, _Z80
+    found = math.sqrt(share) * (a * math.sqrt(n) + b * math.sqrt(n - a * a + b * b)) / (n + b * b)
+    return found if 0 < found <= share else None
+
+
 class Kappa(NamedTuple):
     """Agreement of two who label the same things, beyond chance, with its 95 % interval.
 

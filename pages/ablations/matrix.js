@@ -9,7 +9,9 @@ function place() {
   const shown = element.querySelector('[data-query]');
   if (!shown) return;
   const address = new URL(location.href);
+  const cell = address.searchParams.get('study-cell');
   address.search = shown.dataset.query;
+  if (cell) address.searchParams.set('study-cell', cell);
   history.replaceState(history.state, '', address);
 }
 

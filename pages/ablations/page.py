@@ -12,7 +12,7 @@ from pages.ablations import view
 from pages.ablations.plots import curve_figure
 from pages.services import Services
 from vlm4vla.ablation.curves import AXES, curves
-from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, SPLIT, matrix
+from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, SPLIT, STUDY, matrix
 from vlm4vla.ablation.registry import PERTURBATIONS
 from vlm4vla.ablation.summary import summary
 from vlm4vla.episodes.filters import Filter
@@ -67,6 +67,12 @@ def build(page: gr.Blocks, services: Services) -> None:
             gr.Markdown(f"### {meaning[0].upper()}{meaning[1:]}")
             plots[name] = (gr.Plot(visible=False, show_label=False), gr.HTML(""))
     drawn = [part for pair in plots.values() for part in pair]
+    gr.Markdown("## The paper's studies")
+    studies = gr.HTML(
+        "<p>Looking …</p>",
+        js_on_load=(Path(__file__).parent / "studies.js").read_text(),
+        elem_id="studies",
+    )
 
     def first_sight(request: gr.Request) -> list[Any]:
         asked = {name: str(value) for name, value in request.query_params.items()}
@@ -112,6 +118,15 @@ def build(page: gr.Blocks, services: Services) -> None:
                 parts += [gr.Plot(visible=False), _not_measured(table, digest, name)]
         return parts
 
+    def studied(request: gr.Request) -> str:
+        # scipy and the studies' declarations take half a second.
+        from pages.ablations.studies import CELL, studies_html
+        from vlm4vla.studies.registry import STUDIES
+        from vlm4vla.studies.report import report
+
+        found = [report(table, study) for study in STUDIES.values()]
+        return studies_html(found, str(request.query_params.get(CELL, "")))
+
     def press(digest: str | None, which: str, event: gr.SelectData) -> list[str]:
         key = str(event.index)
         key = key if key in _CELLS else ""
@@ -123,13 +138,15 @@ def build(page: gr.Blocks, services: Services) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     texts = [said, shown, listed]
     page.load(first_sight, outputs=[policy, task, cell, *texts, *drawn], **quiet)
+    page.load(studied, outputs=studies, **quiet)
     gr.on([policy.input, task.input], choose, [policy, task, cell], [*texts, *drawn], **quiet)
     shown.select(press, [policy, task], [cell, *texts], **quiet)
 
 
 def _policies(table: EpisodeTable) -> Mapping[str, str]:
     """Digests of the policies by name, those with most perturbed episodes first."""
-    measured = facets(table, Filter(agent_kind="policy", split=SPLIT, kind="study"))["agent"]
+    perturbed = Filter(agent_kind="policy", split=SPLIT, kind=STUDY.kind, name=STUDY.name)
+    measured = facets(table, perturbed)["agent"]
     evaluated = facets(table, Filter(agent_kind="policy", split=SPLIT, kind="evaluation"))["agent"]
     digests = sorted(measured, key=lambda one: -measured[one])
     digests += [one for one in evaluated if one not in measured]

@@ -49,8 +49,8 @@ def matrix_html(cells: Sequence[Sequence[Cell]], chosen: str) -> str:
         )
         lines.append(f'<tr><th scope="row">{html.escape(short(picture))}</th>{found}</tr>')
     mark = (
-        f'<p class="ab-legend"><span class="ab-chance-key"></span> chance: {_rate(chance)}, with '
-        "a blank picture and no sentence</p>"
+        f'<p class="ab-legend"><span class="ab-chance-key"></span> chance: {rate_text(chance)}, '
+        "with a blank picture and no sentence</p>"
         if chance
         else '<p class="ab-legend">Chance was not measured.</p>'
     )
@@ -73,9 +73,12 @@ def episodes_html(cell: Cell, checkpoint: str, tasks: Sequence[str]) -> str:
             f"<h3>{title}: not run</h3><p>This runs it, in the same scenes as the rest:</p>"
             f'<pre tabindex="0"><code>{line}</code></pre>'
         )
-    facts = [f"success {_rate(cell.rate)}", f"another object moved {_rate(cell.wrong_object)}"]
+    facts = [
+        f"success {rate_text(cell.rate)}",
+        f"another object moved {rate_text(cell.wrong_object)}",
+    ]
     if cell.other_goal:
-        facts.append(f"the told object's goal done {_rate(cell.other_goal)}")
+        facts.append(f"the told object's goal done {rate_text(cell.other_goal)}")
     if cell.paired and cell.p is not None:
         points = [100 * v for v in (cell.paired.difference, cell.paired.low, cell.paired.high)]
         facts.append(
@@ -83,7 +86,7 @@ def episodes_html(cell: Cell, checkpoint: str, tasks: Sequence[str]) -> str:
             f"(95 % {points[1]:+.0f} to {points[2]:+.0f}), p = {cell.p:.2g} "
             "(exact McNemar test, Holm over the matrix)"
         )
-    items = "".join(_episode(row) for row in cell.rows[:_MOST_EPISODES])
+    items = "".join(episode_item(row) for row in cell.rows[:_MOST_EPISODES])
     more = len(cell.rows) - _MOST_EPISODES
     rest = f"<p>{more} more stand in the table of episodes.</p>" if more > 0 else ""
     return (
@@ -121,7 +124,7 @@ def _button(cell: Cell, key: str, chosen: str, chance: Rate | None, floor: bool)
         own = f'<span class="ab-note">told goal {100 * cell.other_goal.rate:.0f} %</span>'
     return (
         f'<button type="button" class="ab-cell" data-cell="{key}" aria-pressed="{pressed}" '
-        f'style="--share:{rate.rate:.3f}" aria-label="{name}: {html.escape(_rate(rate))}">'
+        f'style="--share:{rate.rate:.3f}" aria-label="{name}: {html.escape(rate_text(rate))}">'
         f'<span class="ab-rate">{100 * rate.rate:.0f} %</span>'
         f'<span class="ab-of">{rate.successes} of {rate.n} '
         f"({100 * rate.low:.0f} to {100 * rate.high:.0f} %)</span>{bar}</span>{own}</button>"
@@ -139,7 +142,8 @@ def _title(cell: Cell) -> str:
     return ", ".join(places.values()).capitalize()
 
 
-def _episode(row: Row) -> str:
+def episode_item(row: Row) -> str:
+    """An episode as an item of a list, which opens it."""
     verdict = "success" if row.outcome.success else row.outcome.kind
     kind = "done" if row.outcome.success else "failed"
     return (
@@ -149,7 +153,8 @@ def _episode(row: Row) -> str:
     )
 
 
-def _rate(rate: Rate) -> str:
+def rate_text(rate: Rate) -> str:
+    """A rate with its interval."""
     return f"{rate.successes} of {rate.n} (95 % {100 * rate.low:.0f} to {100 * rate.high:.0f} %)"
 
 

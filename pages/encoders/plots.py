@@ -101,7 +101,7 @@ def curves(rows: Sequence[ProbeRow], chosen: Sequence[str], target: str, probe: 
                     showarrow=False,
                     font={"color": _TEXT},
                 )
-    _dress(figure, 480)
+    dress(figure, 480)
     unit = "mean distance, cm (lower is better)" if share == 1 else "balanced accuracy, %"
     figure.update_yaxes(title_text=unit, rangemode="tozero" if share == 1 else "normal")
     figure.update_xaxes(
@@ -160,13 +160,24 @@ def heat(rows: Sequence[CkaRow], a: str, b: str) -> "Figure":
             hovertemplate=f"{a} %{{y}}<br>{b} %{{x}}<br>CKA %{{z:.2f}}<extra></extra>",
         )
     )
-    _dress(figure, 520)
+    dress(figure, 520)
     figure.update_xaxes(title_text=b, tickangle=-45, type="category")
     figure.update_yaxes(title_text=a, type="category")
     return figure
 
 
-def _dress(figure: "Figure", height: int) -> None:
+def style_of(place: int) -> tuple[str, str, str]:
+    """Colour, mark and stroke of what stands at a place of a list."""
+    return _STYLES[place % len(_STYLES)]
+
+
+def dress(figure: "Figure", height: int) -> None:
+    """Makes a figure fit a light page and a dark one.
+
+    Args:
+        figure: which.
+        height: in pixels.
+    """
     figure.update_layout(
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import gradio as gr
 
 from pages.inspect.choice import choice
-from pages.inspect.layout import SAME, Layout
+from pages.inspect.layout import SAME, UNCHANGED, Layout
 from pages.run.handlers import address, visitor
 from pages.services import Services
 from vlm4vla.agents.expert import EXPERT
@@ -25,7 +25,7 @@ from vlm4vla.inspection.export import files_of, zipped
 from vlm4vla.inspection.offline import offline_page
 from vlm4vla.inspection.payload import payload
 from vlm4vla.inspection.shelf import Bundles
-from vlm4vla.live.branch import take_branch
+from vlm4vla.live.branch import BLANK, removable, take_branch
 from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.session import Finished, Frame, Waiting, borrowed, play
 from vlm4vla.suites.tabletop.scene import Scene
@@ -67,18 +67,19 @@ class Handlers:
             yield self._sorry(error)
 
     def branch_off(
-        self, run: str, step: float, sentence: str, name: str, request: gr.Request
+        self, run: str, step: float, sentence: str, name: str, change: str, request: gr.Request
     ) -> Iterator[Updates]:
         """A branch was asked for."""
+        agent = "" if name == SAME else name
         try:
             with surprises_told("The branch"):
-                yield from self._branch(run, step, sentence, "" if name == SAME else name, request)
+                yield from self._branch(run, step, sentence, agent, change, request)
         except UserError as error:
             yield self._complain(error)
 
     def hand_over(self, run: str, step: float, request: gr.Request) -> Iterator[Updates]:
         """The expert was asked to take over, with the same sentence."""
-        yield from self.branch_off(run, step, "", EXPERT.name, request)
+        yield from self.branch_off(run, step, "", EXPERT.name, "", request)
 
     def choose_sentence(self, offered: list[str]) -> str:
         """An offered sentence was pressed."""
@@ -111,6 +112,7 @@ class Handlers:
             self.parts.sentence: episode.spec.instruction,
             self.parts.offered: gr.Dataset(samples=_others(episode, scene)),
             self.parts.agent: menu,
+            self.parts.change: gr.Dropdown(_changes(episode), value=""),
             self.parts.run: episode.id,
         }
         said = time.monotonic()
@@ -125,17 +127,17 @@ class Handlers:
         yield updates(bundle) | {self.parts.status: _status("")}
 
     def _branch(
-        self, run: str, step: float, sentence: str, name: str, request: gr.Request
+        self, run: str, step: float, sentence: str, name: str, change: str, request: gr.Request
     ) -> Iterator[Updates]:
         simulators, catalogue, archive, _ = self.services
         parent = self._find(run)
-        wanted = take_branch(catalogue, parent, step, sentence, name)
+        wanted = take_branch(catalogue, parent, step, sentence, name, change)
         quiet = {self.parts.complaint: gr.HTML(visible=False)}
         yield quiet | {self.parts.status: _status("The branch is getting ready …")}
         playing = play(
             simulators,
             visitor(request),
-            wanted.entry.new_agent(),
+            wanted.new_agent(),
             wanted.spec,
             archive,
             wanted.told,
@@ -207,6 +209,14 @@ def _others(episode: Episode, scene: Scene) -> list[list[str]]:
         return []
     told = zip(scene.goals(goal.task), suggestions(scene, goal.task), strict=True)
     return [[text] for one, text in told if one != goal][:4]
+
+
+def _changes(episode: Episode) -> list[tuple[str, str]]:
+    """What can be changed about what there is to see: what is shown, and what it is called."""
+    if episode.spec.suite != NAME:
+        return UNCHANGED
+    gone = [(f"the {name} is gone", name) for name in removable(episode.spec)]
+    return [*UNCHANGED, ("the picture is blank", BLANK), *gone]
 
 
 def _progress(bundle: Bundle) -> str:

@@ -12,6 +12,9 @@ from vlm4vla.suites.tabletop.instructions import MAX_CHARACTERS
 SAME: Final = "whoever acted"
 """The first choice of who takes over."""
 
+UNCHANGED: Final = [("nothing else", "")]
+"""What a branch changes about what there is to see, where nothing is said."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -25,6 +28,7 @@ class Layout:
         sentence: what the branch is told.
         offered: sentences about other things of the scene.
         agent: who acts in the branch.
+        change: what is changed about what there is to see.
         expert: hands over to the expert.
         branch: runs the branch.
         complaint: why it cannot be run.
@@ -42,6 +46,7 @@ class Layout:
     sentence: gr.Textbox
     offered: gr.Dataset
     agent: gr.Dropdown
+    change: gr.Dropdown
     expert: gr.Button
     branch: gr.Button
     complaint: gr.HTML
@@ -61,6 +66,7 @@ class Layout:
             self.sentence,
             self.offered,
             self.agent,
+            self.change,
             self.complaint,
             self.run,
         ]
@@ -90,7 +96,17 @@ def lay_out() -> Layout:
                 elem_id="inspect-sentence",
                 scale=3,
             )
-            agent = gr.Dropdown([SAME], value=SAME, label="Acts from here on", scale=1)
+            agent = gr.Dropdown(
+                [SAME], value=SAME, label="Acts from here on", elem_id="inspect-agent", scale=1
+            )
+            change = gr.Dropdown(
+                UNCHANGED,
+                value="",
+                label="Changed from here on",
+                elem_id="inspect-change",
+                scale=1,
+                min_width=200,
+            )
             branch = gr.Button("Run the branch", variant="primary", elem_id="inspect-go")
             expert = gr.Button("Let the expert take over", elem_id="inspect-expert")
         offered = gr.Dataset(
@@ -118,6 +134,7 @@ def lay_out() -> Layout:
         sentence,
         offered,
         agent,
+        change,
         expert,
         branch,
         complaint,

@@ -37,7 +37,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         "concurrency_limit": None,
         "api_visibility": "private",
     }
-    asked = [parts.run, parts.step, parts.sentence, parts.agent]
+    asked = [parts.run, parts.step, parts.sentence, parts.agent, parts.change]
     gr.on(
         [parts.branch.click, parts.sentence.submit],
         on.branch_off,

@@ -25,6 +25,7 @@ from vlm4vla.episodes.rates import Standing, standing
 from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.live.elsewhere import SCENES, play_elsewhere
 from vlm4vla.live.instruction import sentence_for, suggestions, understand
+from vlm4vla.live.maps import METHODS, MapWishes
 from vlm4vla.live.request import MOST_STEPS, Choice, Request, choose, take_request
 from vlm4vla.live.session import Finished, Frame, Waiting, look, play
 from vlm4vla.live.simulators import Simulators
@@ -50,6 +51,7 @@ class Handlers:
         recordings: what comes with the app.
         opening: the id of the recording that opens the page.
         switches: what visitors change in mid-run.
+        wishes: which maps visitors want.
     """
 
     parts: Layout
@@ -59,6 +61,7 @@ class Handlers:
     recordings: Archive
     opening: str
     switches: Switches = field(default_factory=Switches)
+    wishes: MapWishes = field(default_factory=MapWishes)
 
     # --- events ------------------------------------------------------------------------------
 
@@ -67,7 +70,11 @@ class Handlers:
         asked = {name: str(value) for name, value in request.query_params.items()}
         # Checkpoints may have come since the app was started.
         menu = gr.Dropdown(agents(self.catalogue), value=self.catalogue.names()[0])
-        yield from _with_first({self.parts.agent: menu}, self._asked_for_by(asked, request))
+        method = asked.get("map", "")
+        method = method if method in METHODS else ""
+        self.wishes.choose(visitor(request), method)
+        first: Updates = {self.parts.agent: menu, self.parts.map: method}
+        yield from _with_first(first, self._asked_for_by(asked, request))
 
     def show_scene(
         self,
@@ -207,6 +214,10 @@ class Handlers:
         """The policy is to see nothing from now on."""
         self.switches.ask(visitor(request), BLIND)
 
+    def choose_map(self, method: str, request: gr.Request) -> None:
+        """A map was chosen, or none; it holds from the next picture on."""
+        self.wishes.choose(visitor(request), method)
+
     def swap(self, request: gr.Request) -> None:
         """The policy is to be told of another object from now on."""
         self.switches.ask(visitor(request), SWAP)
@@ -227,6 +238,7 @@ class Handlers:
             asked.told,
             address(request),
             switches=self.switches,
+            wishes=self.wishes,
         )
         over: Updates = {}
         with contextlib.closing(playing) as seen:

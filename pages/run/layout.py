@@ -48,6 +48,7 @@ class Layout:
     stop: gr.Button
     blind: gr.Button
     swap: gr.Button
+    map: gr.Radio
     chips: gr.Dataset
     recorded: gr.Dataset
     agent: gr.Dropdown
@@ -131,6 +132,13 @@ def _switches() -> dict[str, Any]:
             "blind": gr.Button("Blind it now", interactive=False, min_width=140, elem_id="blind"),
             "swap": gr.Button(
                 "Swap the words now", interactive=False, min_width=140, elem_id="swap"
+            ),
+            "map": gr.Radio(
+                [("off", ""), ("gradient", "gradient"), ("occlusion (slow)", "occlusion")],
+                value="",
+                label="Map of what moves the action, live",
+                elem_id="map",
+                min_width=280,
             ),
         }
 

@@ -17,11 +17,46 @@ function draw(picture, target) {
   picture.close();
 }
 
-// Both pictures are of one step, so they change together.
+// Flat cells, nothing smoothed; orange raises and blue lowers, as in the exported maps.
+let cells = [];
+let most = 0;
+function lay(now) {
+  [cells, most] = [now.cells, now.most];
+  const side = Math.sqrt(cells.length);
+  const context = eye.getContext('2d');
+  const length = eye.width / side;
+  cells.forEach((share, index) => {
+    const strength = 0.75 * Math.min(1, Math.abs(share));
+    context.fillStyle = `rgba(${share > 0 ? '255, 120, 0' : '0, 110, 255'}, ${strength})`;
+    context.fillRect((index % side) * length, Math.floor(index / side) * length, length, length);
+  });
+  element.dataset.cells = String(cells.length);
+  eye.setAttribute('aria-label', cells.length ? `What the model saw, under a map: ${strongest()}` : 'What the model sees');
+}
+
+function strongest() {
+  const side = Math.sqrt(cells.length);
+  const index = cells.reduce((best, share, i) => (share > cells[best] ? i : best), 0);
+  return `the strongest cell is row ${Math.floor(index / side) + 1}, column ${(index % side) + 1}, ${worth(index)}`;
+}
+
+const worth = (index) => `${(cells[index] * most).toFixed(1)} mm`;
+eye.addEventListener('pointermove', (event) => {
+  const side = Math.sqrt(cells.length);
+  const area = eye.getBoundingClientRect();
+  const column = Math.floor((side * (event.clientX - area.left)) / area.width);
+  const row = Math.floor((side * (event.clientY - area.top)) / area.height);
+  eye.title = cells.length && column < side && row < side ? worth(row * side + column) : '';
+});
+
+// Both pictures are painted together; under a map the second is the one that the map is of.
 async function paint(now) {
   const [view, seen] = await Promise.all([decode(now.src), now.eye ? decode(now.eye) : null]);
   draw(view, canvas);
-  if (seen) draw(seen, eye);
+  if (seen) {
+    draw(seen, eye);
+    lay(now);
+  }
   element.dataset.eye = seen ? '1' : '';
   painted += 1;
   element.dataset.painted = String(painted);
@@ -106,6 +141,7 @@ function tell(value) {
   part('step').textContent = value.limit ? `step ${value.step} of at most ${value.limit}` : '';
   part('bar').style.width = value.limit ? `${(100 * value.step) / value.limit}%` : '0';
   part('timing').textContent = value.timing;
+  part('map').textContent = value.mapped;
   part('instruction').textContent = value.instruction ? `“${value.instruction}”` : '';
   part('agent').textContent = `Acts: ${value.agent}`;
   if (value.label) {

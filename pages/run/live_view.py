@@ -59,6 +59,7 @@ _TEMPLATE: Final = """
       </canvas>
       <figcaption>What the model sees: all of it, 128 x 128 pixels</figcaption>
     </figure>
+    <p class="lv-map"></p>
     <p class="lv-facts"><span class="lv-agent"></span></p>
     <p class="lv-facts"><span class="lv-step"></span><span class="lv-timing"></span></p>
   </div>
@@ -89,6 +90,9 @@ class Shown:
         things: the box of each thing in the picture of the scene as it starts: left, top, width
             and height as shares; what a sentence names is outlined there, and a thing that is
             pointed at is named in a sentence.
+        cells: (64,) a map over the policy's picture, by rows: -1 to 1, the sign as the score's.
+        most: the score of a cell at 1, in millimetres.
+        mapped: what that map is, or why there is none; "" where nobody wants one.
     """
 
     turn: int
@@ -105,6 +109,9 @@ class Shown:
     label: str = ""
     video: str = ""
     things: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
+    cells: Sequence[float] = ()
+    most: float = 0.0
+    mapped: str = ""
 
 
 def live_view(first: Shown) -> gr.HTML:

@@ -9,6 +9,7 @@ from pages.run.result_card import as_data_url
 from vlm4vla.agents.catalogue import label_of
 from vlm4vla.core.episode import Episode, Outcome
 from vlm4vla.live.film import last_picture
+from vlm4vla.live.maps import METHODS, LiveMap
 from vlm4vla.live.session import Frame, Waiting
 from vlm4vla.live.switches import BLIND, SWAP
 from vlm4vla.suites.tabletop.projection import VIEW_LENS, outlines
@@ -61,17 +62,37 @@ def at(shown: Shown, frame: Frame) -> Shown:
     """A step of a live episode."""
     said = [_SWITCHED[one.name].format(one.first_step) for one in frame.changes]
     return replace(
-        shown,
+        _under_map(shown, frame),
         note=" ".join([shown.note, *said]),
         instruction=frame.told or shown.instruction,
         src=encode(frame.view),
-        eye=encode(frame.image),
         step=frame.step,
         limit=frame.limit,
         events=frame.events,
         label=f"Live picture: {shown.agent} carries out “{shown.instruction}”",
         timing=f"inference {frame.think_ms:.1f} ms · physics {frame.physics_ms:.0f} ms · "
         f"picture {frame.render_ms:.0f} ms",
+    )
+
+
+def _under_map(shown: Shown, frame: Frame) -> Shown:
+    """What the model sees; under a map it is what it saw when it was asked last."""
+    made = frame.map
+    if not isinstance(made, LiveMap):
+        reason = made.reason if made else ""
+        return replace(shown, eye=encode(frame.image), cells=(), mapped=reason)
+    # Where nothing matters, every cell is 0 and so is the largest.
+    shares = made.scores.ravel() / (made.most or 1.0)
+    return replace(
+        shown,
+        eye=encode(made.picture),
+        cells=[round(float(one), 3) for one in shares],
+        most=round(made.most, 2),
+        mapped=(
+            f"Over what it saw at step {made.step}: {METHODS[made.method]}. Orange carries the "
+            f"action on its way, blue holds it back; full colour: {made.most:.1f} mm. Made in "
+            f"{made.milliseconds:.0f} ms. {made.worth}"
+        ),
     )
 
 

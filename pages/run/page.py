@@ -1,7 +1,7 @@
 """The Run page: pick a scene, type a sentence, watch the robot."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import gradio as gr
 
@@ -10,6 +10,15 @@ from pages.run.handlers import GETTING_READY, Handlers
 from pages.run.layout import lay_out
 from pages.services import Services
 from vlm4vla.live.request import choose
+
+_IN_ADDRESS: Final = """(map) => {
+  const url = new URL(location.href);
+  if (map) url.searchParams.set('map', map);
+  else url.searchParams.delete('map');
+  history.replaceState(history.state, '', url);
+  return map;
+}"""
+"""Writes which map is shown into the address."""
 
 
 def build(page: gr.Blocks, services: Services) -> None:
@@ -65,6 +74,7 @@ def build(page: gr.Blocks, services: Services) -> None:
     parts.recorded.click(on.show_recorded, parts.recorded, **streaming)
     parts.blind.click(on.blind, queue=False, api_visibility="private")
     parts.swap.click(on.swap, queue=False, api_visibility="private")
+    parts.map.input(on.choose_map, parts.map, js=_IN_ADDRESS, queue=False, api_visibility="private")
     parts.elsewhere.click(on.run_elsewhere, parts.asked, **streaming)
     parts.stop.click(on.stop, queue=False, api_visibility="private")
     page.load(on.first_sight, **streaming)

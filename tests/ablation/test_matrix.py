@@ -6,16 +6,14 @@ import pytest
 
 from tests.episodes.examples import EVALUATION, LIVE, example
 from vlm4vla.ablation.curves import curves
-from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, condition_of, matrix
+from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, STUDY, condition_of, matrix
 from vlm4vla.ablation.registry import perturbation
 from vlm4vla.ablation.summary import floor_of, summary
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Outcome
-from vlm4vla.episodes.filters import Membership
 from vlm4vla.episodes.table import EpisodeTable
 
 AGENT = "bed03166840b0dc4"
-STUDY = Membership("study", "ablation")
 
 
 def put(table, condition, seeds, successes, *, told=0, membership=STUDY):

@@ -16,8 +16,9 @@ from vlm4vla.data.collect import Settings, collect
 from vlm4vla.data.lerobot import parts
 from vlm4vla.data.record import record
 from vlm4vla.data.restore import restored
+from vlm4vla.data.store import expected_of
 from vlm4vla.episodes.filters import Filter, Membership
-from vlm4vla.episodes.parquet import export
+from vlm4vla.episodes.parquet import export, import_
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.suites.registry import TABLETOP
@@ -138,6 +139,46 @@ def test_an_episode_without_poses_is_named():
     _, episode = record(fake_environment.rig(), "pick", 1_000_000)
     with pytest.raises(UserError, match=f"{episode.id} has no pose for every step"):
         restored(fake_environment.rig(), replace(episode, trace=Trace.empty()))
+
+
+def test_a_stored_round_says_whether_it_came_out_as_it_was(
+    collected, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(command, "expert_rig", fake_environment.rig)
+    file, out = tmp_path / "round.parquet", tmp_path / "again"
+    assert cli.main(["data", "store", str(collected / "six"), "--out", str(file), "--json"]) == 0
+    assert f'"bytes": {file.stat().st_size}' in capsys.readouterr().out
+    assert cli.main(["data", "restore", str(file), "--out", str(out), "--json"]) == 0
+    assert '"same": 6' in capsys.readouterr().out
+    assert files(out) == files(collected / "six")
+    # Others read it as any table of episodes.
+    table = EpisodeTable.in_memory()
+    assert import_(file, table) == 6
+    # A picture that another renderer draws otherwise is counted, not refused.
+    other = fake_environment.FakeEnvironment._image
+    monkeypatch.setattr(
+        fake_environment.FakeEnvironment, "_image", lambda self: other(self) ^ np.uint8(1)
+    )
+    key, expected = next(iter(expected_of(file).items()))
+    redrawn = restored(fake_environment.rig(), table.get(key), expected)
+    assert redrawn.fingerprint() != expected.whole
+    # Labels that this version makes otherwise are refused.
+    with pytest.raises(UserError, match=f"{key} moves as it did .* come out as others"):
+        restored(replace(fake_environment.rig(), plan=hesitant), table.get(key), expected)
+    # Where physics goes another way, labels may differ a little.
+    gone = restored(fake_environment.rig(), nudged(table.get(key)), expected)
+    assert gone.fingerprint_of_values() != expected.values
+
+
+def hesitant(state, goal, n):
+    return 0.5 * fake_environment.fake_plan(state, goal, n)
+
+
+def test_a_dataset_whose_rows_are_elsewhere_is_not_stored(dataset, tmp_path, capsys):
+    out = tmp_path / "round.parquet"
+    assert cli.main(["data", "store", str(dataset), "--out", str(out)]) == 2
+    assert "lacks episode 0" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_somebody_has_to_render(tmp_path):

@@ -167,6 +167,35 @@ def test_candidates_are_what_was_drawn_the_newest_first(table: EpisodeTable) -> 
     assert newest_that_share(found[:2]) is None
 
 
+def test_policies_of_studies_come_after_those_that_are_there_to_be_used(
+    table: EpisodeTable,
+) -> None:
+    table.put(example(0), [EVALUATION], created=1.0)
+    table.put(example(0, **agent("a")), [EVALUATION], created=2.0)
+    for digest in ("b", "c"):
+        table.put(example(0, **agent(digest)), [Membership("study", "cell")], created=3.0)
+    found = candidates(table)
+    assert [one.side.agent for one in found[:2]] == ["a", AGENT]
+    chosen = newest_that_share(found)
+    assert chosen is not None and {one.side.agent for one in chosen} == {"a", AGENT}
+
+
+def test_two_agents_under_one_condition_come_before_one_agent_under_two(
+    table: EpisodeTable,
+) -> None:
+    table.put(example(1), [EVALUATION], created=1.0)
+    table.put(example(1, **agent(OTHER)), [EVALUATION], created=2.0)
+    for created, acted in ((3.0, AGENT), (4.0, OTHER)):
+        table.put(example(1, words="broad", **agent(acted)), [EVALUATION], created=created)
+    (newest, second, *_), chosen = candidates(table), newest_that_share(candidates(table))
+    assert chosen == (second, newest)
+    broad = Condition(words="broad")
+    assert [one.side for one in chosen] == [Side(AGENT, broad), Side(OTHER, broad)]
+    # One agent alone is compared with itself.
+    alone = [one for one in candidates(table) if one.side.agent == AGENT]
+    assert newest_that_share(alone) == (alone[1], alone[0])
+
+
 def test_several_comparisons_are_corrected_together() -> None:
     # 10 against 0 of the scenes that differ: p = 2 / 2**10 for each.
     one = drawn("pick", 5, 10, 0, 5) + drawn("push", 20, 0, 0, 0)

@@ -1,5 +1,6 @@
 """The lanes of episodes whose geometry is known."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from tests.inspection.examples import still_episode, towards
 from vlm4vla.agents.expert import ExpertAgent
-from vlm4vla.core.condition import Condition
+from vlm4vla.core.condition import Condition, Perturbation
 from vlm4vla.core.environment import Pose
 from vlm4vla.core.rollout import record
 from vlm4vla.errors import UserError
@@ -15,7 +16,8 @@ from vlm4vla.inspection.lanes import AIMED, aim, lanes_of
 from vlm4vla.inspection.states import states_of
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop import expert
-from vlm4vla.suites.tabletop.suite import goal_of
+from vlm4vla.suites.tabletop.changes import AWAY, GONE
+from vlm4vla.suites.tabletop.suite import goal_of, scene_of
 
 
 def action(x: float, y: float, gripper: float = 1.0) -> list[float]:
@@ -61,6 +63,30 @@ def test_the_distance_from_the_expert_is_that_of_the_commands() -> None:
     # Later steps: the speed is another one, which the law does not read.
     assert asked.millimetres == pytest.approx([0, 20, 0, 0], abs=1e-3)
     assert asked.fingers.tolist() == [True, True, False, True]
+
+
+def test_nothing_aims_at_what_is_gone_and_no_expert_is_asked_about_it() -> None:
+    first = still_episode(np.array([action(0.1, 0.0)] * 8))
+    name = first.spec.goal["object"]
+    index = [one.name for one in scene_of(first.spec).objects].index(name)
+    x, y = towards(first, name)
+    episode = still_episode(np.array([action(0.3 * x, 0.3 * y)] * 8))
+    lanes = lanes_of(episode)
+    assert lanes.aims_at.tolist() == [index] * 8 and lanes.asked
+    poses = episode.trace.poses.copy()
+    poses[3:, index, :3] = AWAY
+    gone = Condition(perturbations=(Perturbation(GONE, {"name": name}, 3),))
+    taken = replace(
+        episode,
+        spec=replace(episode.spec, condition=gone),
+        trace=replace(episode.trace, poses=poses),
+    )
+    lanes = lanes_of(taken)
+    assert (lanes.aims_at[:3] == index).all() and (lanes.aims_at[3:] != index).all()
+    assert np.isnan(lanes.angles[3:, index]).all()
+    assert not lanes.asked and lanes.expert is None
+    assert all(name not in (one.goal.object, one.goal.target) for one in lanes.goals)
+    assert lanes.goals and TABLETOP.motion(taken) is None and TABLETOP.motion(episode) is not None
 
 
 def test_an_inference_leads_where_the_controller_takes_its_chunk() -> None:

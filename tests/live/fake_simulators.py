@@ -17,6 +17,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.live.queue import Queue
 from vlm4vla.live.simulators import Readiness
 from vlm4vla.suites.registry import TABLETOP
+from vlm4vla.suites.tabletop.changes import GONE
 
 SIDES = {"policy": 8, "view": 16}
 
@@ -27,7 +28,7 @@ DIED = UserError("The simulator's process ended.")
 class FakeEnvironment:
     """Touches the object at step 2 and has lifted it at step `lasts`."""
 
-    perturbations: tuple[str, ...] = ()
+    perturbations: tuple[str, ...] = (GONE,)
 
     def __init__(
         self,

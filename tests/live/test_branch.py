@@ -1,20 +1,26 @@
 """Branches of stored episodes: what is checked, and what is played and kept."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.ablation.test_agent import Noting
 from tests.inspection.examples import POLICY, still_episode
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
+from vlm4vla.ablation.registry import perturbation
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import EXPERT
+from vlm4vla.core.condition import Perturbation
 from vlm4vla.core.episode import Episode
+from vlm4vla.core.rollout import rollout
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.errors import UserError
-from vlm4vla.live.branch import take_branch
+from vlm4vla.live.branch import BLANK, removable, take_branch
 from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.session import Finished, borrowed, play
+from vlm4vla.suites.tabletop.changes import GONE
 from vlm4vla.suites.tabletop.suite import goal_of, scene_of
 
 CATALOGUE = AgentCatalogue(roots=())
@@ -69,6 +75,50 @@ def test_what_cannot_be_is_refused(step: object, sentence: str, agent: str, prob
         take_branch(CATALOGUE, parent(), step, sentence, agent)
 
 
+def test_the_picture_goes_blank_from_the_step_on(data_folder: Any) -> None:
+    episode = parent(agent=POLICY)
+    catalogue = FakeCatalogue("policy")
+    wanted = take_branch(catalogue, episode, 3, agent="expert", change=BLANK)
+    assert wanted.spec.instruction == episode.spec.instruction
+    assert wanted.spec.condition.perturbations == (perturbation("picture-blank", first_step=3),)
+    watching = Noting()
+    entry = replace(wanted.entry, new_agent=lambda: watching)
+    with FakeSimulators(lasts=6).lend() as environment:
+        agent = replace(wanted, entry=entry).new_agent()
+        list(rollout(environment, agent, wanted.spec, prefix=wanted.prefix))
+    seen = [(one.step, int(one.images["policy"].max())) for one in watching.seen]
+    assert seen == [(3, 128), (4, 128), (5, 128)]
+    branch = replace(episode, spec=wanted.spec)
+    with pytest.raises(UserError, match="blank already"):
+        take_branch(catalogue, branch, 4, agent="expert", change=BLANK)
+
+
+def test_a_thing_is_gone_from_the_step_on() -> None:
+    episode = parent(agent=POLICY)
+    catalogue = FakeCatalogue("policy")
+    name = episode.spec.goal["object"]
+    assert name in removable(episode.spec)
+    wanted = take_branch(catalogue, episode, 5, agent="expert", change=name)
+    assert wanted.spec.condition.perturbations == (Perturbation(GONE, {"name": name}, 5),)
+    assert wanted.spec.goal == episode.spec.goal
+    branch = replace(episode, spec=wanted.spec)
+    with pytest.raises(UserError, match="gone already"):
+        take_branch(catalogue, branch, 6, agent="expert", change=name)
+    with pytest.raises(UserError, match="no green dragon"):
+        take_branch(catalogue, episode, 5, agent="expert", change="green dragon")
+
+
+def test_the_expert_is_not_asked_for_what_says_nothing() -> None:
+    episode = parent(agent=POLICY)
+    with pytest.raises(UserError, match="looks at no picture"):
+        take_branch(CATALOGUE, episode, 2, agent=EXPERT.name, change=BLANK)
+    with pytest.raises(UserError, match="nothing with the"):
+        take_branch(CATALOGUE, episode, 2, agent=EXPERT.name, change=episode.spec.goal["object"])
+    [*_, other] = [one for one in removable(episode.spec) if one not in episode.spec.goal.values()]
+    found = take_branch(CATALOGUE, episode, 2, agent=EXPERT.name, change=other)
+    assert found.spec.condition.perturbations[0].values == {"name": other}
+
+
 def test_an_agent_that_is_gone_must_be_replaced() -> None:
     with pytest.raises(UserError, match="not here any more"):
         take_branch(CATALOGUE, parent(agent=POLICY), 2)
@@ -81,7 +131,7 @@ def test_a_branch_carries_out_the_parents_actions_and_is_kept(data_folder: Any) 
     moments = play(
         FakeSimulators(),
         "somebody",
-        wanted.entry.new_agent(),
+        wanted.new_agent(),
         wanted.spec,
         archive,
         wanted.told,

@@ -108,6 +108,14 @@ def test_backbones_pattern(capsys):
     assert main(["backbones", "nothing*"]) == 1
 
 
+def test_families_without_trained_weights_say_so(capsys):
+    assert main(["backbones", "*:tiny"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    untrained = {line.split(":")[0] for line in lines if "recipe runs, not trained" in line}
+    trained = {line.split(":")[0] for line in lines} - untrained
+    assert trained == {"qwen3-vl", "internvl", "paligemma", "kosmos-2"}
+
+
 def test_probe_prints_parts_and_checks(capsys):
     assert main(["probe", "internvl:tiny"]) == 0
     out = capsys.readouterr().out

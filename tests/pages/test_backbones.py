@@ -27,6 +27,18 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def choose(page: Any, name: str) -> None:
+    """Picks who acts as a person who cannot use a mouse: the list moves while it opens."""
+    shown = "name => document.querySelector('#agent input').value.startsWith(name + ' ')"
+    page.wait_for_selector("[role=listbox]", state="detached")
+    page.fill("#agent input", "")
+    page.locator("#agent input").press_sequentially(f"{name} ")
+    # Enter takes what the list holds by then: on a busy machine, not yet what was typed.
+    page.wait_for_function("document.querySelectorAll('#agent [role=option]').length === 1")
+    page.keyboard.press("Enter")
+    page.wait_for_function(shown, arg=name)
+
+
 def test_each_backbone_carries_out_a_broad_sentence(
     page: Any, untrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,11 +61,7 @@ def test_each_backbone_carries_out_a_broad_sentence(
         assert "No VLM" in options[-1] and expert == "expert"
         page.keyboard.press("Escape")
         for name in chosen:
-            # As a person who cannot use a mouse: the list moves while it opens.
-            page.wait_for_selector("[role=listbox]", state="detached")
-            page.fill("#agent input", "")
-            page.locator("#agent input").press_sequentially(f"{name} ")
-            page.keyboard.press("Enter")
+            choose(page, name)
             page.fill("#instruction textarea", "")
             page.locator("#instruction textarea").press_sequentially(BROAD)
             page.wait_for_selector(".rl >> text=Understood: pick up the orange cylinder")

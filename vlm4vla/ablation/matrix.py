@@ -6,7 +6,7 @@ from typing import Final
 
 from vlm4vla.ablation.registry import PERTURBATIONS, perturbation
 from vlm4vla.core.condition import OTHER_OBJECT, Condition, Perturbation
-from vlm4vla.episodes.filters import Filter
+from vlm4vla.episodes.filters import Filter, Membership
 from vlm4vla.episodes.rows import Row
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.statistics import PairedDifference, Rate, holm, mcnemar, paired_difference, wilson
@@ -25,6 +25,9 @@ SENTENCE_COLUMNS: Final = (
     perturbation("sentence-order"),
 )
 """The matrix's rows and columns; None is as usual."""
+
+STUDY: Final = Membership("study", "ablation")
+"""Where perturbed episodes belong."""
 
 SPLIT: Final = "test"
 _MOST: Final = 100_000

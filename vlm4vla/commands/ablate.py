@@ -11,6 +11,7 @@ from vlm4vla.ablation.divergence import Divergence, divergence
 from vlm4vla.ablation.matrix import (
     PICTURE_ROWS,
     SENTENCE_COLUMNS,
+    STUDY,
     Cell,
     compared,
     condition_of,
@@ -28,9 +29,6 @@ from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import TASKS
-
-STUDY: Final = Membership("study", "ablation")
-"""Where perturbed episodes belong."""
 
 _SHOWN_STEPS: Final = (0, 4, 8, 16, 32)
 

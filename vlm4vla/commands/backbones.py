@@ -115,8 +115,11 @@ def _rate(rate: Rate) -> dict[str, Any]:
 
 def backbones() -> Iterator[Backbone]:
     """Presets, known Hub ids and local folders, family by family."""
+    trained = {_family(config.parent) for config in SHIPPED.rglob("config.json")}
     for family in map(FAMILIES.get, sorted(FAMILIES)):
         tiny = "random weights, its own small tokenizer"
+        if family.name not in trained:
+            tiny += "; recipe runs, not trained"
         yield Backbone(f"{family.name}:tiny", family.name, "preset", None, tiny)
         if family.paper:
             large = family.hub[family.paper]

@@ -5,6 +5,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use the sentences of training instead of the held-out paraphrases",
     )
+    parser.add_argument(
+        "--cell", metavar="NAME", help="the study's cell that the episodes belong to"
+    )
     parser.add_argument("--workers", type=int, default=2, help="simulators at a time")
     parser.add_argument(
         "--out", type=Path, help="folder of a table of its own; resumes what it holds"
@@ -84,13 +88,16 @@ def run(args: argparse.Namespace) -> int:
     condition = Condition(TRAINED if args.trained_sentences else args.words, args.goal)
     numbers = range(args.first_seed, args.first_seed + args.episodes)
     specs = [TABLETOP.spec(task, seed, condition) for task in tasks for seed in numbers]
-    identity = AgentId("policy", checkpoint_hash(checkpoint), checkpoint.name)
+    # Every cell's policy lies in a folder of the same name.
+    name = f"cell {args.cell}" if args.cell else checkpoint.name
+    identity = AgentId("policy", checkpoint_hash(checkpoint), name)
+    member = partial(_of_cell, args.cell) if args.cell else None
     rows = EpisodeTable(args.out)
     if args.out and (args.out / "evaluation.json").is_file():
         # A folder that an earlier version began: what it holds is not run again.
         import_evaluation(args.out, rows)
     with policy_workers(checkpoint) as make_agent:
-        done = run_missing(rows, specs, identity, make_agent, args.workers)
+        done = run_missing(rows, specs, identity, make_agent, args.workers, member)
     found = {task: summarise([one for one in done if one.spec.task == task]) for task in tasks}
     answer = {"checkpoint": identity.digest, "first_seed": args.first_seed, "tasks": found}
     if condition.words in (BROAD, HELD_OUT):
@@ -166,6 +173,10 @@ def membership(spec: EpisodeSpec) -> Membership:
     """Where an evaluated episode belongs, by the split of its seed."""
     kind: Kind = "evaluation" if spec.seed in seeds.TEST else "selection"
     return Membership(kind)
+
+
+def _of_cell(name: str, spec: EpisodeSpec) -> Membership:
+    return Membership("study", name)
 
 
 def _record(checkpoint: Path, answer: dict[str, Any], condition: Condition) -> None:

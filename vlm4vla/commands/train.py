@@ -21,6 +21,7 @@ from vlm4vla.train.presets import PRESETS, STAGES
 from vlm4vla.train.speed.cpu_layers import require_compiler
 from vlm4vla.train.stages import (
     CHECKPOINT,
+    INITS,
     VLM,
     Run,
     alone,
@@ -64,7 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="source", help="VLM or checkpoint to start from (default: the stage before)"
     )
     parser.add_argument(
-        "--init", choices=("vlm", "scratch"), default="vlm", help="its weights, or random ones"
+        "--init",
+        choices=INITS,
+        default="vlm",
+        help="its weights, random ones, or random ones as the tiny VLMs' pretraining began",
     )
     parser.add_argument("--data", type=Path, help="training cache (default: cache/frames)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], help="only these tasks")
@@ -106,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the language model's layers: a minute, then a fifth more samples a second",
+        help="compile layers: some minutes, then about a fifth more samples a second",
     )
     parser.add_argument(
         "--workers",
@@ -229,7 +233,7 @@ def _learn(job: Run, recipe: Any, args: argparse.Namespace) -> Path:
     if args.stage == "imitation":
         before = _run_of("grounding") / CHECKPOINT
     query = "zero" if args.preset == "paper" else "embedding"
-    policy = start_policy(args.source or before, args.init, args.device, query)
+    policy = start_policy(args.source or before, args.init, args.device, query, recipe.loop.seed)
     set_trainable(policy, args.train)
     if args.stage == "grounding":
         return run_grounding(job, recipe, policy, cache, args.tasks)

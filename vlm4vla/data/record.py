@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.environment import Environment
-from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec
+from vlm4vla.core.episode import AgentId, AgentSpan, Episode, EpisodeSpec
 from vlm4vla.core.observation import Array, Image
 from vlm4vla.core.rollout import Recorder, Step, rollout
 from vlm4vla.data.demonstrator import (
@@ -73,6 +73,11 @@ class Frame(NamedTuple):
     image: Image
     segmentation: NDArray[np.int16]
     state: State
+
+
+def name_of(agent: AgentId) -> str:
+    """What whoever acted is called in a dataset."""
+    return agent.kind if agent.kind == "expert" else f"{agent.kind} {agent.digest}"
 
 
 def record(rig: Rig, task: Task, seed: int) -> Recorded:

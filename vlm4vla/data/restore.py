@@ -7,6 +7,10 @@ pixels are those of the stored moments, up to the renderer's rounding. Poses do 
 the finger tips moved, which the labels' second to fourth actions depend on a little: that is taken
 from the repetition while it stays within `NEAR` of the stored poses, then predicted from the
 executed actions by the measured controller (mean error 7 mm/s at a mean speed of 190 mm/s).
+
+A file of `vlm4vla data store` says what every episode has to come out as. Where physics repeats
+itself to the end, other values are refused: then it is this version that labels otherwise. Where it
+does not, or a renderer rounds otherwise, the episode is kept and counted.
 """
 
 from collections.abc import Callable, Collection
@@ -19,12 +23,14 @@ import numpy as np
 
 from vlm4vla import seeds
 from vlm4vla.core.environment import Environment, Pose
-from vlm4vla.core.episode import AgentId, Episode
+from vlm4vla.core.episode import Episode
 from vlm4vla.data.demonstrator import noisy_steps
 from vlm4vla.data.fill import Job, Progress, fill
 from vlm4vla.data.lerobot import parts
+from vlm4vla.data.lerobot.reader import open_dataset
 from vlm4vla.data.lerobot.schema import Recording
-from vlm4vla.data.record import Frame, Rig, labelled
+from vlm4vla.data.record import Frame, Rig, labelled, name_of
+from vlm4vla.data.store import Expected, expected_of
 from vlm4vla.episodes.parquet import import_
 from vlm4vla.episodes.rows import STOPPED, Row
 from vlm4vla.episodes.table import EpisodeTable
@@ -45,8 +51,12 @@ def restore(
     workers: int,
     make_rig: Callable[[], Rig],
     report: Callable[[Progress], None],
-) -> None:
-    """Makes a dataset of the episodes in a file of `vlm4vla episodes export`.
+) -> int | None:
+    """Makes a dataset of the episodes in a file of `vlm4vla data store` or `episodes export`.
+
+    Returns:
+        How many episodes are bit for bit what was recorded, pictures and all; None where the file
+        does not say what that was.
 
     Args:
         file: the episodes.
@@ -56,13 +66,15 @@ def restore(
         report: called after each episode.
 
     Raises:
-        UserError: the file is damaged or holds episodes that no dataset can be made of; or see
+        UserError: the file is damaged or holds episodes that no dataset can be made of, an
+            episode's values come out as others than were recorded; or see
             `vlm4vla.data.fill.fill`.
     """
     table = EpisodeTable.in_memory()
     import_(file, table)
     rows = sorted(table.query(limit=table.count()), key=_place)
     _check(file, rows)
+    expected = expected_of(file)
     job = Job(
         settings={
             "tasks": [task for task in TASKS if any(row.spec.task == task for row in rows)],
@@ -72,20 +84,31 @@ def restore(
         episodes=max(sum(row.spec.task == task for row in rows) for task in TASKS),
         total=len(rows),
         make=partial(_Restorer, out, make_rig),
-        call=lambda index: ("restore", index, table.get(rows[index].id)),
+        call=lambda index: (
+            "restore",
+            index,
+            table.get(rows[index].id),
+            expected.get(rows[index].id),
+        ),
     )
     fill(out, job, workers, report)
+    if not expected:
+        return None
+    made = zip(rows, open_dataset(out).episodes, strict=True)
+    return sum(expected[row.id].whole == episode.fingerprint for row, episode in made)
 
 
-def restored(rig: Rig, episode: Episode) -> Recording:
+def restored(rig: Rig, episode: Episode, expected: Expected | None = None) -> Recording:
     """The frames and labels of a stored episode.
 
     Args:
         rig: environment and labels; its agent is not asked.
         episode: with its trace.
+        expected: what it came out as when it was recorded, where that is known.
 
     Raises:
-        UserError: the episode has no whole trace.
+        UserError: the episode has no whole trace, or physics repeats itself to the end and still
+            the values are others than were recorded.
     """
     spec, steps = episode.spec, len(episode.actions)
     if not 0 < steps == len(episode.trace.joints) - 1 == len(episode.trace.poses) - 1:
@@ -95,6 +118,7 @@ def restored(rig: Rig, episode: Episode) -> Recording:
     trace = zip(episode.trace.joints, episode.trace.poses, strict=True)
     poses = [Pose(joints, objects) for joints, objects in trace]
     same, states = _repeat(rig.environment, episode, poses)
+    repeated = len(same) == steps
     frames = same + [_drawn(rig.environment, episode, pose) for pose in poses[len(same) : steps]]
     velocity = np.zeros(3)
     for step, (frame, state) in enumerate(zip(frames, states, strict=True)):
@@ -110,7 +134,7 @@ def restored(rig: Rig, episode: Episode) -> Recording:
     for step, name in episode.events:
         if step:  # what is so before the first action is nobody's doing
             events[step - 1].add(name)
-    return labelled(
+    recording = labelled(
         spec,
         name_of(episode.agent),
         rig.plan,
@@ -120,11 +144,13 @@ def restored(rig: Rig, episode: Episode) -> Recording:
         events=events,
         success=episode.outcome.success,
     )
-
-
-def name_of(agent: AgentId) -> str:
-    """What whoever acted is called in a dataset."""
-    return agent.kind if agent.kind == "expert" else f"{agent.kind} {agent.digest}"
+    if repeated and expected and recording.fingerprint_of_values() != expected.values:
+        raise UserError(
+            f"Episode {episode.id} moves as it did when it was recorded, and its labels or other "
+            "values come out as others.",
+            "Restore it with the version of VLM4VLA that stored it, or collect anew.",
+        )
+    return recording
 
 
 def _repeat(
@@ -198,8 +224,8 @@ class _Restorer:
         self._out = out
         self._rig = make_rig()
 
-    def restore(self, index: int, episode: Episode) -> int:
+    def restore(self, index: int, episode: Episode, expected: Expected | None) -> int:
         """Writes an episode's part and returns its number of frames."""
-        recording = restored(self._rig, episode)
+        recording = restored(self._rig, episode, expected)
         parts.write_part(self._out, index, recording)
         return len(recording)

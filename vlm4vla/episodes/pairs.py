@@ -91,6 +91,9 @@ _COUNTED: Final = (
 def candidates(table: EpisodeTable, split: str = "test") -> list[Candidate]:
     """Every side that the table has drawn scenes of, the one that acted last first.
 
+    Sides that only studies know come after the others: a study has many policies, and none of them
+    is there to be used.
+
     Args:
         table: where the episodes are.
         split: of the seeds.
@@ -98,8 +101,9 @@ def candidates(table: EpisodeTable, split: str = "test") -> list[Candidate]:
     with table.database.reading() as db:
         found = db.execute(
             "SELECT agent, condition, agents, suite, goal_task, seed, goal, created FROM episodes "
-            f"WHERE {_COUNTED} AND split = ? ORDER BY created DESC, id",
-            (split,),
+            f"WHERE {_COUNTED} AND split = ? "
+            "ORDER BY belongs & ? = 0, created DESC, id",
+            (split, DRAWN & ~BITS["study"]),
         ).fetchall()
     names, goals = dict[tuple[str, str], str](), dict[tuple[str, str], set[_Key]]()
     for agent, condition, agents, *key, _ in found:
@@ -117,13 +121,24 @@ def candidates(table: EpisodeTable, split: str = "test") -> list[Candidate]:
 
 
 def newest_that_share(known: list[Candidate]) -> tuple[Candidate, Candidate] | None:
-    """The two newest sides that were given a scene with the same goal; None if no two were."""
-    for place, later in enumerate(known[1:], 1):
-        for earlier in known[:place]:
-            if earlier.goals & later.goals:
-                # The later in the list is the older one: what a newer one is compared with.
-                return later, earlier
-    return None
+    """The two newest sides that were given a scene with the same goal; None if no two were.
+
+    Two agents under one unchanged condition are preferred: which of them acts better is what
+    people ask first.
+    """
+    shared = [
+        # The later in the list is the older one: what a newer one is compared with.
+        (later, earlier)
+        for place, later in enumerate(known[1:], 1)
+        for earlier in known[:place]
+        if earlier.goals & later.goals
+    ]
+    return next(filter(_two_agents, shared), shared[0] if shared else None)
+
+
+def _two_agents(pair: tuple[Candidate, Candidate]) -> bool:
+    a, b = (one.side for one in pair)
+    return a.agent != b.agent and a.condition == b.condition and not a.condition.perturbations
 
 
 def _halves(table: EpisodeTable, side: Side, split: str) -> dict[_Key, Half]:

@@ -6,9 +6,10 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -263,7 +264,12 @@ _NUMBERS: Final = tuple(one.name for one in COLUMNS if one.type == "double")
 
 
 def export(
-    table: EpisodeTable, path: Path, wanted: Filter = EVERYTHING, *, traces: bool = True
+    table: EpisodeTable,
+    path: Path,
+    wanted: Filter = EVERYTHING,
+    *,
+    traces: bool = True,
+    further: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> int:
     """Writes episodes into a parquet file, arrays and all; how many.
 
@@ -273,6 +279,7 @@ def export(
         wanted: which.
         traces: with what pictures are drawn from and what was predicted. Without, a file is about
             a tenth as large: the actions that were carried out stay, and so do all ids.
+        further: columns of text that `import_` takes no notice of: name -> id -> text.
 
     Raises:
         UserError: the disk is full or not writable, or see `EpisodeTable.entries`.
@@ -281,7 +288,7 @@ def export(
     import pyarrow.parquet
 
     count = 0
-    schema = _schema()
+    schema = _schema(further)
     with (
         files.replacing(path) as temporary,
         pyarrow.parquet.ParquetWriter(temporary, schema, **_layout()) as writer,
@@ -291,6 +298,10 @@ def export(
             columns = [
                 pyarrow.array([column.value(entry) for entry in batch], schema.field(place).type)
                 for place, column in enumerate(COLUMNS)
+            ]
+            columns += [
+                pyarrow.array([texts[entry.episode.id] for entry in batch], pyarrow.string())
+                for texts in further.values()
             ]
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
             count += len(batch)
@@ -381,7 +392,7 @@ def _layout() -> dict[str, Any]:
     }
 
 
-def _schema() -> "pyarrow.Schema":
+def _schema(further: Iterable[str]) -> "pyarrow.Schema":
     import pyarrow
 
     types = {
@@ -394,6 +405,7 @@ def _schema() -> "pyarrow.Schema":
         "list<int32>": pyarrow.list_(pyarrow.int32()),
     }
     fields = [pyarrow.field(one.name, types[one.type], nullable=False) for one in COLUMNS]
+    fields += [pyarrow.field(name, pyarrow.string(), nullable=False) for name in further]
     return pyarrow.schema(fields, metadata={_MARK: str(_FORMAT)})
 
 

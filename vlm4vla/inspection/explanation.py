@@ -21,7 +21,7 @@ from vlm4vla.inspection.shelf import Arrays, Shelf
 if TYPE_CHECKING:
     from vlm4vla.model.policy import Policy
 
-SCENE_CHANGES: Final = ("start",)
+SCENE_CHANGES: Final = ("start", "gone")
 """Perturbations that the trace already holds, so that the pictures drawn from it do, too."""
 
 

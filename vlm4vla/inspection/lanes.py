@@ -15,6 +15,7 @@ from vlm4vla.core.episode import Episode, Event
 from vlm4vla.core.observation import Array
 from vlm4vla.inspection.states import states_of
 from vlm4vla.suites.tabletop import controller, expert
+from vlm4vla.suites.tabletop.changes import gone_at
 from vlm4vla.suites.tabletop.instructions import Goal
 from vlm4vla.suites.tabletop.suite import judged_goal, scene_of
 from vlm4vla.suites.tabletop.types import State
@@ -27,6 +28,9 @@ AIMED: Final = 25.0
 
 THERE: Final = 0.020
 """The finger tips are at a thing when they are this near to it, seen from above (metres)."""
+
+_BELOW: Final = -1.0
+"""Height in metres below which only what was taken away is."""
 
 _STILL_MM: Final = 4.0
 """A command that is shorter than this, seen from above, has no direction."""
@@ -128,8 +132,13 @@ def lanes_of(episode: Episode) -> Lanes:
     ).reshape(episode.steps, len(states[0].names))
     tips = np.array([state.tcp for state in states], np.float64)
     positions = np.array([state.positions for state in states], np.float64)
+    # For what is gone an expert would do nothing that could be compared.
+    gone = gone_at(episode.spec.condition.perturbations, episode.steps)
+    every = [
+        goal for goal in scene_of(episode.spec).goals() if not gone & {goal.object, goal.target}
+    ]
     asked = judged_goal(episode.spec)
-    every = scene_of(episode.spec).goals()
+    asked = asked if asked in every else None
     goals = ([asked] if asked else []) + [goal for goal in every if goal != asked]
     aims = [aim(row, commanded[i], tips[i], positions[i], held[i]) for i, row in enumerate(angles)]
     return Lanes(
@@ -165,6 +174,7 @@ def aim(angles: Numbers, motion: Numbers, tip: Numbers, positions: Numbers, held
         held: index of what is held, which is never aimed at; -1 for nothing.
     """
     apart = np.hypot(*(positions[:, :2] - tip[:2]).T)
+    apart[_gone(positions)] = np.inf
     if held >= 0:
         apart[held] = np.inf
     nearest = int(apart.argmin())
@@ -174,6 +184,11 @@ def aim(angles: Numbers, motion: Numbers, tip: Numbers, positions: Numbers, held
         return -1
     best = int(np.nanargmin(angles))
     return best if angles[best] <= AIMED else -1
+
+
+def _gone(positions: Array | Numbers) -> NDArray[np.bool_]:
+    """(k,) which things are off the table: nothing aims at them."""
+    return positions[:, 2] < _BELOW
 
 
 def _held(state: State) -> int:
@@ -193,7 +208,7 @@ def _angles(state: State, motion: Numbers, held: int) -> Numbers:
     found = np.full(len(towards), np.nan)
     if length < _STILL_MM:
         return found
-    usable = far > THERE / 2
+    usable = (far > THERE / 2) & ~_gone(state.positions)
     if held >= 0:
         usable[held] = False
     cosines = towards[usable] @ motion[:2] / (far[usable] * length)

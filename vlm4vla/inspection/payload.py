@@ -143,6 +143,7 @@ def _ghost(bundle: Bundle) -> dict[str, Any]:
         "instruction": episode.spec.instruction,
         "agent": label_of(episode.agents[-1].agent),
         "branch": episode.spec.branch_step,
+        "condition": episode.spec.condition.label,
         "sentence": episode.outcome.sentence,
         "success": episode.outcome.success,
         **_drawn_lanes(bundle.lanes),

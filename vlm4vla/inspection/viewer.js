@@ -485,7 +485,7 @@ function paths() {
   const parts = [];
   part('branch').hidden = !data.ghost;
   if (data.ghost) {
-    parts.push(`Branch at step ${data.ghost.branch}: “${data.ghost.instruction}”, acts: ${data.ghost.agent}. ${data.ghost.sentence}`);
+    parts.push(`Branch at step ${data.ghost.branch}: “${data.ghost.instruction}”, acts: ${data.ghost.agent}${data.ghost.condition && ` (${data.ghost.condition})`}. ${data.ghost.sentence}`);
   }
   const box = part('paths');
   box.replaceChildren(parts.join(' '));

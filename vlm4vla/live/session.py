@@ -21,6 +21,7 @@ from vlm4vla.data.pictures import encode_preview
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.filters import Membership
 from vlm4vla.errors import UserError, surprises_told
+from vlm4vla.live.maps import LiveMap, LiveMaps, MapWishes, NoMap
 from vlm4vla.live.queue import Series, Turn
 from vlm4vla.live.simulators import Simulators
 from vlm4vla.live.switches import SWAP, Switches
@@ -67,6 +68,8 @@ class Frame:
         render_ms: time the pictures took.
         changes: what was switched in mid-run.
         told: the sentence as the agent is told it now.
+        map: of the inference that this step belongs to, or why there is none; None where nobody
+            wants one.
     """
 
     view: Image
@@ -79,6 +82,7 @@ class Frame:
     render_ms: float
     changes: tuple[Perturbation, ...] = ()
     told: str = ""
+    map: LiveMap | NoMap | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,7 @@ def play(
     prefix: Array | None = None,
     switches: Switches | None = None,
     series: Series | None = None,
+    wishes: MapWishes | None = None,
 ) -> Generator[Moment, None, None]:
     """Plays and keeps an episode, once it is the visitor's turn.
 
@@ -177,6 +182,7 @@ def play(
         switches: what the visitor changes about a policy in mid-run; it stands in the condition
             of the episode that is kept, with the step that it began at. None for nothing.
         series: of the visitor's, that this episode belongs to.
+        wishes: which map the visitor wants over what a policy sees; None for no maps.
 
     Raises:
         UserError: the queue is full, there is no simulator or it died, the agent cannot follow
@@ -186,7 +192,8 @@ def play(
     limit = suite.limit(spec)
     limit = min(spec.condition.max_steps or limit, limit)
     recorder = Recorder(suite, spec, [AgentSpan(agent.identity)])
-    changing = _Changing(agent, spec, limit, switches, visitor)
+    maps = LiveMaps(agent, wishes, visitor)
+    changing = _Changing(maps.agent, spec, limit, switches, visitor)
     views: list[Image] = []
     with (
         surprises_told("The episode"),
@@ -210,7 +217,7 @@ def play(
             for frame in _frames(simulators, steps, limit, recorder):
                 # A step was made since, so what was switched before it belongs to the episode.
                 recorder.amend(changing.spec)
-                frame = changing.shown(frame)
+                frame = replace(changing.shown(frame), map=maps.now())
                 views.append(frame.view)
                 with seat.kept():
                     yield frame

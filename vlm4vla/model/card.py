@@ -112,11 +112,6 @@ def _front_matter(manifest: Mapping[str, Any]) -> list[str]:
     return [*lines, "---", ""]
 
 
-def _metric(row: Mapping[str, Any]) -> dict[str, Any]:
-    rate = row["successes"] / row["n"]
-    return {"type": "success_rate", "name": _interval(row), "value": rate}
-
-
 def _setting(run: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     first = run.get("first_seed", 0)
     return f"VLM4VLA tabletop, sentences {run.get('sentences', 'held out')}, seeds {first} to " + (
@@ -162,8 +157,9 @@ def _figures(evaluation: Mapping[str, Any]) -> list[str]:
             rows,
         ),
         "",
-        f"In closed loop: {'; '.join(seen)}. Held-out sentences are paraphrases that training "
-        "never read, and the seeds are scenes that it never saw. Intervals are Wilson's.",
+        f"In closed loop: {'; '.join(seen)}. Held-out sentences are paraphrases that training is "
+        "not given, and the seeds are scenes that it never saw; what is known of exceptions stands "
+        "under Training. Moved another object: share of episodes. Intervals are Wilson's.",
         "",
     ]
 

@@ -8,9 +8,7 @@ from transformers import PreTrainedModel
 
 from vlm4vla.errors import UserError
 from vlm4vla.model.family import Family
-
-GROUPS = ("vision", "language", "embeddings", "projector", "head")
-
+from vlm4vla.model.group_names import GROUPS as GROUPS
 
 UNUSED = "unused"
 """What has no part in the policy; it belongs to no freeze group and never learns."""

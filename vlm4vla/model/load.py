@@ -44,6 +44,7 @@ def load_vlm(
     device: str | torch.device | None = None,
     init: str = "vlm",
     complete: bool = False,
+    seed: int = 0,
 ) -> Vlm:
     """Finds and loads a VLM.
 
@@ -54,6 +55,7 @@ def load_vlm(
         init: "vlm" for its weights, "scratch" for the same architecture with fresh ones.
         complete: refuse every tensor that the bare model does not use; otherwise the word head of
             a released VLM is passed over.
+        seed: of fresh weights.
 
     Raises:
         UserError: there is no such family, preset, folder or reachable Hub id, its weights do not
@@ -88,7 +90,7 @@ def load_vlm(
         if known:
             _check_tokens(source, known, tokenizer)
         family, account = (known, ()) if known else introspect(config, tokenizer, files)
-        base = _load_base(source, files.local, config, dtype, device, init, complete)
+        base = _load_base(source, files.local, config, dtype, device, init, complete, seed)
         vlm = Vlm(family, base, tokenizer, source, extras, files)
         called = rehearse(vlm)
         if not known:
@@ -119,12 +121,13 @@ def _load_base(
     device: torch.device,
     init: str,
     complete: bool,
+    seed: int,
 ) -> Any:
     stored = sum(file.stat().st_size for file in Path(source).glob("*.safetensors"))
     small = 0 < stored < BF16_FROM_BYTES
     if init == "scratch":
         kept = config.dtype if small and config.dtype else torch.bfloat16
-        return random_weights(config, seed=0, dtype=dtype or kept).to(device)
+        return random_weights(config, seed, dtype=dtype or kept).to(device)
     with BUILDING, quiet():
         base, report = AutoModel.from_pretrained(
             source,

@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from vlm4vla.errors import UserError
 from vlm4vla.model.vlm import Vlm
 
 _WORD_STD: Final = 0.5
@@ -65,6 +66,9 @@ def start_language_model(base: Any, seed: int) -> None:
     Args:
         base: a small VLM's transformers model.
         seed: of the weights.
+
+    Raises:
+        UserError: a layer has fewer key heads than query heads.
     """
     draw = torch.Generator().manual_seed(seed)
     for name, module in base.named_modules():
@@ -82,7 +86,26 @@ def start_language_model(base: Any, seed: int) -> None:
             nn.init.normal_(module.dense.weight, 0.0, 1.0, draw)
 
 
+def start_as_pretrained(vlm: Vlm, seed: int) -> None:
+    """Draws a small VLM's words and language model anew, as its pretraining began.
+
+    Args:
+        vlm: a small VLM with fresh weights.
+        seed: of the weights.
+
+    Raises:
+        UserError: see `start_language_model`.
+    """
+    start_words(vlm, seed)
+    start_language_model(vlm.base, seed + 2)
+
+
 def _start_attention(attention: Any, draw: torch.Generator) -> None:
+    if attention.k_proj.weight.shape != attention.q_proj.weight.shape:
+        raise UserError(
+            "Queries cannot equal keys where several query heads share one key head.",
+            "Start this VLM with --init scratch.",
+        )
     out = getattr(attention, "o_proj", None) or attention.out_proj
     nn.init.orthogonal_(attention.q_proj.weight, generator=draw)
     attention.k_proj.weight.copy_(attention.q_proj.weight)

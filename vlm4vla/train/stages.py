@@ -32,6 +32,7 @@ from vlm4vla.train.batches.frames import Frames
 from vlm4vla.train.batches.pictures import Pool, draw_pool, kept_pool
 from vlm4vla.train.gates import Gate, check_gates
 from vlm4vla.train.loop.train import Objective, Watch, check_same, train
+from vlm4vla.train.mimetic_init import start_as_pretrained
 from vlm4vla.train.objectives.grounding import (
     GroundingObjective,
     GroundingRecipe,
@@ -56,6 +57,11 @@ VLM = "vlm"
 
 CHECKPOINT = "checkpoint"
 """The folder inside a robot run that holds the trained policy."""
+
+
+INITS = ("vlm", "scratch", "mimetic")
+"""Where a policy's weights start: "vlm" has the VLM's, "scratch" random ones as its class draws
+them, and "mimetic" those of the start that our tiny VLMs' pretraining had."""
 
 
 @dataclass(frozen=True)
@@ -279,25 +285,36 @@ def run_language(
 
 
 def start_policy(
-    source: Path | str, init: str, device: str | None, query_init: str = "embedding"
+    source: Path | str,
+    init: str,
+    device: str | None,
+    query_init: str = "embedding",
+    seed: int = 0,
 ) -> Policy:
     """The policy that a robot stage starts from.
 
     Args:
         source: a checkpoint folder, a VLM folder, a preset or a Hub id.
-        init: "vlm" for its weights, "scratch" for the same architecture with random ones.
+        init: one of `INITS`.
         device: "cpu", "cuda", or None.
         query_init: "embedding" or, as in the paper, "zero"; a checkpoint keeps its own query.
+        seed: of new weights, the head's among them.
 
     Raises:
-        UserError: the source is not there or does not fit.
+        UserError: the source is not there or does not fit, or its language model cannot have the
+            start "mimetic".
     """
     if init == "vlm" and (Path(source) / MANIFEST).is_file():
         return Policy.from_pretrained(source, device)
-    vlm = load_vlm(source, torch.float32, device, init)
-    if init == "scratch":
+    vlm = load_vlm(source, torch.float32, device, "vlm" if init == "vlm" else "scratch", seed=seed)
+    if init == "mimetic":
+        start_as_pretrained(vlm, seed)
+    if init != "vlm":
         forget(vlm)
-    return Policy.from_vlm(vlm, action.tiny(), query_init=query_init)
+    with torch.random.fork_rng(devices=[]):
+        # Two runs of one seed would else begin with different heads.
+        torch.manual_seed(seed)
+        return Policy.from_vlm(vlm, action.tiny(), query_init=query_init)
 
 
 @one_at_a_time

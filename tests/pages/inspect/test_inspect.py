@@ -15,8 +15,11 @@ from tests.inspection.examples import POLICY, still_episode
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import PATIENCE, serve
 from tests.pages.test_access import LOOKS, serious_findings
+from vlm4vla.core.condition import Perturbation
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.filters import Membership
+from vlm4vla.live.branch import removable
+from vlm4vla.suites.tabletop.changes import GONE
 
 STEPS = 24
 VIEWER = ".inspect-view[data-run]"
@@ -124,6 +127,21 @@ def test_the_expert_takes_over_and_its_way_is_drawn_over_this_one(inspected: Any
     inspected.click("text=Open the branch")
     inspected.wait_for_selector(f".inspect-view[data-run='{branch}']")
     assert "branched off at step 2" in inspected.inner_text(".iv-facts")
+
+
+def test_a_thing_is_taken_away_and_the_way_without_it_is_drawn(inspected: Any, run: str) -> None:
+    parent = Archive.open().table.get(run)
+    [*_, other] = [one for one in removable(parent.spec) if one not in parent.spec.goal.values()]
+    inspected.keyboard.press("ArrowRight")
+    wait_for_step(inspected, 1)
+    for menu, choice in (("change", f"the {other} is gone"), ("agent", "expert")):
+        inspected.click(f"#inspect-{menu} input")
+        inspected.click(f"#inspect-{menu} [role=option]:has-text('{choice}')")
+    inspected.click("#inspect-go")
+    inspected.wait_for_selector(".inspect-view[data-ghost]:not([data-ghost=''])")
+    stored = Archive.open().table.get(inspected.get_attribute(VIEWER, "data-ghost"))
+    assert stored.spec.condition.perturbations == (Perturbation(GONE, {"name": other}, 1),)
+    assert f"gone (name {other}) from step 1 on" in inspected.inner_text(".iv-paths")
 
 
 def test_a_branch_that_changes_nothing_is_refused(inspected: Any) -> None:

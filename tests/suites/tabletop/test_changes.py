@@ -7,7 +7,7 @@ from vlm4vla.ablation.registry import PERTURBATIONS, perturbation
 from vlm4vla.core.condition import Condition, Perturbation
 from vlm4vla.errors import UserError
 from vlm4vla.suites.registry import TABLETOP
-from vlm4vla.suites.tabletop.changes import CHANGES, START, changed_scene, turned
+from vlm4vla.suites.tabletop.changes import CHANGES, GONE, START, changed_scene, turned
 from vlm4vla.suites.tabletop.projection import POLICY_LENS
 from vlm4vla.suites.tabletop.scene import sample_scene
 from vlm4vla.suites.tabletop.suite import scene_of
@@ -23,7 +23,7 @@ def spec(*changes, task="place", seed=3):
 
 def test_every_perturbation_of_the_simulator_is_carried_out():
     named = {name for name in PERTURBATIONS if PERTURBATIONS.get(name).place == "simulator"}
-    assert named | {START} == set(CHANGES)
+    assert named | {START, GONE} == set(CHANGES)
 
 
 @pytest.mark.parametrize("layout", ["objects", "zones", "containers"])
@@ -84,3 +84,44 @@ def test_the_world_changes_for_a_whole_episode_or_not_at_all(environment):
     late = Perturbation(START, {"x": -0.1, "y": 0.0, "z": 0.2}, first_step=3)
     with pytest.raises(UserError, match="'start' of the tabletop's world holds for a whole"):
         environment.reset(spec(late))
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_thing_that_is_gone_is_seen_no_more_and_is_back_in_the_next_episode(environment, first):
+    plain = spec()
+    name = scene_of(plain).objects[0].name
+    taken = spec(Perturbation(GONE, {"name": name}, first))
+    still = np.array([0, 0, 0, 0, 0, 0, 1.0], np.float32)
+
+    def played(one):
+        moments = [environment.reset(one, ("policy",))]
+        shown = [0 in environment.segmentation()]
+        for _ in range(6):
+            moments.append(environment.step(still, ("policy",)))
+            shown.append(0 in environment.segmentation())
+        return moments, shown
+
+    before, _ = played(plain)
+    moments, shown = played(taken)
+    assert shown == [step < first for step in range(7)]
+    heights = [moment.pose.poses[0, 2] for moment in moments]
+    assert all((height < -9) == (step >= first) for step, height in enumerate(heights))
+    # Nobody has moved it, and nothing else moves.
+    assert all(moment.events == () for moment in moments)
+    np.testing.assert_allclose(
+        moments[-1].pose.poses[1:, :3], before[-1].pose.poses[1:, :3], atol=1e-3
+    )
+    drawn = environment.draw(taken, moments[-1].pose, ("policy",), segmentation=True)
+    assert 0 not in drawn.segmentation
+    after, shown = played(plain)
+    assert all(shown)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one.pose.poses, other.pose.poses)
+
+
+def test_what_is_not_there_cannot_go_and_what_is_gone_does_not_come_back(environment):
+    with pytest.raises(UserError, match="no pink elephant here"):
+        environment.reset(spec(Perturbation(GONE, {"name": "pink elephant"})))
+    name = scene_of(spec()).objects[0].name
+    with pytest.raises(UserError, match="does not come back"):
+        environment.reset(spec(Perturbation(GONE, {"name": name}, 1, 2)))

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.train.auxiliary.noun_positions import NounPositionLoss
 from vlm4vla.train.batches.transfer import to_tensors
 from vlm4vla.train.objectives.language import make_backbone
-from vlm4vla.train.speed.cpu_layers import chosen_layers
+from vlm4vla.train.speed.cpu_layers import chosen_layers, fast_layers
 from vlm4vla.train.speed.packed import is_packed, packed_layers, why_not_packed
 from vlm4vla.train.speed.prefix_cache import ask_rows, query_of, row_states
 
@@ -122,3 +124,22 @@ def test_the_choice_is_printed_with_its_reason(policy, capsys):
     with chosen_layers(single, False):
         assert not is_packed(single)
     assert "single layer" in capsys.readouterr().out
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiling needs a C++ compiler")
+def test_compiled_they_give_the_same_whatever_came_before(images, capsys):
+    tiny = small(vision_layers=1, language_layers=2)
+    with fast_layers(tiny):
+        plain = loss_and_gradients(tiny, images, None, UNEQUAL)
+        with chosen_layers(tiny, True):
+            assert "packed rows" in capsys.readouterr().out
+            first = loss_and_gradients(tiny, images, None, UNEQUAL)
+            ordered = loss_and_gradients(tiny, images, None, np.array([0, 1, 1, 2, 2]))
+            again = loss_and_gradients(tiny, images, None, UNEQUAL)
+        torch._dynamo.reset()
+        with chosen_layers(tiny, True):
+            begun_later = loss_and_gradients(tiny, images, None, np.array([0, 1, 1, 2, 2]))
+    compare(plain, first)
+    assert all(torch.equal(first[2][name], again[2][name]) for name in first[2])
+    assert all(torch.equal(ordered[2][name], begun_later[2][name]) for name in ordered[2])

@@ -8,7 +8,8 @@ with `observation.` or `action` become inputs and outputs of LeRobot's policies,
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -218,8 +219,15 @@ class Recording:
         Args:
             info: the text that was stored of `info`; None for the text of this version.
         """
-        digest = hashlib.sha256((self.info.to_json() if info is None else info).encode())
+        return self._digest(self.info.to_json() if info is None else info, ())
+
+    def fingerprint_of_values(self) -> str:
+        """SHA-256 of all but pictures, pixels counted in them, and versions of libraries."""
+        return self._digest(replace(self.info, versions={}).to_json(), ("images", "pixels"))
+
+    def _digest(self, info: str, without: Collection[str]) -> str:
+        digest = hashlib.sha256(info.encode())
         for field in fields(self):
-            if field.name != "info":
+            if field.name not in ("info", *without):
                 digest.update(np.ascontiguousarray(getattr(self, field.name)).data)
         return digest.hexdigest()

@@ -41,6 +41,7 @@ class Body:
         self.entity = entity
         self._looks = entity.find_component_by_type(sapien.render.RenderBodyComponent)
         self._rigid = entity.find_component_by_type(sapien.physx.PhysxRigidDynamicComponent)
+        self._away = False
 
     @property
     def dynamic(self) -> sapien.physx.PhysxRigidDynamicComponent:
@@ -55,11 +56,22 @@ class Body:
                 part.material.set_base_color([*painted, 1.0])
         world.add_entity(self.entity)
         self.entity.set_pose(pose)
+        if self._away:
+            self._rigid.set_disable_gravity(False)
+            self._away = False
         if self._rigid is not None and not self._rigid.kinematic:
             self._rigid.set_linear_velocity(np.zeros(3))
             self._rigid.set_angular_velocity(np.zeros(3))
             # Also sets back how long it has been lying still, which decides when it falls asleep.
             self._rigid.wake_up()
+
+    def take_away(self, position: tuple[float, float, float]) -> None:
+        """Leaves a movable body hanging at a position, upright and at rest, until `show`."""
+        self._away = True
+        self._rigid.set_disable_gravity(True)
+        self.entity.set_pose(sapien.Pose(position))
+        self._rigid.set_linear_velocity(np.zeros(3))
+        self._rigid.set_angular_velocity(np.zeros(3))
 
 
 class Pool:

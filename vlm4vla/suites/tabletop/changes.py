@@ -16,14 +16,20 @@ from vlm4vla.suites.tabletop.vocabulary import COLOURS, SHAPES, colour_of
 START: Final = "start"
 """The perturbation that lets the finger tips start at x, y, z (metres, world frame)."""
 
+GONE: Final = "gone"
+"""The perturbation that takes the movable thing of a name off the table, from a step on."""
+
 LIGHT: Final = "light"
 CAMERA: Final = "camera"
 TABLE: Final = "table-colour"
 SHADE: Final = "shade"
 DISTRACTORS: Final = "distractors"
 
-CHANGES: Final = (START, LIGHT, CAMERA, TABLE, SHADE, DISTRACTORS)
-"""Perturbations that the suite's simulator carries out; each holds for a whole episode."""
+CHANGES: Final = (START, LIGHT, CAMERA, TABLE, SHADE, DISTRACTORS, GONE)
+"""Perturbations that the suite's simulator carries out; all but `GONE` hold for a whole episode."""
+
+AWAY: Final = (5.0, 5.0, -10.0)
+"""Where a thing is that is gone, world frame, metres: below the floor, where no camera looks."""
 
 _DRAWS: Final = 500
 _BETWEEN_ZONES: Final = 0.05
@@ -55,14 +61,27 @@ def check(changes: Sequence[Perturbation]) -> None:
     """Refuses what this simulator cannot do; perturbations of other places pass.
 
     Raises:
-        UserError: a change of the world begins or ends in the middle of an episode.
+        UserError: a change of the world begins or ends in the middle of an episode, or something
+            that is gone comes back.
     """
     for change in changes:
-        if change.name in CHANGES and (change.first_step or change.last_step is not None):
+        if change.name == GONE:
+            if change.last_step is not None:
+                raise UserError("What is gone does not come back.", "Leave its last step out.")
+        elif change.name in CHANGES and (change.first_step or change.last_step is not None):
             raise UserError(
                 f"The change {change.name!r} of the tabletop's world holds for a whole episode.",
                 "Leave its first and last step out.",
             )
+
+
+def gone_at(changes: Sequence[Perturbation], step: int) -> frozenset[str]:
+    """Names of the things that are off the table at a control step."""
+    return frozenset(
+        str(change.values["name"])
+        for change in changes
+        if change.name == GONE and change.holds(step)
+    )
 
 
 def looks_of(changes: Sequence[Perturbation]) -> Looks:

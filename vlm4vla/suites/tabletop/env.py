@@ -5,6 +5,7 @@ one for this project: scenes and goals by name, pictures only when asked for, ev
 """
 
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from vlm4vla.core.environment import Pose
 from vlm4vla.core.observation import Array, Image
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import bodies, camera
-from vlm4vla.suites.tabletop.changes import USUAL, Looks, turned
+from vlm4vla.suites.tabletop.changes import AWAY, USUAL, Looks, turned
 from vlm4vla.suites.tabletop.instructions import Goal, Task
 from vlm4vla.suites.tabletop.kinematics import ROBOT_BASE
 from vlm4vla.suites.tabletop.projection import POLICY_LENS
@@ -208,6 +209,25 @@ class TabletopEnv(BaseEnv):
         joints = np.array(self.agent.robot._objs[0].qpos, dtype=np.float32)
         return Pose(joints, np.array(poses, dtype=np.float32).reshape(-1, 7))
 
+    def take_away(self, names: Collection[str]) -> None:
+        """Takes movable things off the table; nobody has touched or moved them then.
+
+        Raises:
+            UserError: there is no such thing, or it cannot be moved.
+        """
+        movable = [item.name for item in self.tabletop_scene.objects]
+        if unknown := sorted(set(names) - set(movable)):
+            raise UserError(
+                f"There is no {unknown[0]} here that could be taken away.",
+                f"Choose one of {', '.join(movable)}.",
+            )
+        for name in names:
+            index = movable.index(name)
+            self._objects[index].take_away(AWAY)
+            self._start[index] = AWAY
+            self._entity_names.pop(self._objects[index].entity, None)
+        self.last_facts = self.facts()
+
     def set_pose(self, pose: Pose) -> None:
         """Sets joints and movable objects, without physics."""
         self.agent.robot._objs[0].qpos = pose.joints
@@ -300,6 +320,7 @@ class Tabletop:
         self._watched: Goal | None = None
         self._arranged: tuple[Scene, Looks] | None = None
         self._step = 0
+        self._gone = frozenset[str]()
 
     def reset(
         self,
@@ -309,6 +330,7 @@ class Tabletop:
         start: tuple[float, float, float] | None = None,
         watched: Goal | None = None,
         looks: Looks = USUAL,
+        gone: Collection[str] = (),
     ) -> Snapshot:
         """Starts an episode.
 
@@ -320,9 +342,11 @@ class Tabletop:
                 a place above the table that the scene's seed decides.
             watched: another goal of the scene whose success is watched as well.
             looks: of the world.
+            gone: names of things that are off the table from the start.
 
         Raises:
-            UserError: a goal is not possible in the scene, or the start is out of reach.
+            UserError: a goal is not possible in the scene, the start is out of reach, or nothing
+                that can be moved has the name of what is gone.
         """
         if wrong := [one for one in (goal, watched) if one and one not in scene.goals()]:
             raise UserError(
@@ -332,21 +356,31 @@ class Tabletop:
         self._arranged = (scene, looks)
         options = {"scene": scene, "goal": goal, "start": start, "looks": looks}
         self._env.reset(seed=0, options=options)
+        self._gone = frozenset[str]()
+        self._take_away(gone)
         self._tracker = EventTracker(goal) if goal else Witness()
         self._watched = watched
         self._step = 0
         return self._observe(0.0, pictures)
 
-    def step(self, action: Array, pictures: Pictures = Pictures()) -> Snapshot:
+    def step(
+        self, action: Array, pictures: Pictures = Pictures(), gone: Collection[str] = ()
+    ) -> Snapshot:
         """Carries out one action: (7,) in [-1, 1], see `docs/architecture.md`.
 
+        Args:
+            action: which.
+            pictures: which pictures the snapshot should hold.
+            gone: names of things that are off the table once it is carried out.
+
         Raises:
-            UserError: no episode was started.
+            UserError: no episode was started, or nothing that can be moved has such a name.
         """
         if self._tracker is None:
             raise UserError("The simulator has no episode.", "Call reset() before step().")
         began = time.perf_counter()
         self._env.step(np.asarray(action, dtype=np.float32))
+        self._take_away(gone)
         self._step += 1
         return self._observe((time.perf_counter() - began) * 1e3, pictures)
 
@@ -374,6 +408,11 @@ class Tabletop:
     def close(self) -> None:
         """Frees the simulator; it cannot be used afterwards."""
         self._env.close()
+
+    def _take_away(self, gone: Collection[str]) -> None:
+        if newly := set(gone) - self._gone:
+            self._gone |= newly
+            self._env.take_away(newly)
 
     def _observe(self, physics_ms: float, pictures: Pictures) -> Snapshot:
         assert self._tracker is not None

@@ -5,11 +5,12 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm4vla.core.condition import Perturbation
 from vlm4vla.core.environment import Drawing, Pose, Transition
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.errors import UserError
-from vlm4vla.suites.tabletop.changes import CHANGES, START, check, looks_of
+from vlm4vla.suites.tabletop.changes import CHANGES, START, check, gone_at, looks_of
 from vlm4vla.suites.tabletop.suite import (
     POLICY_CAMERA,
     VIEW_CAMERA,
@@ -42,6 +43,8 @@ class TabletopEnvironment:
 
         self._simulator = Tabletop()
         self._state: State | None = None
+        self._changes: tuple[Perturbation, ...] = ()
+        self._steps = 0
 
     def reset(self, spec: EpisodeSpec, cameras: Collection[str] = ()) -> Transition:
         """See `Environment.reset`."""
@@ -52,6 +55,7 @@ class TabletopEnvironment:
         if start is not None:
             where = (float(start.values["x"]), float(start.values["y"]), float(start.values["z"]))
         watched = watched_goal(spec)
+        self._changes, self._steps = changes, 0
         return self._told(
             self._simulator.reset(
                 scene_of(spec),
@@ -60,12 +64,15 @@ class TabletopEnvironment:
                 where,
                 watched,
                 looks_of(changes),
+                gone_at(changes, 0),
             )
         )
 
     def step(self, action: Array, cameras: Collection[str] = ()) -> Transition:
         """See `Environment.step`."""
-        return self._told(self._simulator.step(action, _pictures(cameras)))
+        self._steps += 1
+        gone = gone_at(self._changes, self._steps)
+        return self._told(self._simulator.step(action, _pictures(cameras), gone))
 
     def privileged(self) -> State:
         """The true state; see `Environment.privileged`."""

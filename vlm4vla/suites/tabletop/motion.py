@@ -7,6 +7,7 @@ import numpy as np
 from vlm4vla.core.episode import Episode
 from vlm4vla.core.motion import Footprint, Motion
 from vlm4vla.core.observation import Array
+from vlm4vla.suites.tabletop.changes import gone_at
 from vlm4vla.suites.tabletop.kinematics import finger_tips
 from vlm4vla.suites.tabletop.scene import (
     CONTAINER_RADIUS,
@@ -25,7 +26,7 @@ _LIFTS: Final = ("pick", "place", "stack")
 
 
 def motion_of(episode: Episode, scene: Scene) -> Motion | None:
-    """The motion of an episode; None where it has no goal or no whole trace.
+    """The motion of an episode; None where it has no goal, no whole trace, or something was gone.
 
     Args:
         episode: what happened.
@@ -36,7 +37,9 @@ def motion_of(episode: Episode, scene: Scene) -> Motion | None:
     moving = len(scene.objects)
     moments = len(episode.actions) + 1
     whole = trace.joints.shape == (moments, 9) and trace.poses.shape == (moments, moving, 7)
-    if goal.get("object") not in names[:moving] or not whole:
+    # Being taken away is no motion of the episode's own.
+    gone = gone_at(episode.spec.condition.perturbations, episode.steps)
+    if goal.get("object") not in names[:moving] or not whole or gone:
         return None
     named = names.index(goal["object"])
     target = names.index(goal["target"]) if goal.get("target") in names else None

@@ -31,7 +31,7 @@ from vlm4vla.train.batches.pictures import ImageStore, Pool, mirrored
 from vlm4vla.train.batches.transfer import to_arrays
 from vlm4vla.train.loop.ranks import mean_over_ranks
 from vlm4vla.train.loop.recipe import Recipe
-from vlm4vla.train.mimetic_init import start_language_model, start_words, word_sharpness
+from vlm4vla.train.mimetic_init import start_as_pretrained, word_sharpness
 from vlm4vla.train.speed.prefix_cache import Asked, ask_rows, row_states
 from vlm4vla.train.synthetic.questions import LOCATIONS, Question, ask_several, cell_of, corpus
 
@@ -111,8 +111,7 @@ def make_backbone(family: str = "qwen3-vl", seed: int = 0, **sizes: int) -> Vlm:
     tokenizer.add_special_tokens(list(LOCATIONS))
     config = chosen.tiny(tokenizer.get_vocab(), **{**SIZES.get(family, {}), **sizes})
     vlm = Vlm(chosen, random_weights(config, seed), tokenizer, f"{family}:tiny")
-    start_words(vlm, seed)
-    start_language_model(vlm.base, seed + 2)
+    start_as_pretrained(vlm, seed)
     return vlm
 
 

@@ -125,17 +125,19 @@ def require_compiler() -> None:
 def chosen_layers(policy: Policy, compiled: bool) -> Iterator[None]:
     """The layers that a policy trains with while it lasts; prints which they are, and why.
 
-    Compiled are the language model's (figures in `docs/results.md`): the vision tower's have
-    little between their products, and were slower with two threads.
+    Of layers that are not packed the language model's alone are compiled (figures in
+    `docs/results.md`): the vision tower's have little between their products, and were slower
+    with two threads.
 
     Args:
         policy: whose layers.
-        compiled: whether the model's own are to be compiled, instead of packing rows.
+        compiled: whether they are to be compiled.
     """
-    reason = "compiling was asked for" if compiled else why_not_packed(policy)
+    reason = why_not_packed(policy)
     if reason is None:
-        print("layers: packed rows, as this is Qwen3-VL on a CPU")
-        with packed_layers(policy):
+        how = ", compiled" if compiled else ""
+        print(f"layers: packed rows{how}, as this is Qwen3-VL on a CPU")
+        with packed_layers(policy, compiled):
             yield
         return
     print(f"layers: the model's own, as {reason}")

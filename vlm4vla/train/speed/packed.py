@@ -1,16 +1,17 @@
-"""Qwen3-VL's layers for training on a CPU: rows without padding, only what somebody reads.
+"""Qwen3-VL's layers for training on a CPU: rows without padding, plain products that compile well.
 
 The text before the picture runs once, a picture's tokens once, and of a row only its own tokens,
 one row after another without padding. Keys and values alone are needed of what nobody reads in the
 last layer, so its queries, output and MLP run for the action query, or for the words before each
-answer's.
+answer's. Layers are functions of their weights and are compiled one by one, so all of a kind share
+one compiled form. Sizes are symbols in it: what a batch gives does not depend on those before it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
-from weakref import WeakSet
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,19 @@ from vlm4vla.model.family import Rows
 from vlm4vla.model.features import Features
 from vlm4vla.model.policy import Policy
 
-_PACKED: WeakSet[Policy] = WeakSet()
+_VARIANTS: Final = 64
+"""Compiled forms that one function may take: with and without gradients, of one row or several."""
+
+
+class _Parts(NamedTuple):
+    """The functions that do the work, compiled or not."""
+
+    block: Callable[..., Tensor]
+    layer: Callable[..., Tensor]
+    last: Callable[..., Tensor]
+
+
+_PACKED: WeakKeyDictionary[Policy, _Parts] = WeakKeyDictionary()
 
 
 class _Moves(NamedTuple):
@@ -148,20 +161,31 @@ def why_not_packed(policy: Policy) -> str | None:
 
 
 @contextmanager
-def packed_layers(policy: Policy) -> Iterator[None]:
+def packed_layers(policy: Policy, compiled: bool = False) -> Iterator[None]:
     """Trains with these layers while it lasts; what needs no gradient takes the model's own.
 
     Args:
         policy: one for which `why_not_packed` gives None.
+        compiled: whether they are compiled, which takes a minute.
     """
+    import torch._dynamo
+    import torch.fx.experimental._config
+
+    wrap: Callable[..., Any] = partial(torch.compile, dynamic=True) if compiled else _as_it_is
+    parts = _Parts(wrap(_block), wrap(_layer), wrap(_last_layer))
     blocks = list(policy.base.visual.blocks)
     for block in blocks:
-        block.forward = partial(_block_forward, block)
-    _PACKED.add(policy)
+        block.forward = partial(_block_forward, block, parts.block)
+    _PACKED[policy] = parts
     try:
-        yield
+        with (
+            torch._dynamo.config.patch(recompile_limit=_VARIANTS),
+            # Sizes that are equal in the first batch by chance are not the same size.
+            torch.fx.experimental._config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
+        ):
+            yield
     finally:
-        _PACKED.discard(policy)
+        del _PACKED[policy]
         for block in blocks:
             del block.forward
 
@@ -185,7 +209,7 @@ def packed_states(
         image_index: (R,) the picture of each.
         column: of the first token after the picture.
     """
-    base = policy.base
+    parts, base = _PACKED[policy], policy.base
     model = base.language_model
     pictures, tokens, width = features.tokens.shape
     own = rows.attention[:, column:].bool()
@@ -219,7 +243,7 @@ def packed_states(
         cos, sin = _turns(policy, rows, column, sizes, (owner, place))
         eps = float(base.config.text_config.rms_norm_eps)
         for number, layer in enumerate(model.layers[:-1]):
-            x = _layer(x, cos, sin, moves, sizes, _Weights.of(layer), eps, dtype)
+            x = parts.layer(x, cos, sin, moves, sizes, _Weights.of(layer), eps, dtype)
             _tell(layer, x[sizes.prefix + pictures * tokens :], own)
             if number < len(features.deepstack):
                 level = features.deepstack[number].reshape(-1, width)
@@ -227,7 +251,7 @@ def packed_states(
                 x = torch.cat([before, seen + level, after])
         where = torch.zeros(count * reads, dtype=torch.long)
         where[queries.packed] = position
-        found = _last_layer(
+        found = parts.last(
             x,
             cos,
             sin,
@@ -290,8 +314,13 @@ def _product_type() -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if on else torch.float32
 
 
+def _as_it_is(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return function
+
+
 def _block_forward(
     block: Any,
+    function: Callable[..., Tensor],
     hidden_states: Tensor,
     cu_seqlens: Tensor,
     position_embeddings: tuple[Tensor, Tensor],
@@ -319,7 +348,7 @@ def _block_forward(
     with torch.autocast("cpu", enabled=False):
         x = hidden_states.unflatten(0, (pictures, tokens))
         heads, eps = block.attn.num_heads, block.norm1.eps
-        return _block(x, cos, sin, heads, eps, dtype, *weights).flatten(0, 1)
+        return function(x, cos, sin, heads, eps, dtype, *weights).flatten(0, 1)
 
 
 def _block(

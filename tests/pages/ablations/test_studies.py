@@ -1,0 +1,100 @@
+"""The studies on the Ablations page, on a table made by hand."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.episodes.examples import EVALUATION, example
+from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
+from tests.pages.conftest import PATIENCE, serve
+from tests.pages.test_access import LOOKS, serious_findings
+from vlm4vla.episodes.filters import Membership
+from vlm4vla.episodes.rows import Entry
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.studies.registry import STUDIES
+
+CELLS = {
+    (one.level, one.cell.start.family, one.cell.seed): one.cell
+    for one in STUDIES["modules"].members
+}
+WHOLE, FROZEN = CELLS["all", "qwen3-vl", 0], CELLS["vision frozen", "qwen3-vl", 0]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLM4VLA_HOME", str(tmp_path_factory.mktemp("studies")))
+        entries = []
+        for cell, successes in ((WHOLE, 75), (FROZEN, 25)):
+            for task in cell.tasks:
+                for seed in cell.scenes.seeds:
+                    outcome = "success" if seed < successes else "dropped"
+                    one = example(seed, steps=2, task=task, outcome=outcome, agent=cell.name)
+                    entries.append(Entry(one, (Membership("study", cell.name),)))
+        # Somebody whose matrix stands above.
+        entries.append(Entry(example(500), (EVALUATION,)))
+        EpisodeTable().put_all(entries)
+        with serve(FakeSimulators(), FakeCatalogue()) as url:
+            yield f"{url}ablations"
+
+
+def opened(page: Any, address: str) -> Any:
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    page.wait_for_selector("#study-modules .st-table")
+    page.wait_for_selector("#ablation .ab-matrix")
+    return page
+
+
+def test_a_study_says_what_ran_and_what_did_not(page: Any, address: str) -> None:
+    opened(page, address)
+    said = page.inner_text("#study-modules")
+    # One training seed: 75 - 25 % on 200 scenes.
+    assert "vision frozen against all: -50 points in 1 of the training seeds" in said
+    assert "these two policies differ" in said
+    assert "● 150 of 200" in said and "● 50 of 200" in said
+    assert page.locator("#study-modules .st-hollow").count() == 24
+    frozen = page.locator("#study-modules tr", has_text="vision frozen, qwen3-vl").inner_text()
+    assert "◇ lower (6 of 6 lower), paper Table 3" in frozen
+    assert "◇ both ways (5 of 6 lower)" in said and "no number" in said
+    # The same cell in the other study, of which nothing else ran.
+    assert "● 150 of 200" in page.inner_text("#study-initialisation")
+    assert "Not run yet" in page.inner_text("#study-initialisation")
+    assert "quoted by others only" in page.inner_text("#study-initialisation")
+    # Its policies are not among those that can be perturbed.
+    page.click("#ablation-policy input")
+    assert page.locator("#ablation-policy [role=option]").count() == 1
+
+
+def test_a_point_opens_its_episodes(page: Any, address: str) -> None:
+    opened(page, address)
+    page.locator("#study-modules .st-point", has_text="50 of 200").last.click()
+    page.wait_for_selector("#study-cell .ab-episodes")
+    # Beside the policy, which the matrix writes into the address.
+    page.wait_for_function("location.search.includes('policy=')")
+    assert f"study-cell={FROZEN.name}" in page.url
+    # It is where the reader looks.
+    page.wait_for_function(
+        "document.querySelector('#study-cell').getBoundingClientRect().top < innerHeight"
+    )
+    links = page.locator("#study-cell .ab-episodes a")
+    assert links.count() == 200
+    assert links.first.get_attribute("href").startswith("inspect?run=")
+    told = page.inner_text("#study-cell")
+    assert "pick 25 of 100 (95 % 18 to 34 %)" in told
+    assert "learned: language, embeddings, projector, head" in told
+    assert f"vlm4vla study run modules --cells {FROZEN.name} --data CACHE" in told
+    page.goto(f"{address}?study-cell=nonsense")
+    page.wait_for_selector("#study-modules .st-table")
+    assert page.locator("#study-cell").count() == 0
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_nothing_serious_is_found_in_any_look(browser: Any, address: str, look: str) -> None:
+    context = browser.new_context(**LOOKS[look])
+    page = opened(context.new_page(), f"{address}?study-cell={WHOLE.name}")
+    page.wait_for_selector("#study-cell .ab-episodes")
+    assert serious_findings(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    context.close()

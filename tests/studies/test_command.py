@@ -1,0 +1,261 @@
+"""The studies in miniature: real trainings of three steps, episodes without a simulator."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+
+from synthetic import make_cache
+
+from tests.studies import miniature
+from vlm4vla import cli
+from vlm4vla.commands import eval as eval_command
+from vlm4vla.commands import study as command
+from vlm4vla.core.episode import AgentId, AgentSpan, Outcome
+from vlm4vla.episodes.filters import Filter
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.errors import UserError
+from vlm4vla.studies.cell import train_command
+from vlm4vla.studies.run import Runner
+from vlm4vla.studies.study import Study, studies
+from vlm4vla.train.loop import train as loop
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("miniature")
+    miniature.make(found, make_cache(episodes=12, frames=2))
+    return found
+
+
+class InProcess(Runner):
+    """Carries commands out in this process, one after the other."""
+
+    ended: list[str] = []
+
+    def run(self, members):
+        for member in members:
+            self._run(0, member)
+
+    def _command(self, core, cell, words):
+        if code := cli.main(words):
+            raise UserError(f"{words[0]} ended with {code}")
+        self.ended.append(words[0])
+
+
+@pytest.fixture
+def known(folder, monkeypatch) -> dict[str, Study]:
+    """The studies in miniature, in place of the real ones."""
+    found = studies(miniature.scale(folder))
+    monkeypatch.setattr(command, "STUDIES", found)
+    monkeypatch.setattr(command, "Runner", InProcess)
+    monkeypatch.setattr(command, "SHIPPED", Path("nothing-is-shipped"))
+    monkeypatch.setattr(eval_command, "run_missing", miniature.run_missing)
+    monkeypatch.setattr(eval_command, "evaluate", None)
+    monkeypatch.setattr(InProcess, "ended", [])
+    return found
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def run(folder: Path, *words: str) -> int:
+    return cli.main(["study", "run", *words, "--data", str(folder / "data")])
+
+
+def content() -> list[tuple]:
+    """The table without what depends on the clock."""
+    table = EpisodeTable()
+    found = [
+        (row.id, row.outcome, table.memberships(row.id), table.get(row.id).actions.tobytes())
+        for row in table.query(Filter(kind="study"), limit=1000)
+    ]
+    return sorted(found, key=lambda one: one[0])
+
+
+def test_the_studies_are_listed_with_what_is_done(known, home, capsys):
+    assert cli.main(["study", "list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["studies"]
+    assert [study["name"] for study in found] == ["rate", "initialisation", "modules"]
+    # One family and one training seed: two starts at two rates; three starts; four and the head.
+    assert [len(study["cells"]) for study in found] == [4, 3, 5]
+    assert {cell["episodes"] for study in found for cell in study["cells"]} == {0}
+    assert cli.main(["study", "list", "modules"]) == 0
+    assert capsys.readouterr().out.count("(not run)") == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [
+        ("initialisation", ("scratch", "scratch, the VLM's start")),
+        ("modules", ("vision frozen", "only query and head")),
+    ],
+)
+def test_two_cells_of_a_study_are_trained_and_evaluated(name, levels, folder, known, home, capsys):
+    assert run(folder, name, "--cells", *levels, "--json") == 0
+    cells = json.loads(capsys.readouterr().out.splitlines()[-1])["cells"]
+    assert [(cell["level"], cell["episodes"]) for cell in cells] == [(one, 4) for one in levels]
+    assert InProcess.ended == ["train", "eval"] * 2
+    for cell in cells:
+        account = json.loads((home / "studies" / cell["name"] / "cell.json").read_text())
+        vision = [one for one in account["trained"] if one.startswith("base.visual")]
+        assert bool(vision) == (name == "initialisation")
+        assert "query" in account["trained"]
+        if cell["level"] == "only query and head":
+            assert {one.split(".")[0] for one in account["trained"]} == {"query", "head"}
+    # What is done is not done again.
+    assert run(folder, name, "--cells", *levels) == 0
+    assert len(InProcess.ended) == 4
+
+
+def test_the_cell_of_two_studies_is_run_once(folder, known, home):
+    assert run(folder, "initialisation", "--cells", "VLM") == 0
+    assert run(folder, "modules", "--cells", "all") == 0
+    assert InProcess.ended == ["train", "eval"]
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+def test_a_run_that_ends_anywhere_goes_on_to_the_same_table(
+    folder, known, tmp_path, monkeypatch, capsys
+):
+    levels = ("scratch", "VLM")
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path / "whole"))
+    assert run(folder, "initialisation", "--cells", *levels) == 0
+    whole = content()
+    assert len(whole) == 8
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path / "broken"))
+    with monkeypatch.context() as patch:
+        # In training, in the second of three steps.
+        steps = loop._numbers
+
+        def numbers(accelerator, sums):
+            calls.append(1)
+            if len(calls) == 2:
+                raise Killed
+            return steps(accelerator, sums)
+
+        calls: list[int] = []
+        patch.setattr(loop, "_numbers", numbers)
+        with pytest.raises(Killed):
+            run(folder, "initialisation", "--cells", *levels)
+    assert content() == []
+    # Begun before, and not by chance.
+    assert run(folder, "initialisation", "--cells", *levels) == 2
+    assert "--resume" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        # In evaluation, with two of four episodes in the table.
+        made = []
+
+        def outcome(agent, spec):
+            if len(made) == 2:
+                raise Killed
+            made.append(spec)
+            return real(agent, spec)
+
+        real = miniature.outcome
+        patch.setattr(miniature, "outcome", outcome)
+        with pytest.raises(Killed):
+            run(folder, "initialisation", "--cells", *levels, "--resume")
+    assert len(content()) == 2
+    with monkeypatch.context() as patch:
+        # Between two cells.
+        patch.setattr(InProcess, "_run", only_the_first(InProcess._run))
+        with pytest.raises(Killed):
+            run(folder, "initialisation", "--cells", *levels, "--resume")
+    assert len(content()) == 4
+    assert run(folder, "initialisation", "--cells", *levels, "--resume") == 0
+    assert content() == whole
+
+
+def only_the_first(real):
+    done = []
+
+    def one(self, core, member):
+        if done:
+            raise Killed
+        done.append(member)
+        real(self, core, member)
+
+    return one
+
+
+def test_other_data_and_other_weights_are_refused_before_the_work(
+    folder, known, home, monkeypatch, capsys
+):
+    monkeypatch.setattr(command, "open_cache", lambda path: SimpleNamespace(fingerprint="other"))
+    assert run(folder, "modules") == 2
+    assert "other frames (other)" in capsys.readouterr().err
+    assert cli.main(["study", "run", "modules", "--data", "nowhere"]) == 2
+    assert "docs/studies.md" in capsys.readouterr().err
+    assert run(folder, "modules", "--cores", "4096") == 2
+    assert "There is no core 4096" in capsys.readouterr().err
+    assert run(folder, "modules", "--cells", "nonsense") == 2
+    assert "has no cell 'nonsense'" in capsys.readouterr().err
+    assert InProcess.ended == []
+
+
+def test_what_else_was_trained_is_refused(folder, known, home, monkeypatch):
+    [vlm] = [one for one in known["initialisation"].members if one.level == "VLM"]
+    other = known["modules"].members[1].cell
+    monkeypatch.setattr(
+        "vlm4vla.studies.run.train_command",
+        lambda cell, data, out: train_command(other, data, out),
+    )
+    runner = InProcess(EpisodeTable(), folder / "data", [0], print)
+    with pytest.raises(UserError, match=r"0 of \d+ parameters of the group vision learned"):
+        runner._run(0, vlm)
+
+
+def test_a_report_and_a_second_training_of_a_cell(folder, known, home, monkeypatch, capsys):
+    real, kinds = miniature.outcome, ["dropped"]
+
+    def outcome(agent, spec):
+        episode = real(AgentId("policy", "whoever"), spec)
+        ended = Outcome(kinds[0], kinds[0])
+        return replace(episode, agents=(AgentSpan(agent),), outcome=ended)
+
+    monkeypatch.setattr(miniature, "outcome", outcome)
+    monkeypatch.setattr(command.subprocess, "run", in_process)
+    assert run(folder, "modules", "--cells", "all") == 0
+    capsys.readouterr()
+    assert cli.main(["study", "report", "modules", "--json"]) == 0
+    [study] = json.loads(capsys.readouterr().out.splitlines()[-1])["studies"]
+    [cell] = [one for one in study["cells"] if one["level"] == "all"]
+    assert cell["rates"]["all"]["n"] == 4 and cell["missing"] == 0
+    assert cell["account"]["agent"] == cell["agent"]
+    words = ["study", "verify", "modules", "--cell", cell["name"]]
+    words += ["--data", str(folder / "data")]
+    assert cli.main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["same"], found["n"]) == (4, 4)
+    own = home / "studies" / cell["name"]
+    for name in ("model.safetensors", "action.safetensors"):
+        first, second = (own / at / "checkpoint" / name for at in ("run", "verified/run"))
+        assert first.read_bytes() == second.read_bytes()
+    # None of two a task then, which reaches up to 66 %; both of them now.
+    kinds[0] = "success"
+    shutil.rmtree(own / "verified" / "table")
+    assert cli.main(words) == 2
+    told = capsys.readouterr().err
+    assert "0 of 4 episodes are identical. reach 2 of 2, OUTSIDE 0 to 66 % (0 of 2)" in told
+    # The second training is no part of the study.
+    assert len(content()) == 4
+    assert cli.main(["study", "verify", "modules", "--cell", "vision frozen", *words[-2:]]) == 2
+    assert "nothing to compare with" in capsys.readouterr().err
+
+
+def in_process(argv, **named):
+    words = argv[argv.index(command.CLI) + 1 :]
+    return SimpleNamespace(returncode=cli.main(words))

@@ -1,0 +1,3 @@
+"""Names of the freeze groups; needs no torch."""
+
+GROUPS = ("vision", "language", "embeddings", "projector", "head")

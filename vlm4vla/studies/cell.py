@@ -1,0 +1,146 @@
+"""Cells: one policy and its evaluation, named by the hash of everything that goes into them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from vlm4vla.agents.catalogue import SHIPPED
+from vlm4vla.errors import UserError
+
+Init = Literal["vlm", "scratch", "mimetic"]
+
+WEIGHTS: Final = "model.safetensors"
+
+OPTIONS: Final = ("steps", "batch", "learning_rate")
+"""Constants that the training command is told; it takes the others from the preset."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a cell's policy starts.
+
+    Attributes:
+        family: of the VLM.
+        source: a folder below `checkpoints/`, any other folder, or a Hub id.
+        digest: the first sixteen hexadecimal digits of its weights' SHA-256; "" for a Hub id.
+        init: see `vlm4vla.train.stages.INITS`.
+    """
+
+    family: str
+    source: str
+    digest: str
+    init: Init
+
+    @property
+    def path(self) -> str:
+        """What `vlm4vla train --from` takes."""
+        shipped = SHIPPED / self.source
+        return str(shipped) if shipped.is_dir() else self.source
+
+    def check(self) -> None:
+        """Refuses a VLM that is not the declared one.
+
+        Raises:
+            UserError: it is another one, or it is not there.
+        """
+        if not self.digest:
+            return
+        file = Path(self.path) / WEIGHTS
+        if not file.is_file():
+            raise UserError(f"There is no VLM {self.source}.", "Name the folder that holds it.")
+        with open(file, "rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()[:16]
+        if found != self.digest:
+            raise UserError(
+                f"The weights of {self.source} are {found}, and the study begins with "
+                f"{self.digest}.",
+                "Check out the version that holds them.",
+            )
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Scenes that policies are evaluated on: seeds one after another, of every task."""
+
+    first_seed: int
+    episodes: int
+
+    @property
+    def seeds(self) -> range:
+        """The scenes' seeds."""
+        return range(self.first_seed, self.first_seed + self.episodes)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: everything that fixes a policy's training and its evaluation.
+
+    Attributes:
+        start: where it starts.
+        groups: freeze groups that learn, in the order of `vlm4vla.model.groups.GROUPS`.
+        preset: of the training command.
+        constants: every number of the recipe by name, the preset's own among them.
+        seed: of new weights and of batches.
+        data: fingerprint of the frames that it learns from.
+        tasks: whose instructions it learns, and that it is evaluated on.
+        scenes: that it is evaluated on.
+    """
+
+    start: Start
+    groups: tuple[str, ...]
+    preset: str
+    constants: Mapping[str, str | float]
+    seed: int
+    data: str
+    tasks: tuple[str, ...]
+    scenes: Scenes
+
+    @property
+    def name(self) -> str:
+        """Twelve hexadecimal digits, a function of everything in it."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def learning_rate(self) -> float:
+        """Its learning rate."""
+        return float(self.constants["learning_rate"])
+
+    @property
+    def expected(self) -> int:
+        """Episodes of its evaluation."""
+        return len(self.tasks) * self.scenes.episodes
+
+
+def train_command(cell: Cell, data: Path, run: Path, workers: int = 0) -> list[str]:
+    """The words after `vlm4vla` that train a cell's policy.
+
+    Args:
+        cell: which.
+        data: the training cache.
+        run: the run's folder.
+        workers: processes that prepare batches.
+    """
+    words = ["train", "imitation", "--from", cell.start.path, "--init", cell.start.init]
+    words += ["--data", str(data), "--out", str(run), "--tasks", *cell.tasks]
+    words += ["--train", *cell.groups, "--preset", cell.preset]
+    for name in OPTIONS:
+        words += [f"--{name.replace('_', '-')}", f"{cell.constants[name]:g}"]
+    return [*words, "--seed", str(cell.seed), "--check-every", "0", "--workers", str(workers)]
+
+
+def eval_command(cell: Cell, checkpoint: Path, workers: int = 1) -> list[str]:
+    """The words after `vlm4vla` that evaluate a cell's policy, into the cell.
+
+    Args:
+        cell: which.
+        checkpoint: its policy.
+        workers: simulators at a time.
+    """
+    words = ["eval", "--checkpoint", str(checkpoint), "--tasks", *cell.tasks]
+    words += ["--episodes", str(cell.scenes.episodes)]
+    words += ["--first-seed", str(cell.scenes.first_seed)]
+    return [*words, "--cell", cell.name, "--workers", str(workers), "--json"]

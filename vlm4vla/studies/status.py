@@ -1,0 +1,55 @@
+"""What is done of a cell: a query on the table of episodes."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from vlm4vla.core.condition import Condition
+from vlm4vla.episodes.filters import Filter, Membership
+from vlm4vla.episodes.rows import Row
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.studies.cell import Cell
+
+Scene = tuple[str, int]
+"""Task and seed."""
+
+
+class Found(NamedTuple):
+    """The episodes of a cell in a table.
+
+    Attributes:
+        agent: digest of the policy that carried them out; "" if there are none.
+        rows: one a scene.
+        others: how many further policies have episodes in the cell, such as one that was trained
+            on another machine. They are not counted.
+    """
+
+    agent: str
+    rows: Mapping[Scene, Row]
+    others: int
+
+
+def membership(cell: Cell) -> Membership:
+    """Where the episodes of a cell belong."""
+    return Membership("study", cell.name)
+
+
+def episodes_of(table: EpisodeTable, cell: Cell) -> Found:
+    """The episodes of a cell: of the policy that has most of them, the first one if several do.
+
+    Args:
+        table: where they are.
+        cell: which.
+    """
+    kind, name = membership(cell)
+    wanted = Filter(kind=kind, name=name, condition=Condition(), current=True)
+    by_agent: dict[str, dict[Scene, Row]] = {}
+    for row in table.query(wanted, order="oldest", limit=table.count(wanted)):
+        if row.spec.task in cell.tasks and row.spec.seed in cell.scenes.seeds:
+            by_agent.setdefault(row.agent.digest, {})[row.spec.task, row.spec.seed] = row
+    agent = max(by_agent, key=lambda digest: len(by_agent[digest]), default="")
+    return Found(agent, by_agent.get(agent, {}), max(0, len(by_agent) - 1))
+
+
+def done(table: EpisodeTable, cell: Cell) -> bool:
+    """Whether every scene of a cell has its episode."""
+    return len(episodes_of(table, cell).rows) == cell.expected

@@ -1,0 +1,221 @@
+"""Studies: declared grids of cells, and what is compared in them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from vlm4vla.model.group_names import GROUPS
+from vlm4vla.studies.cell import Cell, Init, Scenes, Start
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two levels of what a study varies.
+
+    Attributes:
+        a: the one level.
+        b: the level that it is compared with.
+        paper: the paper's numbers on it, see `vlm4vla.studies.paper`; "" where it has none.
+    """
+
+    a: str
+    b: str
+    paper: str = ""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A cell in a study.
+
+    Attributes:
+        level: which value of what the study varies.
+        cell: the cell; it may stand in other studies, too, and is run once.
+    """
+
+    level: str
+    cell: Cell
+
+    @property
+    def label(self) -> str:
+        """The cell for people, apart from the study."""
+        return (
+            f"{self.level}, {self.cell.start.family} at {self.cell.learning_rate:g}, "
+            f"training seed {self.cell.seed}"
+        )
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study.
+
+    Attributes:
+        name: what it is called.
+        question: what it asks, for people.
+        members: its grid.
+        contrasts: what is compared within a family, a learning rate and a training seed.
+    """
+
+    name: str
+    question: str
+    members: tuple[Member, ...]
+    contrasts: tuple[Contrast, ...]
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The values of what is varied, in order."""
+        return tuple(dict.fromkeys(member.level for member in self.members))
+
+
+@dataclass(frozen=True)
+class Vlm:
+    """A VLM that cells start from; see `Start`."""
+
+    family: str
+    source: str
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large studies are: what all their cells share.
+
+    Attributes:
+        vlms: one a family.
+        preset: of the training command.
+        constants: see `Cell.constants`, without the learning rate.
+        rates: learning rates that the study `rate` tries.
+        chosen_rates: those of the grids: one, or several where starts differ in their best.
+        seeds: training seeds of the grids.
+        selection_seed: training seed of the study `rate`.
+        data: fingerprint of the training cache.
+        tasks: that are learned.
+        scenes: that the grids are evaluated on.
+        selection: that the study `rate` is evaluated on.
+        inits: starts of the initialisation study, the VLM's own first.
+    """
+
+    vlms: tuple[Vlm, ...]
+    preset: str
+    constants: Mapping[str, str | float]
+    rates: tuple[float, ...]
+    chosen_rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+    selection_seed: int
+    data: str
+    tasks: tuple[str, ...]
+    scenes: Scenes
+    selection: Scenes
+    inits: tuple[Init, ...] = ("vlm", "scratch", "mimetic")
+
+
+INITS: Final[Mapping[Init, str]] = {
+    "vlm": "VLM",
+    "scratch": "scratch",
+    "mimetic": "scratch, the VLM's start",
+}
+"""Starts for people."""
+
+ALL: Final = "all"
+
+MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    ALL: (),
+    "vision frozen": ("vision",),
+    "embeddings frozen": ("embeddings",),
+    "language frozen": ("language",),
+}
+"""What a level of the modules study freezes."""
+
+HEAD_ONLY: Final = "only query and head"
+
+_PAPER_FREEZES: Final = ("vision frozen", "embeddings frozen")
+
+
+def rate(scale: Scale) -> Study:
+    """The choice of the learning rate, on scenes that nothing is reported from."""
+    inits: tuple[Init, ...] = ("vlm", "scratch")
+    return Study(
+        "rate",
+        "Which constant learning rate is best, for the pretrained and for the random start?",
+        tuple(
+            Member(
+                INITS[init],
+                _cell(scale, vlm, init, scale.selection_seed, value, scenes=scale.selection),
+            )
+            for vlm in scale.vlms
+            for init in inits
+            for value in scale.rates
+        ),
+        (),
+    )
+
+
+def initialisation(scale: Scale) -> Study:
+    """The VLM's weights against random ones."""
+    vlm, *others = (INITS[init] for init in scale.inits)
+    return Study(
+        "initialisation",
+        "What does a policy gain from the VLM's weights?",
+        tuple(
+            Member(INITS[init], _cell(scale, one, init, seed, value))
+            for value in scale.chosen_rates
+            for seed in scale.seeds
+            for one in scale.vlms
+            for init in scale.inits
+        ),
+        # The paper's random weights are those that the class draws.
+        tuple(
+            Contrast(other, vlm, "from scratch" if other == INITS["scratch"] else "")
+            for other in others
+        ),
+    )
+
+
+def modules(scale: Scale) -> Study:
+    """What has to learn."""
+    members = [
+        Member(level, _cell(scale, vlm, "vlm", seed, value, frozen))
+        for value in scale.chosen_rates
+        for seed in scale.seeds
+        for vlm in scale.vlms
+        for level, frozen in MODULES.items()
+    ]
+    members += [
+        Member(HEAD_ONLY, _cell(scale, vlm, "vlm", scale.seeds[0], value, GROUPS[:-1]))
+        for value in scale.chosen_rates
+        for vlm in scale.vlms
+    ]
+    return Study(
+        "modules",
+        "Which parts of the VLM have to learn?",
+        tuple(members),
+        tuple(
+            Contrast(level, ALL, level if level in _PAPER_FREEZES else "")
+            for level in (*tuple(MODULES)[1:], HEAD_ONLY)
+        ),
+    )
+
+
+def studies(scale: Scale) -> dict[str, Study]:
+    """Every study that can be run, by name, in the order in which they are to be run."""
+    return {study.name: study for study in (rate(scale), initialisation(scale), modules(scale))}
+
+
+def _cell(
+    scale: Scale,
+    vlm: Vlm,
+    init: Init,
+    seed: int,
+    learning_rate: float,
+    frozen: tuple[str, ...] = (),
+    scenes: Scenes | None = None,
+) -> Cell:
+    return Cell(
+        start=Start(vlm.family, vlm.source, vlm.digest, init),
+        groups=tuple(group for group in GROUPS if group not in frozen),
+        preset=scale.preset,
+        constants={**scale.constants, "learning_rate": learning_rate},
+        seed=seed,
+        data=scale.data,
+        tasks=scale.tasks,
+        scenes=scenes or scale.scenes,
+    )
