@@ -164,8 +164,8 @@ def compare(page: Any, address: str) -> None:
     _when_labelled(page, address)
     page.goto(address + "compare")
     page.wait_for_selector("#compare .cp-card")
-    page.locator("#compare").scroll_into_view_if_needed()
-    page.evaluate("document.querySelector('#compare').scrollIntoView()")
+    page.wait_for_selector("#compare-plot .main-svg")
+    page.evaluate("document.querySelector('#compare-answer').scrollIntoView()")
     page.wait_for_timeout(1500)
 
 
