@@ -8,6 +8,7 @@ Needs what `make test` sets up. Those that the README shows are copied beside th
 import argparse
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,8 +16,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from vlm4vla.system import chromium, vulkan
 
@@ -235,11 +234,7 @@ def main() -> None:
         browser.close()
     for name in IN_README:
         if (args.out / f"{name}.png").is_file():
-            picture = Image.open(args.out / f"{name}.png").convert("RGB")
-            # Half as large, and nobody sees a difference.
-            picture.quantize(256, dither=Image.Dither.NONE).save(
-                ROOT / "assets" / f"{name}.png", optimize=True
-            )
+            shutil.copy(args.out / f"{name}.png", ROOT / "assets")
 
 
 if __name__ == "__main__":
