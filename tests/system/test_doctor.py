@@ -135,7 +135,8 @@ def test_a_missing_package_fails(tmp_path: Path) -> None:
     check = doctor.check_packages(root)
     assert check.status == "fail"
     assert check.detail == "missing: surely-absent"
-    assert f"{sys.prefix}/bin/pip install -e " in check.fix
+    # The simulator's packages are an extra, and what is told must bring them.
+    assert f"{sys.prefix}/bin/pip install -e '{doctor.ROOT}[sim]' -c " in check.fix
 
 
 def test_an_untested_version_is_a_warning(tmp_path: Path) -> None:

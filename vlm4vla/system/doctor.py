@@ -24,7 +24,9 @@ from vlm4vla.system.probe import BOX_SHARE
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.prefix) / "bin"
-INSTALL = f"{BIN}/pip install -e {ROOT} -c {ROOT}/constraints.txt"
+WHOLE = f"{ROOT}[sim]"
+"""The package with the simulator, as pip is told it."""
+INSTALL = f"{BIN}/pip install -e '{WHOLE}' -c {ROOT}/constraints.txt"
 FIX = f"{BIN}/vlm4vla doctor --fix"
 NO_VULKAN = "Recordings play, and Run is disabled."
 
@@ -258,7 +260,7 @@ def _renderer_fix() -> str:
 
 def _install_packages() -> None:
     constraints = str(ROOT / "constraints.txt")
-    command = [sys.executable, "-m", "pip", "install", "-e", str(ROOT), "-c", constraints]
+    command = [sys.executable, "-m", "pip", "install", "-e", WHOLE, "-c", constraints]
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:
         raise UserError("pip could not install the packages.", "Its last lines above say why.")
 
