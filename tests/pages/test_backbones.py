@@ -13,7 +13,7 @@ from tests.pages.conftest import PATIENCE, serve, wait_for_phase
 from vlm4vla.agents.catalogue import SHIPPED, AgentCatalogue
 
 MOST = 3
-SOON = 5_000
+SOON = 15_000
 """Milliseconds after which a person tries again."""
 BROAD = "would you kindly lift the orange cylinder"
 """No sentence that training holds: it has to be understood."""
@@ -30,32 +30,41 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def choose(page: Any, name: str) -> None:
-    """Picks who acts as a person who cannot use a mouse, and who looks and tries again.
+def run_with(page: Any, name: str) -> None:
+    """Picks who acts as a person who cannot use a mouse, says a sentence, and presses Run.
 
-    An update that comes from the server meanwhile puts the old name back into the menu.
+    An update that comes from the server meanwhile can put the old name back into the menu; a
+    person sees that, and picks again.
     """
-    box = page.locator("#agent input")
-    for _ in range(10):
-        box.blur()
+    agent, sentence = page.locator("#agent input"), page.locator("#instruction textarea")
+    for _ in range(8):
+        agent.blur()
+        # The list moves while it opens.
         page.wait_for_selector("[role=listbox]", state="detached")
-        box.fill("")
-        box.press_sequentially(f"{name} ")
+        agent.fill("")
+        agent.press_sequentially(f"{name} ")
         try:
             # Enter takes what the list holds by then: on a busy machine, not yet what was typed.
             page.wait_for_function(
                 "document.querySelectorAll('#agent [role=option]').length === 1", timeout=SOON
             )
-            box.press("Enter")
+            agent.press("Enter")
+            sentence.fill("")
+            sentence.press_sequentially(BROAD)
+            page.wait_for_selector(".rl >> text=Understood: pick up the orange cylinder")
+            if not agent.input_value().startswith(f"{name} "):
+                continue
+            page.click("#run")
             page.wait_for_function(
-                "name => document.querySelector('#agent input').value.startsWith(name + ' ')",
+                "name => document.querySelector('.result-card[data-run] .rc-facts')"
+                "?.innerText.includes(`${name}, hash`)",
                 arg=name,
                 timeout=SOON,
             )
         except TimeoutError:
             continue
         return
-    raise AssertionError(f"{name} was chosen ten times, and the menu has {box.input_value()!r}")
+    raise AssertionError(f"{name} was told eight times; {page.inner_text('.lv-agent')!r} is shown")
 
 
 def test_each_backbone_carries_out_a_broad_sentence(
@@ -80,16 +89,7 @@ def test_each_backbone_carries_out_a_broad_sentence(
         assert "No VLM" in options[-1] and expert == "expert"
         page.keyboard.press("Escape")
         for name in chosen:
-            choose(page, name)
-            page.fill("#instruction textarea", "")
-            page.locator("#instruction textarea").press_sequentially(BROAD)
-            page.wait_for_selector(".rl >> text=Understood: pick up the orange cylinder")
-            page.click("#run")
-            page.wait_for_function(
-                "name => document.querySelector('.result-card[data-run] .rc-facts')"
-                "?.innerText.includes(`${name}, hash`)",
-                arg=name,
-            )
+            run_with(page, name)
             assert page.inner_text(".lv-agent").startswith(f"Acts: {name}, hash ")
             assert "pick up the orange cylinder" in page.inner_text(".rc-facts")
         page.goto("about:blank")

@@ -17,7 +17,7 @@ def test_a_study_at_full_size_is_written_and_not_run(tmp_path, capsys, monkeypat
     scripts = sorted((out / "cells").iterdir())
     assert len(scripts) == len(studies(PAPER)["modules"].members) == 26
     for script in [*scripts, out / cluster.ARRAY]:
-        subprocess.run(["bash", "-n", script], check=True)
+        subprocess.run(["bash", "-n", script], check=True, timeout=60)
     assert "#SBATCH --array=0-25" in (out / cluster.ARRAY).read_text()
     frozen = scripts[1].read_text()
     assert "# vision frozen, qwen3-vl at 2e-05, training seed 0" in frozen
@@ -53,6 +53,7 @@ def test_a_script_of_the_array_carries_out_its_two_commands(tmp_path):
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
     )
     trained, evaluated = done.stdout.splitlines()
     assert trained.startswith("accelerate|launch|--num_processes|8|-m|vlm4vla.cli|train|imitation|")
