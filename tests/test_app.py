@@ -9,35 +9,20 @@ from typing import Any
 
 import pytest
 
-from tests.pages.conftest import LIVE, PATIENCE, RECORDING_SHOWS, free_port
-from tests.waiting import Output
+from tests.pages.conftest import LIVE, PATIENCE, RECORDING_SHOWS, app_process
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "app.py"],
-        cwd=ROOT,
-        # Python holds output to a pipe back unless it is told otherwise, as on most machines.
-        env={
-            **{k: value for k, value in os.environ.items() if k != "PYTHONUNBUFFERED"},
-            "HOST": "127.0.0.1",
-            "PORT": str(port),
-            "VLM4VLA_HOME": str(tmp_path),
-            "VK_DRIVER_FILES": str(tmp_path / "no-driver.json"),
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        Output(process).line(f"http://127.0.0.1:{port}", 180)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.terminate()
-        process.wait(30)
+    # Python holds output to a pipe back unless it is told otherwise, as on most machines.
+    kept = {k: value for k, value in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    no_driver = str(tmp_path / "no-driver.json")
+    with app_process(
+        ROOT, {**kept, "VLM4VLA_HOME": str(tmp_path), "VK_DRIVER_FILES": no_driver}
+    ) as url:
+        yield url
 
 
 def test_without_a_renderer_recordings_play_and_run_is_disabled_with_the_reason(

@@ -2,6 +2,8 @@
 
 import contextlib
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from pages import site
+from tests.waiting import Output
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.live.simulators import Simulators
 
@@ -51,6 +54,25 @@ def page_without_errors(browser: Any, settings: dict[str, Any]) -> Iterator[Any]
     yield page
     assert complaints == []
     context.close()
+
+
+@contextlib.contextmanager
+def app_process(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """`python app.py` in a folder, as a process of its own; gives the address."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=folder,
+        env={**environment, "HOST": "127.0.0.1", "PORT": str(port)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        Output(process).line(f"http://127.0.0.1:{port}", 180)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @contextlib.contextmanager

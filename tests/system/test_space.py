@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages.conftest import free_port
-from tests.waiting import Output
+from tests.pages.conftest import app_process
 from vlm4vla.cli import main
 from vlm4vla.errors import UserError
 from vlm4vla.system import space
@@ -122,20 +121,8 @@ def test_nothing_is_overwritten_and_nothing_too_large_is_written(
 @pytest.fixture
 def address(folder: Path, tmp_path: Path) -> Iterator[str]:
     """The app, started in the folder of the Space by its own file."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "app.py"],
-        cwd=folder,
-        env={**alone(folder, tmp_path), "HOST": "127.0.0.1", "PORT": str(port)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        Output(process).line(f"http://127.0.0.1:{port}", 180)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with app_process(folder, alone(folder, tmp_path)) as url:
+        yield url
 
 
 @pytest.mark.long
