@@ -5,10 +5,10 @@ from typing import Final
 
 from vlm4vla.ablation.pictures import PICTURES, Mask, Truth, perturbed_picture
 from vlm4vla.ablation.sentences import SENTENCES, perturbed_sentence
-from vlm4vla.core.agent import Agent, PerturbableAgent, PrivilegedAgent
+from vlm4vla.core.agent import Agent, AgentLayer, PerturbableAgent, PrivilegedAgent
 from vlm4vla.core.condition import Condition, Perturbation
 from vlm4vla.core.environment import Environment
-from vlm4vla.core.episode import AgentId, EpisodeSpec
+from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.errors import UserError
 from vlm4vla.suites.registry import SUITES
@@ -19,7 +19,7 @@ _OF_SCENE: Final = "picture-other"
 _BY_SEGMENTATION: Final = "picture-without"
 
 
-class PerturbedAgent:
+class PerturbedAgent(AgentLayer):
     """An agent behind a layer that changes what it sees and is told; see `Agent`.
 
     What changes is said by each episode's condition, so one serves plain episodes too. Only the
@@ -30,7 +30,7 @@ class PerturbedAgent:
     """
 
     def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+        super().__init__(agent)
         inner = getattr(agent, "perturbations", ())
         self.perturbations: tuple[str, ...] = (*PICTURES, *SENTENCES, *inner)
         self._changes: tuple[Perturbation, ...] = ()
@@ -38,21 +38,6 @@ class PerturbedAgent:
         self._environment: Environment | None = None
         self._other: Image | None = None
         self._told = ""
-
-    @property
-    def identity(self) -> AgentId:
-        """The identity of the agent behind it: what is perturbed stands in the condition."""
-        return self._agent.identity
-
-    @property
-    def replan_every(self) -> int:
-        """See `Agent.replan_every`."""
-        return self._agent.replan_every
-
-    @property
-    def cameras(self) -> tuple[str, ...]:
-        """See `Agent.cameras`."""
-        return self._agent.cameras
 
     def prepare(self, spec: EpisodeSpec) -> None:
         """See `PerturbableAgent.prepare`."""

@@ -45,6 +45,32 @@ class Agent(Protocol):
         ...
 
 
+class AgentLayer:
+    """An agent before another one, with that one's identity; what passes between is a subclass's.
+
+    Args:
+        agent: who acts.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    @property
+    def identity(self) -> AgentId:
+        """See `Agent.identity`: a layer is no agent of its own."""
+        return self._agent.identity
+
+    @property
+    def replan_every(self) -> int:
+        """See `Agent.replan_every`."""
+        return self._agent.replan_every
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """See `Agent.cameras`."""
+        return self._agent.cameras
+
+
 @runtime_checkable
 class PrivilegedAgent(Protocol):
     """An agent that may ask the environment for its true state: an expert, never a policy."""

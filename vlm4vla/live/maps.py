@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from vlm4vla.attribution.worth import worth
-from vlm4vla.core.agent import Agent
-from vlm4vla.core.episode import AgentId
+from vlm4vla.core.agent import Agent, AgentLayer
 from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.errors import UserError
 
@@ -179,27 +178,15 @@ class _Asked:
     instruction: str
 
 
-class _Noting:
+class _Noting(AgentLayer):
     """A policy's agent, and what it was asked last; see `Agent`."""
 
     def __init__(self, agent: Agent) -> None:
         assert isinstance(agent, _Explainable)
-        self._agent: Agent = agent
+        super().__init__(agent)
         self.policy = agent.policy
         self.asked: _Asked | None = None
         self._instruction = ""
-
-    @property
-    def identity(self) -> AgentId:
-        return self._agent.identity
-
-    @property
-    def replan_every(self) -> int:
-        return self._agent.replan_every
-
-    @property
-    def cameras(self) -> tuple[str, ...]:
-        return self._agent.cameras
 
     def reset(self, instruction: str) -> None:
         self._instruction = instruction
