@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from pages.whiskers import whiskers
 from vlm4vla.ablation.curves import Axis, Point
 
 if TYPE_CHECKING:
@@ -23,12 +24,7 @@ def curve_figure(axis: Axis, points: Sequence[Point]) -> "Figure":
         go.Scatter(
             x=[point.value for point in points],
             y=[100 * rate.rate for rate in rates],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [100 * (rate.high - rate.rate) for rate in rates],
-                "arrayminus": [100 * (rate.rate - rate.low) for rate in rates],
-            },
+            error_y=whiskers(((rate.rate, rate.low, rate.high) for rate in rates), 100),
             mode="lines+markers",
             marker={"size": 9},
             line={"color": _BLUE},

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from pages.whiskers import whiskers
 from vlm4vla.eval.compare import ALL, Comparison
 
 if TYPE_CHECKING:
@@ -76,15 +77,13 @@ def dumbbell(rows: Sequence[Comparison], a: str, b: str) -> "Figure":
             mode="markers",
             name=f"A minus B: interval {'without' if told else 'with'} 0",
             marker={"color": colour, "size": 10, "symbol": "square" if told else "square-open"},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [100 * (row.paired.high - row.paired.difference) for _, row in some],
-                "arrayminus": [100 * (row.paired.difference - row.paired.low) for _, row in some],
-                "thickness": 3,
-                "width": 7,
-                "color": colour,
-            },
+            error_x=whiskers(
+                ((r.paired.difference, r.paired.low, r.paired.high) for _, r in some),
+                100,
+                thickness=3,
+                width=7,
+                color=colour,
+            ),
             customdata=[[100 * r.paired.low, 100 * r.paired.high, r.adjusted] for _, r in some],
             hovertemplate="%{x:+.1f} points (95 % %{customdata[0]:+.1f} to "
             "%{customdata[1]:+.1f}), p = %{customdata[2]:.2g}<extra></extra>",

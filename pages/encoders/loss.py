@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import gradio as gr
 
 from pages.encoders.plots import dress, style_of
+from pages.whiskers import whiskers
 from vlm4vla.errors import UserError
 from vlm4vla.eval.open_loop import ALL, DIMENSIONS, LENGTH, MEASURES, PHASES, STILL
 from vlm4vla.eval.open_loop_results import SHIPPED, read_results
@@ -164,15 +165,9 @@ def error_and_success(found: Results) -> "Figure":
         figure.add_scatter(
             x=[_row(one, task, ALL)[LENGTH]["mean"] for task in tasks],
             y=[100 * rate.rate for rate in rates],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [100 * (rate.high - rate.rate) for rate in rates],
-                "arrayminus": [100 * (rate.rate - rate.low) for rate in rates],
-                "thickness": 1,
-                "width": 3,
-                "color": style_of(index)[0],
-            },
+            error_y=whiskers(
+                ((rate.rate, rate.low, rate.high) for rate in rates), 100, **_bar(index)
+            ),
             mode="markers+text",
             text=tasks,
             textposition=_BESIDE[index % len(_BESIDE)],
@@ -241,15 +236,12 @@ def _mark(index: int) -> dict[str, Any]:
 
 
 def _whiskers(values: Sequence[Mapping[str, float]], index: int) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [value["high"] - value["mean"] for value in values],
-        "arrayminus": [value["mean"] - value["low"] for value in values],
-        "thickness": 1,
-        "width": 3,
-        "color": style_of(index)[0],
-    }
+    ends = ((value["mean"], value["low"], value["high"]) for value in values)
+    return whiskers(ends, **_bar(index))
+
+
+def _bar(index: int) -> dict[str, Any]:
+    return {"thickness": 1, "width": 3, "color": style_of(index)[0]}
 
 
 def _text(value: Mapping[str, float], digits: str = ".1f") -> str:

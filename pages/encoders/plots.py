@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from pages.whiskers import whiskers
 from vlm4vla.representations.results import CkaRow, ProbeRow
 from vlm4vla.representations.summary import layers, line, part_of
 
@@ -68,15 +69,13 @@ def curves(rows: Sequence[ProbeRow], chosen: Sequence[str], target: str, probe: 
             name=name,
             line={"color": colour, "width": 2.5, "dash": dash},
             marker={"size": 9, "symbol": symbol, "color": colour},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [share * (r.high - r.value) if r else None for r in kept],
-                "arrayminus": [share * (r.value - r.low) if r else None for r in kept],
-                "thickness": 1,
-                "width": 3,
-                "color": colour,
-            },
+            error_y=whiskers(
+                ((r.value, r.low, r.high) if r else None for r in kept),
+                share,
+                thickness=1,
+                width=3,
+                color=colour,
+            ),
             customdata=[[share * r.low, share * r.high, r.n] if r else None for r in kept],
             hovertemplate="%{x}: %{y:.2f} (95 % %{customdata[0]:.2f} to %{customdata[1]:.2f}, "
             "n = %{customdata[2]})<extra>" + name + "</extra>",
