@@ -68,7 +68,11 @@ def build(page: gr.Blocks, services: Services) -> None:
 
     def first_sight(request: gr.Request) -> list[Any]:
         asked = {name: str(value) for name, value in request.query_params.items()}
-        return list(_asked(catalogue.names(), asked))
+        names = catalogue.names()
+        if names == known and not asked.keys() & set(NAMES):
+            # By the time that a slow browser hears of this, somebody may have chosen.
+            return [gr.skip()] * len(chosen)
+        return list(_asked(names, asked))
 
     def offer(which: str, number: float | None) -> Any:
         try:

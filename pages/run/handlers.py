@@ -68,12 +68,10 @@ class Handlers:
     def first_sight(self, request: gr.Request) -> Iterator[Updates]:
         """The page was opened."""
         asked = {name: str(value) for name, value in request.query_params.items()}
-        # Checkpoints may have come since the app was started.
-        menu = gr.Dropdown(agents(self.catalogue), value=self.catalogue.names()[0])
-        method = asked.get("map", "")
-        method = method if method in METHODS else ""
-        self.wishes.choose(visitor(request), method)
-        first: Updates = {self.parts.agent: menu, self.parts.map: method}
+        first = self._new_agents()
+        if (method := asked.get("map", "")) in METHODS:
+            self.wishes.choose(visitor(request), method)
+            first[self.parts.map] = method
         yield from _with_first(first, self._asked_for_by(asked, request))
 
     def show_scene(
@@ -424,6 +422,19 @@ class Handlers:
 
     # --- updates -----------------------------------------------------------------------------
 
+    def _new_agents(self) -> Updates:
+        """The menu, where checkpoints came or went since the app was started.
+
+        Who was chosen is left alone: by the time that a slow browser hears of this, somebody may
+        have chosen.
+        """
+        menu = agents(self.catalogue)
+        if menu == self.parts.agent.choices:
+            return {}
+        names = [name for _, name in menu]
+        gone = self.parts.agent.value not in names
+        return {self.parts.agent: gr.Dropdown(menu, value=names[0]) if gone else gr.Dropdown(menu)}
+
     def _quiet(self) -> Updates:
         return {
             self.parts.complaint: gr.HTML(visible=False),
@@ -543,9 +554,15 @@ def _named(choice: Choice) -> str:
 
 
 def _with_first(updates: Updates, stream: Iterator[Updates]) -> Iterator[Updates]:
-    """Says something together with the first that a stream has to say."""
+    """Says something together with the first that a stream has to say, and once.
+
+    When a stream ends Gradio repeats what it said last: a choice that somebody made in between
+    would be taken back.
+    """
     for index, said in enumerate(stream):
         yield said if index else updates | said
+    if updates:
+        yield dict.fromkeys(updates, gr.skip())
 
 
 def _valid(sentence: str, scene: Scene) -> bool:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import TimeoutError
 
 from tests.live import fake_simulators
 from tests.live.fake_simulators import FakeSimulators
@@ -13,8 +12,6 @@ from tests.pages.conftest import PATIENCE, serve, wait_for_phase
 from vlm4vla.agents.catalogue import SHIPPED, AgentCatalogue
 
 MOST = 3
-SOON = 15_000
-"""Milliseconds after which a person tries again."""
 BROAD = "would you kindly lift the orange cylinder"
 """No sentence that training holds: it has to be understood."""
 
@@ -31,40 +28,24 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_with(page: Any, name: str) -> None:
-    """Picks who acts as a person who cannot use a mouse, says a sentence, and presses Run.
-
-    An update that comes from the server meanwhile can put the old name back into the menu; a
-    person sees that, and picks again.
-    """
+    """Picks who acts as a person who cannot use a mouse, says a sentence, and presses Run."""
     agent, sentence = page.locator("#agent input"), page.locator("#instruction textarea")
-    for _ in range(8):
-        agent.blur()
-        # The list moves while it opens.
-        page.wait_for_selector("[role=listbox]", state="detached")
-        agent.fill("")
-        agent.press_sequentially(f"{name} ")
-        try:
-            # Enter takes what the list holds by then: on a busy machine, not yet what was typed.
-            page.wait_for_function(
-                "document.querySelectorAll('#agent [role=option]').length === 1", timeout=SOON
-            )
-            agent.press("Enter")
-            sentence.fill("")
-            sentence.press_sequentially(BROAD)
-            page.wait_for_selector(".rl >> text=Understood: pick up the orange cylinder")
-            if not agent.input_value().startswith(f"{name} "):
-                continue
-            page.click("#run")
-            page.wait_for_function(
-                "name => document.querySelector('.result-card[data-run] .rc-facts')"
-                "?.innerText.includes(`${name}, hash`)",
-                arg=name,
-                timeout=SOON,
-            )
-        except TimeoutError:
-            continue
-        return
-    raise AssertionError(f"{name} was told eight times; {page.inner_text('.lv-agent')!r} is shown")
+    agent.fill("")
+    agent.press_sequentially(f"{name} ")
+    # Enter takes what the list holds by then: on a busy machine, not yet what was typed.
+    page.wait_for_function("document.querySelectorAll('#agent [role=option]').length === 1")
+    agent.press("Enter")
+    page.wait_for_selector("[role=listbox]", state="detached")
+    sentence.fill("")
+    sentence.press_sequentially(BROAD)
+    page.wait_for_selector(".rl >> text=Understood: pick up the orange cylinder")
+    assert agent.input_value().startswith(f"{name} ")
+    page.click("#run")
+    page.wait_for_function(
+        "name => document.querySelector('.result-card[data-run] .rc-facts')"
+        "?.innerText.includes(`${name}, hash`)",
+        arg=name,
+    )
 
 
 def test_each_backbone_carries_out_a_broad_sentence(

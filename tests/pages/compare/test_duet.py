@@ -26,7 +26,7 @@ def test_both_are_run_by_one_button_and_the_address_runs_them_again(
     page.set_default_timeout(PATIENCE)
     page.goto(f"{address}compare?scene_task=push&scene_seed=4")
     page.wait_for_selector(".duet[data-ready]")
-    page.wait_for_function("document.querySelector('#duet-seed input').value === '4'")
+    page.wait_for_function("document.querySelector('#duet-seed input')?.value === '4'")
     said = page.input_value("#duet-sentence textarea, #duet-sentence input")
     before = Archive.open().table.count(Filter(kind="live"))
     page.click("#duet-run")
@@ -44,7 +44,7 @@ def test_both_are_run_by_one_button_and_the_address_runs_them_again(
     assert "scene_task=push" in page.url and "scene_seed=4" in page.url
     page.reload()
     page.wait_for_selector(".duet[data-ready]")
-    page.wait_for_function("document.querySelector('#duet-seed input').value === '4'")
+    page.wait_for_function("document.querySelector('#duet-seed input')?.value === '4'")
     assert page.input_value("#duet-sentence textarea, #duet-sentence input") == said
     page.wait_for_selector("#compare-plot .main-svg, .cp-message:not([hidden])")
     assert serious_findings(page) == []
@@ -56,7 +56,7 @@ def test_a_scene_that_there_is_not_is_told(page: Any, address: str) -> None:
     page.goto(f"{address}compare?scene_seed=4")
     page.wait_for_selector(".duet[data-ready]")
     # The address would else overwrite what is typed.
-    page.wait_for_function("document.querySelector('#duet-seed input').value === '4'")
+    page.wait_for_function("document.querySelector('#duet-seed input')?.value === '4'")
     page.click("#duet-seed input", click_count=3)
     page.keyboard.type("-5")
     page.keyboard.press("Tab")

@@ -6,6 +6,8 @@ from typing import Any
 
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import LIVE, PATIENCE, serve, wait_for_phase
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.agents.expert import EXPERT
 
 
 @contextlib.contextmanager
@@ -126,3 +128,24 @@ def test_what_changes_nothing_neither_ends_a_run_nor_wipes_its_card(page: Any) -
                 do,
                 part,
             )
+
+
+def test_what_is_chosen_before_a_slow_browser_hears_of_the_page_stays(page: Any) -> None:
+    page.set_default_timeout(PATIENCE)
+    catalogue = AgentCatalogue()
+    *_, second = (name for name in catalogue.names() if name != EXPERT.name)
+    held: list[Any] = []
+    page.route("**/queue/data*", lambda route: held.append(route), times=1)
+    with serve(FakeSimulators(), catalogue) as url:
+        page.goto(url)
+        agent = page.locator("#agent input")
+        agent.click()
+        page.locator("[role=option]", has_text=second).click()
+        page.wait_for_function("document.querySelector('#agent input')?.value !== ''")
+        assert agent.input_value().startswith(second)
+        held[0].continue_()
+        page.wait_for_function("document.querySelector('.lv-note').innerText.includes('live')")
+        # Gradio repeats what a stream said last.
+        page.wait_for_timeout(1_000)
+        assert agent.input_value().startswith(second)
+        page.goto("about:blank")
