@@ -84,7 +84,7 @@ def lay_out(
     gr.Markdown(pitch(catalogue), elem_id="pitch")
     parts["banner"] = gr.HTML(visible=False, elem_id="banner")
     parts |= _bar(first, catalogue)
-    with gr.Row():
+    with gr.Row(elem_id="stage"):
         with gr.Column(scale=8, min_width=320):
             parts["live"] = live_view(opening)
             parts |= _switches()

@@ -77,12 +77,13 @@ function film(source) {
   else video.play().catch(() => (video.controls = true));
 }
 
-// On a narrow screen the button that was pressed stands far below the picture.
+// On a small screen picture and verdict stand above or below the button that was pressed.
 const BEGUN = ['starting', 'waiting', 'live'];
 function reveal(phase) {
   if (!BEGUN.includes(phase) || BEGUN.includes(element.dataset.phase)) return;
   const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-  canvas.scrollIntoView({ block: 'nearest', behavior: calm ? 'auto' : 'smooth' });
+  const seen = canvas.getBoundingClientRect().top < 0 ? canvas : part('note');
+  seen.scrollIntoView({ block: 'nearest', behavior: calm ? 'auto' : 'smooth' });
 }
 
 // What a sentence names, drawn where it stands before anything moves.

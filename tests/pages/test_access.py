@@ -77,12 +77,25 @@ def test_sentence_run_and_picture_share_a_narrow_screen(browser: Any, served: Se
     for part in ("#instruction", "#run", "#live .lv-picture"):
         box = page.locator(part).bounding_box()
         assert box["y"] + box["height"] <= 844, part
-    # The suggestions stand below; pressing one brings the picture back into sight.
-    page.locator("#chips button").last.click()
-    wait_for_phase(page, "success")
-    page.wait_for_function(
-        "document.querySelector('#live .lv-view').getBoundingClientRect().top >= -1"
-    )
+    # Pressing Run, or a suggestion further down, brings picture and verdict into sight.
+    for button in (page.locator("#run"), page.locator("#chips button").last):
+        button.click()
+        page.wait_for_selector(".result-card[data-run]", state="detached")
+        wait_for_phase(page, "success")
+        page.wait_for_function(
+            "document.querySelector('.lv-view').getBoundingClientRect().top > -2"
+        )
+        page.wait_for_function(
+            "document.querySelector('.lv-note').getBoundingClientRect().bottom < innerHeight + 1"
+        )
+        # The card comes next, before the settings.
+        page.wait_for_selector(".result-card[data-run]")
+        heights = {
+            part: page.locator(part).bounding_box()["y"] + page.evaluate("scrollY")
+            for part in ("#result", "#switches", "#chips", "#task")
+        }
+        assert heights["#result"] < 1_250
+        assert min(heights, key=lambda part: heights[part]) == "#result"
     context.close()
 
 
