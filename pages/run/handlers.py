@@ -554,15 +554,9 @@ def _named(choice: Choice) -> str:
 
 
 def _with_first(updates: Updates, stream: Iterator[Updates]) -> Iterator[Updates]:
-    """Says something together with the first that a stream has to say, and once.
-
-    When a stream ends Gradio repeats what it said last: a choice that somebody made in between
-    would be taken back.
-    """
+    """Says something together with the first that a stream has to say."""
     for index, said in enumerate(stream):
         yield said if index else updates | said
-    if updates:
-        yield dict.fromkeys(updates, gr.skip())
 
 
 def _valid(sentence: str, scene: Scene) -> bool:

@@ -112,6 +112,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(params=[(1280, 800), (390, 844)], ids=["wide", "narrow"])
+def size(request: Any, page: Any) -> None:
+    """A laptop's screen and a telephone's."""
+    width, height = request.param
+    page.set_viewport_size({"width": width, "height": height})
+
+
 @pytest.fixture
 def run_page(page: Any, served: Served) -> Iterator[Any]:
     """The Run page in a browser, the simulator ready. The console must stay free of errors."""

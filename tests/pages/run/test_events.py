@@ -4,10 +4,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
+
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import LIVE, PATIENCE, serve, wait_for_phase
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import EXPERT
+
+pytestmark = pytest.mark.usefixtures("size")
 
 
 @contextlib.contextmanager

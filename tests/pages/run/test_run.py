@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import av
+import pytest
 
 from tests.pages.conftest import LIVE, PATIENCE, RECORDING_SHOWS, Served, wait_for_phase
 
@@ -92,6 +93,7 @@ def test_a_sentence_that_is_not_understood_is_answered_with_one_that_is(run_page
     assert not run_page.is_visible("#complaint")
 
 
+@pytest.mark.usefixtures("size")
 def test_the_first_press_of_run_runs(run_page: Any) -> None:
     sentence = run_page.input_value("#instruction textarea")
     assert sentence
