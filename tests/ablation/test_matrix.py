@@ -6,7 +6,14 @@ import pytest
 
 from tests.episodes.examples import EVALUATION, LIVE, example
 from vlm4vla.ablation.curves import curves
-from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, STUDY, condition_of, matrix
+from vlm4vla.ablation.matrix import (
+    PICTURE_ROWS,
+    SENTENCE_COLUMNS,
+    STUDY,
+    condition_of,
+    matrix,
+    telling,
+)
 from vlm4vla.ablation.registry import perturbation
 from vlm4vla.ablation.summary import floor_of, summary
 from vlm4vla.core.condition import Condition
@@ -108,3 +115,16 @@ def test_a_curve_goes_through_the_intact_policy_and_every_strength(table):
     points = [(p.value, p.cell.rate.successes, p.cell.rate.n) for p in found["picture-blur"]]
     assert points == [(0.0, 10, 10), (2.0, 7, 10), (4.0, 3, 10)]
     assert list(found) == ["picture-blur"]
+
+
+def test_the_scene_that_tells_most_is_one_that_the_condition_spoils(table):
+    cells = matrix(table, AGENT, ["pick"])
+    intact = cells[0][0]
+    # Of scenes 0 to 19 the intact policy does all, and the blank picture all but the last.
+    assert telling(cells[1][0], intact).spec.seed == 19
+    assert telling(cells[1][0], intact).spec.condition == Condition()
+    assert telling(cells[0][1], intact).spec.seed == 4
+    # Where nothing was run or nothing differs: the first.
+    assert telling(cells[3][3], intact).spec.seed == 0
+    assert telling(intact, intact).spec.seed == 0
+    assert telling(cells[3][3], cells[3][2]) is None
