@@ -148,7 +148,7 @@ def build(page: gr.Blocks, services: Services) -> None:
             if points := found.get(kind):
                 marks = [
                     view.Mark(
-                        f"{axis.label} {point.value:g}",
+                        f"{point.value:g} {axis.label.rpartition(', ')[2]}",
                         point.cell,
                         place(words_of(perturbation(kind, {axis.number: point.value}))),
                         point.value,
