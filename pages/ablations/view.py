@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, Cell, short
 from vlm4vla.ablation.registry import PERTURBATIONS
-from vlm4vla.ablation.summary import floor_of
+from vlm4vla.ablation.summary import floor_of, losses
 from vlm4vla.episodes.rows import Row
 from vlm4vla.statistics import Rate
 
@@ -151,7 +151,9 @@ def points_html(marks: Sequence[Mark], chosen: str, column: str, name: str, live
     if shown:
         listed = _episodes(shown.text.capitalize(), shown.cell, live, "this chart's points")
         below = f'<section id="point">{listed}</section>'
+    said = html.escape(losses([(one.text, one.cell) for one in marks]))
     return (
+        f'<p class="ab-loss">{said}</p>'
         f'<ul class="ab-points" aria-label="Points: press one for its episodes">{links}</ul>'
         f"{_download(f'{name}.csv', _points_csv(marks, column), 'These numbers as CSV')}{below}"
     )

@@ -15,7 +15,7 @@ from vlm4vla.ablation.matrix import (
     telling,
 )
 from vlm4vla.ablation.registry import perturbation
-from vlm4vla.ablation.summary import floor_of, summary
+from vlm4vla.ablation.summary import floor_of, losses, summary
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Outcome
 from vlm4vla.episodes.table import EpisodeTable
@@ -128,3 +128,13 @@ def test_the_scene_that_tells_most_is_one_that_the_condition_spoils(table):
     assert telling(cells[3][3], intact).spec.seed == 0
     assert telling(intact, intact).spec.seed == 0
     assert telling(cells[3][3], cells[3][2]) is None
+
+
+def test_losses_are_told_where_the_adjusted_test_tells_them(table):
+    (intact, empty, other, _), (blank, *_), *_ = matrix(table, AGENT, ["pick"])
+    named = [("nothing", intact), ("no sentence", empty), ("another", other), ("blank", blank)]
+    assert losses(named) == (
+        "These scenes tell a difference for no sentence (-80 points), another (-95 points). "
+        "These scenes tell no difference for blank."
+    )
+    assert losses(named[:1]) == ""
