@@ -17,8 +17,8 @@ def test_parts_stand_in_the_networks_order_and_count_their_own_scenes() -> None:
         "language layer 10": perturbation("skip-language-layer", {"layer": 10}),
         "language layer 2": perturbation("skip-language-layer", {"layer": 2}),
         "vision layer 0": perturbation("skip-vision-layer"),
-        "language layer 0, head 0": perturbation("skip-head"),
-        "vision layer 3, head 1": perturbation("skip-head", head),
+        "language layer 0 head 0": perturbation("skip-head"),
+        "vision layer 3 head 1": perturbation("skip-head", head),
         "image tokens zero": perturbation("skip-image-tokens"),
     }
     for place, change in enumerate(measured.values()):
@@ -36,8 +36,8 @@ def test_parts_stand_in_the_networks_order_and_count_their_own_scenes() -> None:
         "vision layer 0",
         "language layer 2",
         "language layer 10",
-        "vision layer 3, head 1",
-        "language layer 0, head 0",
+        "vision layer 3 head 1",
+        "language layer 0 head 0",
     ]
     counts = {name: one.rate.successes for name, one in zip(names, found, strict=True)}
     assert counts == {name: place for place, name in enumerate(measured)}

@@ -35,7 +35,7 @@ def part_of(change: Perturbation) -> str:
         return "image tokens zero"
     values = change.values
     part = values.get("part", change.name.split("-")[1])
-    head = f", head {values['head']}" if "head" in values else ""
+    head = f" head {values['head']}" if "head" in values else ""
     return f"{part} layer {values['layer']}{head}"
 
 
