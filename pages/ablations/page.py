@@ -140,7 +140,9 @@ def build(page: gr.Blocks, services: Services) -> None:
             return f"ablations?{_query(digest or '', which, point=text)}#point"
 
         def texts(marks: list[view.Mark], column: str, file: str) -> str:
-            live = _live(services, digest or "", name, marks[0].cell)
+            cells = [one.cell for one in marks]
+            intact = next((one for one in cells if not one.condition.perturbations), cells[0])
+            live = _live(services, digest or "", name, intact)
             return view.points_html(marks, place(words), column, file, live)
 
         drawn: list[Any] = []
@@ -148,7 +150,7 @@ def build(page: gr.Blocks, services: Services) -> None:
             if points := found.get(kind):
                 marks = [
                     view.Mark(
-                        f"{point.value:g} {axis.label.rpartition(', ')[2]}",
+                        f"{axis.label.partition(',')[0]} {point.value:g}",
                         point.cell,
                         place(words_of(perturbation(kind, {axis.number: point.value}))),
                         point.value,

@@ -68,7 +68,9 @@ def parts_figure(marks: Sequence[Mark]) -> "Figure":
     )
     _dress(figure, 90 + 34 * len(parts))
     if rate.n:
-        figure.add_vrect(100 * rate.low, 100 * rate.high, fillcolor=_GREY, line_width=0)
+        figure.add_vrect(
+            100 * rate.low, 100 * rate.high, fillcolor=_GREY, line_width=0, layer="below"
+        )
         figure.add_vline(
             100 * rate.rate,
             line={"color": _TEXT, "dash": "dash"},

@@ -48,13 +48,13 @@ class Mark(NamedTuple):
         text: which, for people.
         cell: what was measured there.
         href: where its episodes are shown.
-        value: its place on the chart's axis.
+        value: its place on the chart's axis; None where that holds names.
     """
 
     text: str
     cell: Cell
     href: str
-    value: float = 0.0
+    value: float | None = None
 
 
 def matrix_html(cells: Sequence[Sequence[Cell]], chosen: str, live: Live) -> str:
@@ -165,7 +165,8 @@ def _points_csv(marks: Sequence[Mark], column: str) -> list[list[str]]:
         paired, p = one.cell.paired, one.cell.p
         told = [f"{v:.4f}" for v in paired] if paired else [""] * 3
         told.append(f"{p:.4g}" if p is not None else "")
-        rows.append([one.text, *_numbers(one.cell.rate), *told])
+        name = one.text if one.value is None else f"{one.value:g}"
+        rows.append([name, *_numbers(one.cell.rate), *told])
     return rows
 
 
