@@ -9,23 +9,39 @@ from urllib.parse import urlencode
 import gradio as gr
 
 from pages.ablations import view
-from pages.ablations.plots import curve_figure
+from pages.ablations.plots import curve_figure, parts_figure
+from pages.compare.duet import live_address
 from pages.services import Services
 from vlm4vla.ablation.curves import AXES, curves
-from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, SPLIT, STUDY, matrix
-from vlm4vla.ablation.registry import PERTURBATIONS
+from vlm4vla.ablation.matrix import (
+    PICTURE_ROWS,
+    SENTENCE_COLUMNS,
+    SPLIT,
+    STUDY,
+    Cell,
+    matrix,
+    telling,
+)
+from vlm4vla.ablation.parts import PARTS, part_of, skipped
+from vlm4vla.ablation.registry import PERTURBATIONS, perturbation
 from vlm4vla.ablation.summary import summary
+from vlm4vla.ablation.words import words_of
 from vlm4vla.episodes.filters import Filter
 from vlm4vla.episodes.rates import facets
+from vlm4vla.episodes.rows import Row
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.suites.tabletop.scene import TASKS
 
 _ALL: Final = "all"
+
+_NOTHING: Final = "nothing"
+"""What the address calls the intact point among the skipped parts."""
+
 _INTRODUCTION: Final = """\
 # Ablations
 
 The same policy in the same scenes, with its picture or its sentence taken away. Press a cell to see
-its episodes.
+its episodes, or run its condition live beside the intact policy.
 """
 _CELLS: Final = [
     view.key_of(i, j) for i in range(len(PICTURE_ROWS)) for j in range(len(SENTENCE_COLUMNS))
@@ -57,7 +73,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         js_on_load=(Path(__file__).parent / "matrix.js").read_text(),
         elem_id="ablation",
     )
-    cell = gr.State("")
+    cell, point = gr.State(""), gr.State("")
     listed = gr.HTML("", elem_id="ablation-cell")
     gr.Markdown("## How much of it can be taken")
     plots = {}
@@ -66,7 +82,13 @@ def build(page: gr.Blocks, services: Services) -> None:
             meaning = PERTURBATIONS.get(name).meaning
             gr.Markdown(f"### {meaning[0].upper()}{meaning[1:]}")
             plots[name] = (gr.Plot(visible=False, show_label=False), gr.HTML(""))
-    drawn = [part for pair in plots.values() for part in pair]
+    gr.Markdown("## What each part is worth")
+    with gr.Column(elem_id="parts"):
+        parts = (
+            gr.Plot(visible=False, show_label=False),
+            gr.HTML("", js_on_load=(Path(__file__).parent / "points.js").read_text()),
+        )
+    drawn = [part for pair in (*plots.values(), parts) for part in pair]
     gr.Markdown("## The paper's studies")
     studies = gr.HTML(
         "<p>Looking …</p>",
@@ -85,38 +107,69 @@ def build(page: gr.Blocks, services: Services) -> None:
         key = asked.get("cell", "")
         key = key if key in _CELLS else ""
         menu = gr.Dropdown(list(known.items()), value=chosen or None)
-        return [menu, which, key, *show(chosen, which, key), *draw(chosen, which)]
+        words = asked.get("point", "")
+        shown = [*show(chosen, which, key, words), *draw(chosen, which, words)]
+        return [menu, which, key, words, *shown]
 
-    def show(digest: str | None, which: str, key: str) -> list[str]:
+    def show(digest: str | None, which: str, key: str, words: str) -> list[str]:
         tasks = TASKS if which == _ALL else (which,)
         if not digest:
             return ["", _nothing(), ""]
         cells = matrix(table, digest, tasks)
         name = _name(table, digest)
-        query = urlencode({"policy": digest, "task": which, **({"cell": key} if key else {})})
-        picture = view.matrix_html(cells, key)
+        live = _live(services, digest, name, cells[0][0])
+        query = _query(digest, which, cell=key, point=words)
+        picture = view.matrix_html(cells, key, live)
         text = summary(cells) or "Only the intact policy was measured so far."
         listing = ""
         if key:
             i, j = map(int, key.split("-"))
-            listing = view.episodes_html(cells[i][j], name, tasks)
+            listing = view.episodes_html(cells[i][j], name, tasks, live)
         return [
             f'<p class="ab-said" role="status">{html.escape(text)}</p>',
             f'<div data-query="{html.escape(query, quote=True)}">{picture}</div>',
             listing,
         ]
 
-    def draw(digest: str | None, which: str) -> list[Any]:
+    def draw(digest: str | None, which: str, words: str) -> list[Any]:
         tasks = TASKS if which == _ALL else (which,)
         found = curves(table, digest, tasks) if digest else {}
-        parts: list[Any] = []
-        for name, axis in AXES.items():
-            if points := found.get(name):
-                parts.append(gr.Plot(curve_figure(axis, points), visible=True))
-                parts.append(view.curve_csv(points, axis.number))
+        name = _name(table, digest) if digest else "CHECKPOINT"
+
+        def place(text: str) -> str:
+            return f"ablations?{_query(digest or '', which, point=text)}#point"
+
+        def texts(marks: list[view.Mark], column: str, file: str) -> str:
+            cells = [one.cell for one in marks]
+            intact = next((one for one in cells if not one.condition.perturbations), cells[0])
+            live = _live(services, digest or "", name, intact)
+            return view.points_html(marks, place(words), column, file, live)
+
+        drawn: list[Any] = []
+        for kind, axis in AXES.items():
+            if points := found.get(kind):
+                marks = [
+                    view.Mark(
+                        f"{axis.label.partition(',')[0]} {point.value:g}",
+                        point.cell,
+                        place(words_of(perturbation(kind, {axis.number: point.value}))),
+                        point.value,
+                    )
+                    for point in points
+                ]
+                drawn.append(gr.Plot(curve_figure(axis, marks), visible=True))
+                drawn.append(texts(marks, axis.label, kind))
             else:
-                parts += [gr.Plot(visible=False), _not_measured(table, digest, name)]
-        return parts
+                drawn += [gr.Plot(visible=False), _not_measured(name, kind)]
+        cells = skipped(table, digest, tasks) if digest else []
+        if not cells:
+            return [*drawn, gr.Plot(visible=False), _nothing_skipped(name)]
+        marks = [view.Mark("nothing skipped", cells[0], place(_NOTHING))]
+        for one in cells[1:]:
+            (change,) = one.condition.perturbations
+            marks.append(view.Mark(part_of(change), one, place(words_of(change))))
+        figure = gr.Plot(parts_figure(marks), visible=True)
+        return [*drawn, figure, texts(marks, "skipped", "parts")]
 
     def studied(request: gr.Request) -> str:
         # scipy and the studies' declarations take half a second.
@@ -127,20 +180,21 @@ def build(page: gr.Blocks, services: Services) -> None:
         found = [report(table, study) for study in STUDIES.values()]
         return studies_html(found, str(request.query_params.get(CELL, "")))
 
-    def press(digest: str | None, which: str, event: gr.SelectData) -> list[str]:
+    def press(digest: str | None, which: str, words: str, event: gr.SelectData) -> list[str]:
         key = str(event.index)
         key = key if key in _CELLS else ""
-        return [key, *show(digest, which, key)]
+        return [key, *show(digest, which, key, words)]
 
-    def choose(digest: str | None, which: str, key: str) -> list[Any]:
-        return [*show(digest, which, key), *draw(digest, which)]
+    def choose(digest: str | None, which: str, key: str, words: str) -> list[Any]:
+        return [*show(digest, which, key, words), *draw(digest, which, words)]
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     texts = [said, shown, listed]
-    page.load(first_sight, outputs=[policy, task, cell, *texts, *drawn], **quiet)
+    page.load(first_sight, outputs=[policy, task, cell, point, *texts, *drawn], **quiet)
     page.load(studied, outputs=studies, **quiet)
-    gr.on([policy.input, task.input], choose, [policy, task, cell], [*texts, *drawn], **quiet)
-    shown.select(press, [policy, task], [cell, *texts], **quiet)
+    chosen = [policy, task, cell, point]
+    gr.on([policy.input, task.input], choose, chosen, [*texts, *drawn], **quiet)
+    shown.select(press, [policy, task, point], [cell, *texts], **quiet)
 
 
 def _policies(table: EpisodeTable) -> Mapping[str, str]:
@@ -158,11 +212,37 @@ def _name(table: EpisodeTable, digest: str) -> str:
     return (rows[0].agent.name if rows else "") or digest
 
 
-def _not_measured(table: EpisodeTable, digest: str | None, name: str) -> str:
-    checkpoint = html.escape(_name(table, digest) if digest else "CHECKPOINT")
+def _query(digest: str, which: str, **chosen: str) -> str:
+    """The address's parameters; what is not chosen is left out."""
+    known = {name: value for name, value in chosen.items() if value}
+    return urlencode({"policy": digest, "task": which, **known})
+
+
+def _live(services: Services, digest: str, name: str, intact: Cell) -> view.Live:
+    """Where conditions run live beside the intact policy; nowhere if its checkpoint is not here."""
+    here = name in services.catalogue.names()
+
+    def address(cell: Cell, row: Row | None) -> str:
+        scene = row or telling(cell, intact)
+        changes = cell.condition.perturbations
+        if not here or scene is None or any(one.name in PARTS for one in changes):
+            return ""
+        return live_address(name, digest, scene.spec, changes)
+
+    return address
+
+
+def _not_measured(checkpoint: str, name: str) -> str:
     return (
-        f"<p>Not measured. This adds a point: <code>vlm4vla ablate --checkpoint {checkpoint} "
-        f"--perturb {name} {AXES[name].number}=VALUE</code></p>"
+        "<p>Not measured. This adds a point: <code>vlm4vla ablate --checkpoint "
+        f"{html.escape(checkpoint)} --perturb {name} {AXES[name].number}=VALUE</code></p>"
+    )
+
+
+def _nothing_skipped(checkpoint: str) -> str:
+    return (
+        "<p>No part was skipped yet. This skips one: <code>vlm4vla ablate --checkpoint "
+        f"{html.escape(checkpoint)} --perturb skip-vision-layer layer=0</code></p>"
     )
 
 

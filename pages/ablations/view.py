@@ -4,18 +4,23 @@ import base64
 import csv
 import html
 import io
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
-from vlm4vla.ablation.curves import Point
 from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, Cell, short
 from vlm4vla.ablation.registry import PERTURBATIONS
-from vlm4vla.ablation.summary import floor_of
+from vlm4vla.ablation.summary import floor_of, losses
 from vlm4vla.episodes.rows import Row
 from vlm4vla.statistics import Rate
 
 _MOST_EPISODES: Final = 200
 """Episodes of a cell that are listed; its file holds all."""
+
+
+_PAIRED: Final = ("difference", "difference_low", "difference_high", "p")
+
+_BESIDE: Final = "Run it live beside the intact run"
+_BESIDE_EXPERT: Final = "Run it live beside the expert"
 
 
 def command(checkpoint: str, tasks: Sequence[str]) -> str:
@@ -31,12 +36,34 @@ def key_of(row: int, column: int) -> str:
     return f"{row}-{column}"
 
 
-def matrix_html(cells: Sequence[Sequence[Cell]], chosen: str) -> str:
-    """The matrix as a table of buttons.
+Live = Callable[[Cell, Row | None], str]
+"""Where a cell's condition is run live beside the intact policy, in an episode's scene or in the
+one that tells most; "" where it cannot be run."""
+
+
+class Mark(NamedTuple):
+    """A point of a chart.
+
+    Attributes:
+        text: which, for people.
+        cell: what was measured there.
+        href: where its episodes are shown.
+        value: its place on the chart's axis; None where that holds names.
+    """
+
+    text: str
+    cell: Cell
+    href: str
+    value: float | None = None
+
+
+def matrix_html(cells: Sequence[Sequence[Cell]], chosen: str, live: Live) -> str:
+    """The matrix as a table of buttons, each with a link that runs its condition.
 
     Args:
         cells: of `vlm4vla.ablation.matrix.matrix`.
         chosen: the key of the cell whose episodes are shown; "" for none.
+        live: the links' addresses.
     """
     floor = floor_of(cells)
     chance = floor.rate if floor and floor.rate.n else None
@@ -44,7 +71,8 @@ def matrix_html(cells: Sequence[Sequence[Cell]], chosen: str) -> str:
     lines = []
     for i, (picture, row) in enumerate(zip(PICTURE_ROWS, cells, strict=True)):
         found = "".join(
-            f"<td>{_button(cell, key_of(i, j), chosen, chance, cell is floor)}</td>"
+            f"<td>{_button(cell, key_of(i, j), chosen, chance, cell is floor)}"
+            f"{_live(live(cell, None), 'Run live', _title(cell))}</td>"
             for j, cell in enumerate(row)
         )
         lines.append(f'<tr><th scope="row">{html.escape(short(picture))}</th>{found}</tr>')
@@ -64,15 +92,20 @@ def matrix_html(cells: Sequence[Sequence[Cell]], chosen: str) -> str:
     )
 
 
-def episodes_html(cell: Cell, checkpoint: str, tasks: Sequence[str]) -> str:
-    """The episodes of a cell, or the command that would run them."""
-    title = html.escape(_title(cell))
+def episodes_html(cell: Cell, checkpoint: str, tasks: Sequence[str], live: Live) -> str:
+    """The episodes of a cell of the matrix, or the command that would run them."""
+    title = _title(cell)
     if not cell.rate.n:
         line = html.escape(command(checkpoint, tasks))
         return (
-            f"<h3>{title}: not run</h3><p>This runs it, in the same scenes as the rest:</p>"
+            f"<h3>{html.escape(title)}: not run</h3>"
+            "<p>This runs it, in the same scenes as the rest:</p>"
             f'<pre tabindex="0"><code>{line}</code></pre>'
         )
+    return _episodes(title, cell, live, "the matrix")
+
+
+def _episodes(title: str, cell: Cell, live: Live, family: str) -> str:
     facts = [
         f"success {rate_text(cell.rate)}",
         f"another object moved {rate_text(cell.wrong_object)}",
@@ -84,22 +117,57 @@ def episodes_html(cell: Cell, checkpoint: str, tasks: Sequence[str]) -> str:
         facts.append(
             f"against the intact policy on the same scenes {points[0]:+.0f} points "
             f"(95 % {points[1]:+.0f} to {points[2]:+.0f}), p = {cell.p:.2g} "
-            "(exact McNemar test, Holm over the matrix)"
+            f"(exact McNemar test, Holm over {family})"
         )
-    items = "".join(episode_item(row) for row in cell.rows[:_MOST_EPISODES])
+    items = "".join(episode_item(row, live(cell, row)) for row in cell.rows[:_MOST_EPISODES])
     more = len(cell.rows) - _MOST_EPISODES
     rest = f"<p>{more} more stand in the table of episodes.</p>" if more > 0 else ""
     return (
-        f"<h3>{title}</h3><p>{html.escape('; '.join(facts))}.</p>"
+        f"<h3>{html.escape(title)}</h3><p>{html.escape('; '.join(facts))}.</p>"
+        f"{_live(live(cell, None), _BESIDE if cell.paired else _BESIDE_EXPERT, title)}"
         f'<ul class="ab-episodes" tabindex="0" aria-label="Episodes">{items}</ul>{rest}'
     )
 
 
-def curve_csv(points: Sequence[Point], number: str) -> str:
-    """A link that holds the numbers behind a curve."""
-    rows = [[number, "successes", "n", "rate", "low", "high"]]
-    rows += [[str(point.value), *_numbers(point.cell.rate)] for point in points]
-    return _download(f"{number}.csv", rows, "These numbers as CSV")
+def points_html(marks: Sequence[Mark], chosen: str, column: str, name: str, live: Live) -> str:
+    """The points of a chart as links, the episodes of one of them, and the numbers as a file.
+
+    Args:
+        marks: the points.
+        chosen: address of the point whose episodes are shown; "" for none.
+        column: what the file calls the points.
+        name: of the file, without its suffix.
+        live: see `matrix_html`.
+    """
+    current = ' aria-current="true"'
+    links = "".join(
+        f'<li><a class="ab-point" href="{html.escape(one.href, quote=True)}"'
+        f"{current if one.href == chosen else ''}><b>{html.escape(one.text)}</b> "
+        f"{html.escape(rate_text(one.cell.rate))}</a></li>"
+        for one in marks
+    )
+    shown = next((one for one in marks if one.href == chosen), None)
+    below = ""
+    if shown:
+        listed = _episodes(shown.text.capitalize(), shown.cell, live, "this chart's points")
+        below = f'<section id="point">{listed}</section>'
+    said = html.escape(losses([(one.text, one.cell) for one in marks]))
+    return (
+        f'<p class="ab-loss">{said}</p>'
+        f'<ul class="ab-points" aria-label="Points: press one for its episodes">{links}</ul>'
+        f"{_download(f'{name}.csv', _points_csv(marks, column), 'These numbers as CSV')}{below}"
+    )
+
+
+def _points_csv(marks: Sequence[Mark], column: str) -> list[list[str]]:
+    rows = [[column, "successes", "n", "rate", "low", "high", *_PAIRED]]
+    for one in marks:
+        paired, p = one.cell.paired, one.cell.p
+        told = [f"{v:.4f}" for v in paired] if paired else [""] * 3
+        told.append(f"{p:.4g}" if p is not None else "")
+        name = one.text if one.value is None else f"{one.value:g}"
+        rows.append([name, *_numbers(one.cell.rate), *told])
+    return rows
 
 
 def _button(cell: Cell, key: str, chosen: str, chance: Rate | None, floor: bool) -> str:
@@ -131,6 +199,17 @@ def _button(cell: Cell, key: str, chosen: str, chance: Rate | None, floor: bool)
     )
 
 
+def _live(href: str, text: str, about: str) -> str:
+    """A link that runs a condition live; `about` tells apart those with the same text."""
+    if not href:
+        return ""
+    return (
+        f'<a class="ab-live" href="{html.escape(href, quote=True)}" '
+        f'aria-label="{text}: {html.escape(about, quote=True)}">'
+        f'<span aria-hidden="true">▶</span> {text}</a>'
+    )
+
+
 def _title(cell: Cell) -> str:
     changes = cell.condition.perturbations
     if not changes:
@@ -142,14 +221,20 @@ def _title(cell: Cell) -> str:
     return ", ".join(places.values()).capitalize()
 
 
-def episode_item(row: Row) -> str:
-    """An episode as an item of a list, which opens it."""
+def episode_item(row: Row, live: str = "") -> str:
+    """An episode as an item of a list, which opens it.
+
+    Args:
+        row: of the episode.
+        live: where its scene is run again; "" for no such link.
+    """
     verdict = "success" if row.outcome.success else row.outcome.kind
     kind = "done" if row.outcome.success else "failed"
     return (
         f'<li><a href="inspect?run={row.id}"><span class="ab-verdict" data-kind="{kind}">'
         f"{html.escape(verdict)}</span> {html.escape(row.spec.task)} {row.spec.seed}: "
-        f"{html.escape(row.spec.instruction)}</a></li>"
+        f"{html.escape(row.spec.instruction)}</a>"
+        f"{_live(live, 'live', f'{row.spec.task} {row.spec.seed}')}</li>"
     )
 
 

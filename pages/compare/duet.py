@@ -2,9 +2,10 @@
 
 import contextlib
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import gradio as gr
 
@@ -12,20 +13,26 @@ from pages.run.handlers import address, visitor
 from pages.run.live_view import encode, new_turn
 from pages.services import Services
 from vlm4vla import seeds
+from vlm4vla.ablation.registry import PERTURBATIONS, perturbation
+from vlm4vla.ablation.words import changes_of, words_of
 from vlm4vla.agents.catalogue import label_of
-from vlm4vla.core.episode import Outcome
+from vlm4vla.agents.expert import EXPERT
+from vlm4vla.core.condition import Condition, Perturbation
+from vlm4vla.core.episode import EpisodeSpec, Outcome
+from vlm4vla.episodes.pairs import Side
 from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.live.duet import Part, play_both, stop_both
 from vlm4vla.live.instruction import suggestions
-from vlm4vla.live.request import Request, choose, take_request
+from vlm4vla.live.request import LIVE_PLACES, Request, choose, take_request
 from vlm4vla.live.session import Finished, Frame, Moment, Waiting
 from vlm4vla.suites.tabletop.scene import TASKS
 
 _FOLDER: Final = Path(__file__).parent
 
 TASK: Final = "pick"
-NAMES: Final = ("live_a", "live_b", "scene_task", "scene_seed", "say")
-"""Parameters of the address that choose what is run."""
+NAMES: Final = ("live_a", "live_b", "scene_task", "scene_seed", "say", "change_a", "change_b")
+"""Parameters of the address that choose what is run; of the last two see
+`vlm4vla.ablation.words`. With `start` besides, both are run as soon as the page is filled."""
 
 _LIVE: Final = "Happening now, both simulated while you watch; Stop ends both."
 
@@ -47,6 +54,17 @@ def build(page: gr.Blocks, services: Services) -> None:
         task = gr.Dropdown(list(TASKS), value=TASK, label="Scene of task", elem_id="duet-task")
         seed = gr.Number(seeds.TEST[0], label="Scene number", precision=0, elem_id="duet-seed")
     with gr.Row(elem_classes="duet-bar"):
+        changes = [
+            gr.Dropdown(
+                _offered(()),
+                value=[],
+                multiselect=True,
+                label=f"Changed for {side}",
+                elem_id=f"duet-change-{side.lower()}",
+            )
+            for side in "AB"
+        ]
+    with gr.Row(elem_classes="duet-bar"):
         sentence = gr.Textbox(
             suggestions(first.scene, first.task)[0],
             label="Both are told",
@@ -64,7 +82,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         elem_id="duet",
         elem_classes="duet",
     )
-    chosen = [a, b, task, seed, sentence]
+    chosen = [a, b, task, seed, sentence, *changes]
 
     def first_sight(request: gr.Request) -> list[Any]:
         asked = {name: str(value) for name, value in request.query_params.items()}
@@ -82,31 +100,43 @@ def build(page: gr.Blocks, services: Services) -> None:
         return suggestions(scene.scene, scene.task)[0]
 
     def carry_out(
-        one: str, other: str, which: str, number: float | None, said: str, request: gr.Request
+        one: str,
+        other: str,
+        which: str,
+        number: float | None,
+        said: str,
+        change_a: list[str] | None,
+        change_b: list[str] | None,
+        request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
         turn = new_turn()
         names = (one, other)
+        words = (" ".join(change_a or ()), " ".join(change_b or ()))
         try:
             with surprises_told("The run"):
                 yield {complaint: "", view: _loading(turn, names)}
-                asked = [take_request(catalogue, which, number, said, name) for name in names]
+                asked = [
+                    take_request(catalogue, which, number, said, name, changes=change)
+                    for name, change in zip(names, words, strict=True)
+                ]
                 for name, made in zip(names, asked, strict=True):
                     if not made.understood:
                         raise UserError(f"{name} cannot do this.", made.reading.sentence)
-                place = dict(zip(NAMES, (*names, which, str(int(number or 0)), said), strict=True))
+                values = (*names, which, str(int(number or 0)), said, *words)
+                place = dict(zip(NAMES, values, strict=True))
                 yield from (
                     {complaint: "", view: {**told, "turn": turn, "address": place}}
                     for told in _told(services, asked, visitor(request), address(request))
                 )
         except UserError as error:
-            words = f'<p class="message" role="alert">{html.escape(str(error))}</p>'
-            yield {complaint: words, view: _still(turn, names, str(error))}
+            message = f'<p class="message" role="alert">{html.escape(str(error))}</p>'
+            yield {complaint: message, view: _still(turn, names, str(error))}
 
     def end(request: gr.Request) -> None:
         stop_both(services.simulators, visitor(request))
 
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(first_sight, outputs=chosen, **private)
+    filled = page.load(first_sight, outputs=chosen, **private)
     gr.on([task.input, seed.input], offer, [task, seed], sentence, **private)
     gr.on(
         [run.click, sentence.submit],
@@ -117,7 +147,39 @@ def build(page: gr.Blocks, services: Services) -> None:
         concurrency_limit=None,
         **private,
     )
+    filled.then(None, js=(_FOLDER / "start.js").read_text("utf-8"), **private)
     stop.click(end, queue=False, api_visibility="private")
+
+
+def live_address(
+    policy: str, digest: str, spec: EpisodeSpec, changes: Sequence[Perturbation]
+) -> str:
+    """The address that runs a policy and the same policy with something changed, in one scene.
+
+    Above them it compares what is stored of both. Where nothing is changed, the expert is the
+    other one.
+
+    Args:
+        policy: its name in the catalogue.
+        digest: its digest, which its episodes are stored under.
+        spec: the scene and its sentence.
+        changes: what is changed for B.
+    """
+    chosen = {
+        "live_a": policy,
+        "live_b": policy if changes else EXPERT.name,
+        "scene_task": spec.task,
+        "scene_seed": str(spec.seed),
+        "say": spec.instruction,
+    }
+    if changes:
+        changed = Condition(perturbations=tuple(changes))
+        chosen |= {
+            "a": Side(digest, Condition()).key,
+            "b": Side(digest, changed).key,
+            "change_b": " ".join(map(words_of, changes)),
+        }
+    return f"compare?{urlencode(chosen | {'start': '1'})}"
 
 
 def _asked(known: list[str], asked: Mapping[str, str]) -> tuple[Any, ...]:
@@ -131,18 +193,38 @@ def _asked(known: list[str], asked: Mapping[str, str]) -> tuple[Any, ...]:
         scene = choose(TASK, seeds.TEST[0])
     sentence = asked.get("say", "") or suggestions(scene.scene, scene.task)[0]
     menus = [gr.Dropdown(known, value=name) for name in (one, other)]
-    return (*menus, scene.task, scene.scene.seed, sentence)
+    changes = []
+    for name in NAMES[-2:]:
+        try:
+            found = changes_of(asked.get(name, "").split())
+        except UserError:
+            found = ()
+        changes.append(gr.Dropdown(_offered(found), value=[words_of(change) for change in found]))
+    return (*menus, scene.task, scene.scene.seed, sentence, *changes)
+
+
+def _offered(further: Sequence[Perturbation]) -> list[tuple[str, str]]:
+    """What can be changed, as usual, and what an address asks for: its text and its words."""
+    known = [PERTURBATIONS.get(name) for name in PERTURBATIONS]
+    usual = [perturbation(one.name) for one in known if one.place in LIVE_PLACES]
+    every = {words_of(change): change for change in (*usual, *further)}
+    return [(_said(change), words) for words, change in every.items()]
+
+
+def _said(change: Perturbation) -> str:
+    known = PERTURBATIONS.get(change.name)
+    numbers = ", ".join(f"{name} {value}" for name, value in change.values.items())
+    return f"{known.place}: {known.short}" + (f" ({numbers})" if numbers else "")
 
 
 def _told(
     services: Services, asked: list[Request], who: str, where: str
 ) -> Iterator[dict[str, Any]]:
-    first, second = (Part(one.entry.new_agent(), one.spec, one.told) for one in asked)
-    labels = [label_of(one.entry.identity) for one in asked]
+    first, second = (Part(one.new_agent(), one.spec, one.told) for one in asked)
     playing = play_both(services.simulators, who, (first, second), services.archive, where)
     with contextlib.closing(playing) as seen:
         for pair in seen:
-            sides = [_side(moment, label) for moment, label in zip(pair, labels, strict=True)]
+            sides = [_side(moment, one) for moment, one in zip(pair, asked, strict=True)]
             over = all(isinstance(one, Outcome | Finished) for one in pair)
             note = _ending(pair) if over else _note(pair)
             yield {
@@ -175,9 +257,13 @@ def _ending(pair: tuple[Moment, ...]) -> str:
     return f"{said[len(done)]}. One scene tells no difference: see above what many tell."
 
 
-def _side(moment: Moment, label: str) -> dict[str, Any]:
+def _side(moment: Moment, asked: Request) -> dict[str, Any]:
+    label = ", ".join(filter(None, [label_of(asked.entry.identity), asked.condition.label]))
     told = {"phase": "waiting", "badge": "waiting", "src": "", "step": 0, "caption": label}
     if isinstance(moment, Frame):
+        if asked.entry.identity.kind == "policy":
+            sentence = moment.told if moment.changes else asked.spec.instruction
+            told |= {"eye": encode(moment.image), "told": sentence}
         return told | {
             "phase": "live",
             "badge": f"live, step {moment.step}",

@@ -6,9 +6,16 @@ import pytest
 
 from tests.episodes.examples import EVALUATION, LIVE, example
 from vlm4vla.ablation.curves import curves
-from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, STUDY, condition_of, matrix
+from vlm4vla.ablation.matrix import (
+    PICTURE_ROWS,
+    SENTENCE_COLUMNS,
+    STUDY,
+    condition_of,
+    matrix,
+    telling,
+)
 from vlm4vla.ablation.registry import perturbation
-from vlm4vla.ablation.summary import floor_of, summary
+from vlm4vla.ablation.summary import floor_of, losses, summary
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Outcome
 from vlm4vla.episodes.table import EpisodeTable
@@ -108,3 +115,26 @@ def test_a_curve_goes_through_the_intact_policy_and_every_strength(table):
     points = [(p.value, p.cell.rate.successes, p.cell.rate.n) for p in found["picture-blur"]]
     assert points == [(0.0, 10, 10), (2.0, 7, 10), (4.0, 3, 10)]
     assert list(found) == ["picture-blur"]
+
+
+def test_the_scene_that_tells_most_is_one_that_the_condition_spoils(table):
+    cells = matrix(table, AGENT, ["pick"])
+    intact = cells[0][0]
+    # Of scenes 0 to 19 the intact policy does all, and the blank picture all but the last.
+    assert telling(cells[1][0], intact).spec.seed == 19
+    assert telling(cells[1][0], intact).spec.condition == Condition()
+    assert telling(cells[0][1], intact).spec.seed == 4
+    # Where nothing was run or nothing differs: the first.
+    assert telling(cells[3][3], intact).spec.seed == 0
+    assert telling(intact, intact).spec.seed == 0
+    assert telling(cells[3][3], cells[3][2]) is None
+
+
+def test_losses_are_told_where_the_adjusted_test_tells_them(table):
+    (intact, empty, other, _), (blank, *_), *_ = matrix(table, AGENT, ["pick"])
+    named = [("nothing", intact), ("no sentence", empty), ("another", other), ("blank", blank)]
+    assert losses(named) == (
+        "These scenes tell a difference for no sentence (-80 points), another (-95 points). "
+        "These scenes tell no difference for blank."
+    )
+    assert losses(named[:1]) == ""

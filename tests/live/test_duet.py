@@ -2,12 +2,15 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.live.fake_simulators import FakeSimulators, Still
+from vlm4vla.ablation.agent import PerturbedAgent
+from vlm4vla.ablation.words import changes_of
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Outcome
 from vlm4vla.episodes.archive import Archive
@@ -92,3 +95,45 @@ def test_two_pairs_do_not_wait_for_each_other_for_ever(archive: Archive) -> None
     assert len(told) == 3
     assert all(isinstance(one, Finished) for pair in told for one in pair)
     assert simulators.most_busy == 2
+
+
+def test_what_one_perturbed_policy_is_given_is_shown_beside_what_the_other_is(
+    archive: Archive,
+) -> None:
+    spec = TABLETOP.spec("pick", 3, Condition())
+    changes = changes_of(["picture-blank", "level=7", "sentence-empty"])
+    changed = replace(spec, condition=Condition(perturbations=changes))
+    both = (
+        Part(Still("policy"), spec, {}),
+        Part(PerturbedAgent(Still("policy")), changed, {}),
+    )
+    for a, b in play_both(FakeSimulators(places=2), "one", both, archive):
+        if isinstance(a, Frame) and isinstance(b, Frame):
+            # Pictures of these simulators hold the number of the step.
+            assert (set(a.image.ravel()), a.changes) == ({a.step}, ())
+            assert (set(b.image.ravel()), b.told, b.changes) == ({7}, "", changes)
+            assert set(b.view.ravel()) == {b.step}
+
+
+def test_where_one_fails_while_the_other_is_busy_its_reason_is_told(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    def fails(*asked: Any) -> Any:
+        yield Waiting(0)
+        raise UserError("It died.")
+
+    def slow(*asked: Any) -> Any:
+        try:
+            yield Waiting(0)
+            time.sleep(0.3)
+            yield Waiting(0)
+        finally:
+            closed.append("slow")
+
+    ways = iter((fails, slow))
+    monkeypatch.setattr(duet, "play", lambda *asked: next(ways)(*asked))
+    with pytest.raises(UserError, match="It died"):
+        list(play_both(FakeSimulators(places=2), "one", parts(), archive))
+    assert closed == ["slow"]

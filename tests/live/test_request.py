@@ -70,3 +70,36 @@ def test_changes_are_checked_and_those_that_change_nothing_are_none(
 def test_nonsense_is_refused(given: Any) -> None:
     with pytest.raises(UserError, match="whole number from"):
         condition(*given)
+
+
+def changed(words: object, kind: Any = "policy") -> Any:
+    sentence = f"lift the {sample_scene('objects', 0).objects[0].name}"
+    return take_request(FakeCatalogue(kind), "pick", 0, sentence, changes=words)
+
+
+def test_what_is_changed_stands_in_the_condition_and_has_a_layer_that_does_it() -> None:
+    asked = changed("sentence-empty picture-blank level=0")
+    names = [one.name for one in asked.spec.condition.perturbations]
+    assert names == ["picture-blank", "sentence-empty"]
+    assert set(names) <= set(asked.new_agent().perturbations)
+    assert changed("").spec.condition == Condition(GIVEN)
+    assert not hasattr(changed("").new_agent(), "perturbations")
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("picture-blank", "expert"),
+        ("skip-vision-layer", "policy"),
+        ("picture-blank first_step=3", "policy"),
+        ("zarf", "policy"),
+        (["picture-blank"], "policy"),
+    ],
+)
+def test_what_cannot_be_changed_live_is_refused(words: object, kind: str) -> None:
+    with pytest.raises(UserError):
+        changed(words, kind)
+
+
+def test_the_expert_acts_in_another_light() -> None:
+    assert changed("light factor=2", "expert").condition.label == "light (factor 2.0)"

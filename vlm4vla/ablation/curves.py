@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from vlm4vla.ablation.matrix import SPLIT, Cell, compared, condition_of
-from vlm4vla.core.condition import Condition
+from vlm4vla.core.condition import Condition, Perturbation
 from vlm4vla.episodes.filters import Filter
 from vlm4vla.episodes.rates import facets
 from vlm4vla.episodes.table import EpisodeTable
@@ -49,23 +49,34 @@ def curves(table: EpisodeTable, agent: str, tasks: Collection[str]) -> dict[str,
         agent: digest of who acted.
         tasks: which tasks count.
     """
-    wanted = Filter(agent=agent, split=SPLIT, current=True, task=tuple(tasks))
-    found = [Condition.from_json(json.loads(one)) for one in facets(table, wanted)["condition"]]
+    found = alone(table, agent, tasks)
     answer = {}
     for name, axis in AXES.items():
-        changes = [
-            one.perturbations[0]
-            for one in found
-            if len(one.perturbations) == 1
-            and one == Condition(perturbations=one.perturbations)
-            and one.perturbations[0].name == name
-            and not one.perturbations[0].first_step
-            and one.perturbations[0].last_step is None
-        ]
-        if changes:
+        if changes := [one for one in found if one.name == name]:
             intact, *cells = compared(table, agent, list(map(condition_of, changes)), tasks)
             values = [float(change.values[axis.number]) for change in changes]
             points = [Point(axis.usual, intact)] if intact.rate.n else []
             points += [Point(*pair) for pair in zip(values, cells, strict=True)]
             answer[name] = sorted(points, key=lambda point: point.value)
     return answer
+
+
+def alone(table: EpisodeTable, agent: str, tasks: Collection[str]) -> list[Perturbation]:
+    """The perturbations under which an agent was measured with nothing else changed.
+
+    Those that hold for a part of an episode are left out.
+
+    Args:
+        table: where the episodes are.
+        agent: digest of who acted.
+        tasks: which tasks count.
+    """
+    wanted = Filter(agent=agent, split=SPLIT, current=True, task=tuple(tasks))
+    found = [Condition.from_json(json.loads(one)) for one in facets(table, wanted)["condition"]]
+    return [
+        change
+        for one in found
+        if len(one.perturbations) == 1 and one == Condition(perturbations=one.perturbations)
+        for change in one.perturbations
+        if not change.first_step and change.last_step is None
+    ]

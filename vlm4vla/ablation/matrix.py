@@ -131,6 +131,26 @@ def compared(
     return _adjusted([cells])[0]
 
 
+def telling(cell: Cell, intact: Cell) -> Row | None:
+    """An episode of the intact policy in a scene that shows what a cell's condition does.
+
+    It is the first scene that the intact policy does and the cell does not, or the other way
+    round; where they differ in none, the first of both, or the first that the intact policy has.
+
+    Args:
+        cell: any cell.
+        intact: the intact one.
+    """
+    known = {(row.spec.task, row.spec.seed): row for row in intact.rows}
+    shared = [row for row in cell.rows if (row.spec.task, row.spec.seed) in known]
+    pairs = [(row, known[row.spec.task, row.spec.seed]) for row in shared]
+    for done in (True, False):
+        for row, own in pairs:
+            if own.outcome.success is done and row.outcome.success is not done:
+                return own
+    return next((own for _, own in pairs), next(iter(intact.rows), None))
+
+
 def _scenes(
     table: EpisodeTable,
     agent: str,

@@ -36,6 +36,28 @@ def summary(cells: Sequence[Sequence[Cell]]) -> str:
     return " ".join(parts)
 
 
+def losses(cells: Sequence[tuple[str, Cell]]) -> str:
+    """Which changes cost success and of which the scenes cannot tell it; "" without any.
+
+    Args:
+        cells: of one family, whose p values are adjusted together, with their names.
+    """
+    told, untold = [], []
+    for name, cell in cells:
+        if cell.paired is None or cell.p is None:
+            continue
+        if cell.p < ALPHA:
+            told.append(f"{name} ({100 * cell.paired.difference:+.0f} points)")
+        else:
+            untold.append(name)
+    parts = []
+    if told:
+        parts.append(f"These scenes tell a difference for {', '.join(told)}.")
+    if untold:
+        parts.append(f"These scenes tell no difference for {', '.join(untold)}.")
+    return " ".join(parts)
+
+
 def floor_of(cells: Sequence[Sequence[Cell]]) -> Cell | None:
     """The cell without picture and without sentence: what is left there is chance."""
     for row in cells:

@@ -17,10 +17,11 @@ from vlm4vla.ablation.matrix import (
     condition_of,
     matrix,
 )
-from vlm4vla.ablation.registry import PERTURBATIONS, ordered, parse, perturbation
+from vlm4vla.ablation.registry import PERTURBATIONS
+from vlm4vla.ablation.words import changes_of
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.commands.eval import membership, run_missing
-from vlm4vla.core.condition import Condition, Perturbation
+from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentId, EpisodeSpec
 from vlm4vla.episodes.films import Films
 from vlm4vla.episodes.filters import Membership, condition_key
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             f"Seeds {numbers[0]} to {numbers[-1]} are not for reporting.",
             f"Use seeds from {seeds.TEST.start} to {seeds.TEST.stop - 1}.",
         )
-    further = [_condition(words) for words in args.perturb]
+    further = [condition_of(*changes_of(words)) for words in args.perturb]
     grid = set(args.grid or ())
     if not further and not grid:
         raise UserError("Nothing is to be perturbed.", "Give --grid, --perturb, or both.")
@@ -118,28 +119,6 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 0
-
-
-def _condition(words: Sequence[str]) -> Condition:
-    """A condition from names, each followed by its numbers.
-
-    Raises:
-        UserError: see `vlm4vla.ablation.registry.perturbation`.
-    """
-    names = [place for place, word in enumerate(words) if "=" not in word]
-    if names[:1] != [0]:
-        raise UserError(f"{words[0]} belongs to no perturbation.", "Give a name first.")
-    parts = [words[start:stop] for start, stop in zip(names, [*names[1:], None], strict=True)]
-    return condition_of(*ordered([_perturbation(part) for part in parts]))
-
-
-def _perturbation(words: Sequence[str]) -> Perturbation:
-    name, *numbers = words
-    values = parse(numbers)
-    first, last = values.pop("first_step", 0), values.pop("last_step", None)
-    if not isinstance(first, int) or not (last is None or isinstance(last, int)):
-        raise UserError("A first and a last step are whole numbers.")
-    return perturbation(name, values, first, last)
 
 
 def _member(spec: EpisodeSpec) -> Membership:

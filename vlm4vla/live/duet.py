@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Final, NamedTuple
 
 from vlm4vla.core.agent import Agent
@@ -94,7 +94,10 @@ def play_both(
                     )
                 # One that has its first picture stands still until the other has one, too.
                 due = [i for i in (0, 1) if not ended[i] and (both or not begun[i])]
-                for done in [threads.submit(advance, index) for index in due]:
+                asked = [threads.submit(advance, index) for index in due]
+                # Both, also where the first fails: a generator that runs cannot be closed.
+                wait(asked)
+                for done in asked:
                     done.result()
         finally:
             # No thread is in either of them: what was asked for was waited for.

@@ -4,8 +4,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from vlm4vla import seeds
+from vlm4vla.ablation.agent import PerturbedAgent
+from vlm4vla.ablation.registry import Place, place_of
+from vlm4vla.ablation.words import changes_of
 from vlm4vla.agents.catalogue import AgentCatalogue, Entry
-from vlm4vla.core.condition import GIVEN, Condition
+from vlm4vla.core.agent import Agent
+from vlm4vla.core.condition import GIVEN, Condition, Perturbation
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.errors import UserError
 from vlm4vla.language.reading import Reading
@@ -19,6 +23,10 @@ MOST_STEPS: Final = max(TIME_LIMIT.values())
 """No task lasts longer, so this many steps change nothing."""
 
 FEWEST_STEPS: Final = 5
+
+LIVE_PLACES: Final[tuple[Place, ...]] = ("picture", "sentence", "simulator")
+"""Where a perturbation of a request may act. What is skipped inside a policy would be skipped for
+all visitors, who share it."""
 
 
 class Choice(NamedTuple):
@@ -68,6 +76,11 @@ class Request:
             condition=self.condition,
         )
 
+    def new_agent(self) -> Agent:
+        """Who acts, behind the layer that carries out what is changed about pictures and words."""
+        agent = self.entry.new_agent()
+        return PerturbedAgent(agent) if self.condition.perturbations else agent
+
 
 def take_request(
     catalogue: AgentCatalogue,
@@ -77,6 +90,7 @@ def take_request(
     agent: object = "",
     max_steps: object = 0,
     replan_every: object = 0,
+    changes: object = "",
 ) -> Request:
     """Checks what came from outside.
 
@@ -89,6 +103,8 @@ def take_request(
         max_steps: steps after which the episode is ended, a whole number; 0 for the task's own.
         replan_every: actions carried out before the next inference, a whole number; 0 for the
             agent's own.
+        changes: perturbations of the picture, the sentence or the simulator for the whole episode,
+            as `vlm4vla.ablation.words.changes_of` takes them, spaces between; "" for none.
 
     Raises:
         UserError: something is not what it should be.
@@ -103,6 +119,7 @@ def take_request(
         words=GIVEN,
         max_steps=steps if steps < limit_of(goal) else 0,
         replan_every=actions if actions != entry.replan_every else 0,
+        perturbations=_perturbations(changes, entry),
     )
     return Request(entry, choice, reading, goal, condition)
 
@@ -131,6 +148,26 @@ def choose(task: object, number: object) -> Choice:
             "Correct it, or take a new scene.",
         )
     return Choice(known, sample_scene(LAYOUT_OF_TASK[known], int(number)))
+
+
+def _perturbations(changes: object, entry: Entry) -> tuple[Perturbation, ...]:
+    if not isinstance(changes, str):
+        raise UserError("What is changed is not text.", "Name perturbations, spaces between.")
+    found = changes_of(changes.split())
+    for one in found:
+        place = place_of(one)
+        if place not in LIVE_PLACES or one.first_step or one.last_step is not None:
+            raise UserError(
+                f"{one.label} cannot be watched live.",
+                "Change the picture, the sentence or the simulator, for a whole episode.",
+            )
+        if entry.identity.kind == "expert" and place != "simulator":
+            raise UserError(
+                f"The scripted expert looks at no picture and reads the goal, so {one.name} "
+                "changes nothing.",
+                "Choose a policy.",
+            )
+    return found
 
 
 def _whole(value: Any, name: str, least: int, most: int) -> int:

@@ -271,6 +271,8 @@ class _Changing:
             self._switches = switches
             self.agent = self._layer = PerturbedAgent(agent)
             self.watched = _with(spec, perturbation(SWAP, first_step=limit + 1))
+        elif isinstance(agent, PerturbedAgent) and agent.cameras:
+            self._layer = agent
 
     def __enter__(self) -> "_Changing":
         if self._switches:

@@ -1,0 +1,49 @@
+"""Perturbations as words, there and back."""
+
+import pytest
+
+from vlm4vla.ablation.registry import PERTURBATIONS, perturbation
+from vlm4vla.ablation.words import changes_of, words_of
+from vlm4vla.core.condition import Perturbation
+from vlm4vla.errors import UserError
+
+
+def test_words_name_perturbations_in_the_registrys_order() -> None:
+    blur = ["picture-blur", "sigma=3", "last_step=8"]
+    found = changes_of(["sentence-empty", "camera", "degrees=2", *blur])
+    assert found == (
+        Perturbation("picture-blur", {"sigma": 3.0}, 0, 8),
+        Perturbation("sentence-empty"),
+        Perturbation("camera", {"degrees": 2.0}),
+    )
+    assert changes_of([]) == ()
+
+
+@pytest.mark.parametrize("name", list(PERTURBATIONS))
+def test_what_is_usual_needs_but_its_name(name: str) -> None:
+    assert words_of(perturbation(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        ("camera degrees=-2.5", perturbation("camera", {"degrees": -2.5})),
+        ("skip-head layer=1", perturbation("skip-head", {"layer": 1, "head": 0})),
+        (
+            "picture-without what=robot first_step=4 last_step=9",
+            perturbation("picture-without", {"what": "robot"}, 4, 9),
+        ),
+    ],
+)
+def test_words_lead_back_to_the_same(words: str, change: Perturbation) -> None:
+    assert words_of(change) == words
+    assert changes_of(words.split()) == (change,)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["sigma=3 picture-blur", "picture-blur first_step=0.5", "zarf", "picture-blur picture-blur"],
+)
+def test_other_words_are_refused(words: str) -> None:
+    with pytest.raises(UserError):
+        changes_of(words.split())

@@ -1,0 +1,51 @@
+"""Perturbations as words: what the command line and addresses name them by."""
+
+from collections.abc import Sequence
+
+from vlm4vla.ablation.registry import PERTURBATIONS, ordered, parse, perturbation
+from vlm4vla.core.condition import Perturbation
+from vlm4vla.errors import UserError
+
+
+def changes_of(words: Sequence[str]) -> tuple[Perturbation, ...]:
+    """Perturbations from names, each followed by its numbers as NAME=VALUE.
+
+    Args:
+        words: such as "camera", "degrees=5", "picture-blank"; among the numbers may be
+            `first_step` and `last_step`. None for nothing changed.
+
+    Raises:
+        UserError: the first word is no name, or see `vlm4vla.ablation.registry.perturbation`.
+    """
+    names = [place for place, word in enumerate(words) if "=" not in word]
+    if not words:
+        return ()
+    if names[:1] != [0]:
+        raise UserError(f"{words[0]} belongs to no perturbation.", "Give a name first.")
+    parts = [words[start:stop] for start, stop in zip(names, [*names[1:], None], strict=True)]
+    return ordered([_change(part) for part in parts])
+
+
+def words_of(change: Perturbation) -> str:
+    """A perturbation as `changes_of` takes it, numbers that are as usual left out."""
+    known = PERTURBATIONS.get(change.name)
+    usual = perturbation(change.name).values
+    numbers = {
+        name: value
+        for name in known.values
+        if (value := change.values.get(name, usual[name])) != usual[name]
+    }
+    if change.first_step:
+        numbers["first_step"] = change.first_step
+    if change.last_step is not None:
+        numbers["last_step"] = change.last_step
+    return " ".join([change.name, *(f"{name}={value}" for name, value in numbers.items())])
+
+
+def _change(words: Sequence[str]) -> Perturbation:
+    name, *numbers = words
+    values = parse(numbers)
+    first, last = values.pop("first_step", 0), values.pop("last_step", None)
+    if not isinstance(first, int) or not (last is None or isinstance(last, int)):
+        raise UserError("A first and a last step are whole numbers.")
+    return perturbation(name, values, first, last)
