@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from pages import site
 from pages.run import moments
@@ -15,8 +16,6 @@ from vlm4vla.core.episode import Event, Outcome
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.live.session import Frame
 from vlm4vla.live.simulators import Simulators
-
-MOST_BYTES = 15 * 2**20
 
 
 def test_no_event_reaches_from_one_page_to_another(served: Served) -> None:
@@ -53,12 +52,18 @@ def test_the_recordings_that_come_with_the_app_are_whole() -> None:
         film = recordings.films.path(episode.id)
         assert film is not None
         assert film.stat().st_size < 1_000_000
-    rounds = site.RECORDINGS.parent / "rounds"
-    assets = [file for file in site.RECORDINGS.parent.rglob("*") if file.is_file()]
-    shown = [file for file in assets if rounds not in file.parents]
-    assert sum(file.stat().st_size for file in shown) < MOST_BYTES
-    # What training can be repeated from; no page reads it.
-    assert sum(file.stat().st_size for file in rounds.iterdir()) < 12 * 10**6
+
+
+@pytest.mark.parametrize(("folder", "most"), [("rounds", 12), ("results", 40), ("", 15)])
+def test_what_comes_with_the_app_is_small(folder: str, most: int) -> None:
+    assets = site.RECORDINGS.parent
+    apart = [] if folder else [assets / "rounds", assets / "results"]
+    files = [
+        file
+        for file in (assets / folder).rglob("*")
+        if file.is_file() and not any(one in file.parents for one in apart)
+    ]
+    assert 0 < sum(file.stat().st_size for file in files) < most * 10**6
 
 
 def boxes(film: Path) -> list[str]:
