@@ -11,7 +11,11 @@ from tests.pages.conftest import LIVE, PATIENCE, Served, wait_for_phase
 LOOKS = {
     "light": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
-    "narrow": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
+    "narrow": {
+        "viewport": {"width": 390, "height": 844},
+        "color_scheme": "dark",
+        "has_touch": True,
+    },
 }
 
 SLOW_LINK = {
@@ -79,7 +83,7 @@ def test_sentence_run_and_picture_share_a_narrow_screen(browser: Any, served: Se
         assert box["y"] + box["height"] <= 844, part
     # Pressing Run, or a suggestion further down, brings picture and verdict into sight.
     for button in (page.locator("#run"), page.locator("#chips button").last):
-        button.click()
+        button.tap()
         page.wait_for_selector(".result-card[data-run]", state="detached")
         wait_for_phase(page, "success")
         page.wait_for_function(

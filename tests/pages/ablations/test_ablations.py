@@ -167,6 +167,11 @@ def test_nothing_serious_is_found_in_any_look(browser: Any, address: str, look: 
     for pressed in ("[data-cell='0-1']", "[data-cell='0-1'] + .ab-live", "#parts .ab-point"):
         box = page.locator(pressed).first.bounding_box()
         assert min(box["width"], box["height"]) >= 44
+    if look == "narrow":
+        page.tap("[data-cell='0-2']")
+        page.wait_for_function("location.search.includes('cell=0-2')")
+        page.tap("#parts .ab-point")
+        page.wait_for_selector("#point .ab-episodes")
     context.close()
 
 

@@ -97,4 +97,9 @@ def test_nothing_serious_is_found_in_any_look(browser: Any, address: str, look: 
     page.wait_for_selector("#study-cell .ab-episodes")
     assert serious_findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    if look == "narrow":
+        page.locator("#study-modules .st-point", has_text="50 of 200").last.tap()
+        page.wait_for_function(
+            "name => location.search.includes(`study-cell=${name}`)", arg=FROZEN.name
+        )
     context.close()

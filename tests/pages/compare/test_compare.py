@@ -129,6 +129,11 @@ def test_cells_scenes_and_the_address_in_a_browser(browser: Any, address: str) -
                 shared = page.url
                 page.goto(shared)
                 page.wait_for_selector(".cp-ghost .cp-transport")
+            if look == "narrow":
+                page.tap("[data-cell=only_b]")
+                page.wait_for_function("location.search.includes('cell=only_b')")
+                page.tap(".cp-card .ec-stage")
+                page.wait_for_selector(".cp-ghost .cp-transport")
             page.wait_for_selector("#compare-plot .main-svg")
             assert serious_findings(page) == []
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
