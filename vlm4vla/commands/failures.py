@@ -147,13 +147,13 @@ def _sheets(table: EpisodeTable, found: Summary, args: argparse.Namespace) -> in
         (folder / f"{label_check.sheet_name(place)}.png", key) for place, key in enumerate(ids)
     ]
     missing = [(path, key) for path, key in wanted if not path.exists()]
-    with _simulator() if missing else contextlib.nullcontext() as environment:
-        for place, (path, key) in enumerate(missing):
-            drawing = contact_sheet(table.get(key), environment, path.stem)
-            with files.replacing(path) as temporary:
-                temporary.write_bytes(drawing)
-            print(f"\r{place + 1} of {len(missing)} sheets", end="", file=sys.stderr, flush=True)
     if missing:
+        with _simulator() as environment:
+            for place, (path, key) in enumerate(missing, 1):
+                drawing = contact_sheet(table.get(key), environment, path.stem)
+                with files.replacing(path) as temporary:
+                    temporary.write_bytes(drawing)
+                print(f"\r{place} of {len(missing)} sheets", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
     told = {"sheets": len(wanted), "drawn_from": found.total, "folder": str(args.sheets)}
     print(

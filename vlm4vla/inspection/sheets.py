@@ -112,8 +112,8 @@ def compose(
     pitch = CELL + _GAP
     sheet = Pillow.new("RGB", (COLUMNS * pitch + _GAP, _HEAD + rows * pitch), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    for text, top, size in ((first, 12, 24), (second, 48, 20)):
-        pen.text((_GAP, top), text, _INK, _fitting(text, size, sheet.width - 2 * _GAP))
+    for text, down, size in ((first, 12, 24), (second, 48, 20)):
+        pen.text((_GAP, down), text, _INK, _fitting(text, size, sheet.width - 2 * _GAP))
     left, top, side = part
     for index, (step, picture, path) in enumerate(frames):
         pixels = len(picture)
