@@ -242,17 +242,18 @@ def check_of(path: Path) -> dict[str, Any]:
         path: where it is kept.
 
     Returns:
-        `said`, a sentence, and `pairs`: rows of an automatic label, a person's, and how often.
+        `said`, a sentence, and `rows`: of each automatic label how many films it was given, for
+        how many the person said the same, and what was said of the others.
     """
     try:
         check = read_check(path)
     except UserError as error:
-        return {"said": str(error), "pairs": []}
+        return {"said": str(error), "rows": []}
     if check is None:
         return {
             "said": "Nobody who had seen neither rules nor labels has labelled films yet: "
             "`vlm4vla failures --sheets` makes what it takes.",
-            "pairs": [],
+            "rows": [],
         }
     kappa, same = check.kappa, wilson(check.kappa.agreed, check.kappa.n)
     worth = (
@@ -268,7 +269,15 @@ def check_of(path: Path) -> dict[str, Any]:
     )
     if check.outdated:
         said += ". The rules have changed since."
-    return {"said": said, "pairs": [list(one) for one in check.confusion()]}
+    rows: dict[str, list[Any]] = {}
+    for automatic, person, n in check.confusion():
+        row = rows.setdefault(automatic, [automatic, 0, 0, []])
+        row[1] += n
+        if person == automatic:
+            row[2] = n
+        else:
+            row[3].append(f"{n} {person}")
+    return {"said": said, "rows": [[*row, ", ".join(others)] for *row, others in rows.values()]}
 
 
 def _about(found: Summary) -> str:

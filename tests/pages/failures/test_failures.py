@@ -115,12 +115,15 @@ def test_the_blind_check_is_told_with_who_labelled_and_what_differed(tmp_path: P
     found = check_of(path)
     for part in ("of 942 failures, 100", "by ann", "80 of 100", "kappa 0.60 (95 %", "2026-01-02"):
         assert part in found["said"]
-    assert ["dropped", "knocked", 10] in found["pairs"] and len(found["pairs"]) == 4
+    assert found["rows"] == [
+        ["dropped", 50, 40, "10 knocked"],
+        ["knocked", 50, 40, "10 dropped"],
+    ]
     assert "have changed" not in found["said"]
     write_check(path, replace(check, rules=RULES_VERSION + 1))
     assert "have changed" in check_of(path)["said"]
     path.write_text("{")
-    assert check_of(path)["pairs"] == []
+    assert check_of(path)["rows"] == []
 
 
 def test_a_part_of_a_bar_is_a_filter_and_going_back_undoes_it(failures: Any) -> None:
