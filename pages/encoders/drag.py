@@ -1,0 +1,31 @@
+"""One object to be moved over the table, on the Encoders page: the pictures were read before."""
+
+from pathlib import Path
+from typing import Final
+
+import gradio as gr
+
+from vlm4vla.representations.drag import FILE, SHIPPED
+
+_FOLDER: Final = Path(__file__).parent
+
+_EMPTY: Final = (
+    "No object has been moved yet. Run `vlm4vla represent --checkpoint qwen3vl-tiny internvl-tiny "
+    "paligemma-tiny --drag --out assets/representations`."
+)
+
+
+def section(folder: Path = SHIPPED) -> None:
+    """Lays the section out; the browser fetches its pictures once, and nothing while one drags.
+
+    Args:
+        folder: where `vlm4vla represent --drag` left its file.
+    """
+    gr.Markdown("## Move an object")
+    gr.HTML(
+        {"problem": "" if (folder / FILE).is_file() else _EMPTY},
+        html_template=(_FOLDER / "drag.html").read_text("utf-8"),
+        js_on_load=(_FOLDER / "drag.js").read_text("utf-8"),
+        apply_default_css=False,
+        elem_id="encoder-drag",
+    )
