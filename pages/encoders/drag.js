@@ -51,7 +51,7 @@ function drawCells() {
   if (!map) return;
   const count = map.side ** 2;
   [...part('cells').children].forEach((cell, index) => {
-    cell.setAttribute('fill-opacity', (0.85 * map.levels[place * count + index]) / 255);
+    cell.setAttribute('fill-opacity', (0.7 * map.levels[place * count + index]) / 255);
   });
 }
 
@@ -59,7 +59,7 @@ function drawWords() {
   const [x, y] = data.cm[place];
   part('told').textContent = `At ${layer.name} of ${encoder.name}, the probe puts the ${data.object} `
     + `${layer.off[place].toFixed(1)} cm from where it is; on average over ${data.cm.length} places `
-    + `it is ${mean(layer.off).toFixed(1)} cm away.`;
+    + `${mean(layer.off).toFixed(1)} cm. Who always says the middle is ${data.always.toFixed(1)} cm off.`;
   stage.setAttribute('aria-label', `The ${data.object} stands at x ${x} cm, y ${y} cm; `
     + `the probe of ${layer.name} is ${layer.off[place].toFixed(1)} cm off`);
   const count = map ? map.side ** 2 : 0;
@@ -208,5 +208,9 @@ async function load() {
 }
 
 if (!props.value.problem) {
-  load().catch((error) => { part('said').textContent = `The pictures could not be loaded: ${error.message}`; });
+  load().catch((error) => {
+    part('body').hidden = true;
+    part('said').hidden = false;
+    part('said').textContent = `The pictures could not be loaded: ${error.message}`;
+  });
 }

@@ -14,6 +14,14 @@ _EMPTY: Final = (
     "paligemma-tiny --drag --out assets/representations`."
 )
 
+_METHOD: Final = """\
+Everything but the named object stays as the scene starts, the robot too; nothing is simulated, and
+places at which it would meet another object are left out. Every picture was drawn and read by
+each encoder. The probes are linear ones, fitted to where the named object is in other scenes, as
+below; *query* is where the sentence has been read, and the last one is what the action head reads.
+How far a patch moved is the distance of its token from the same token at the start.
+"""
+
 
 def section(folder: Path = SHIPPED) -> None:
     """Lays the section out; the browser fetches its pictures once, and nothing while one drags.
@@ -28,4 +36,6 @@ def section(folder: Path = SHIPPED) -> None:
         js_on_load=(_FOLDER / "drag.js").read_text("utf-8"),
         apply_default_css=False,
         elem_id="encoder-drag",
+        elem_classes="encoder-drag",
     )
+    gr.Markdown(_METHOD)

@@ -19,6 +19,7 @@ from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.files import held
 from vlm4vla.representations.drag import (
+    always_mean,
     as_json,
     follow,
     mean_off,
@@ -132,7 +133,8 @@ def _drag(encoders: list["Encoder"], pictures: Pictures, args: argparse.Namespac
         )
     names = " ".join(encoder.name for encoder in encoders)
     command = f"vlm4vla represent --checkpoint {names} --scenes {args.scenes} --drag"
-    path = write_drag(args.out, as_json(moved, args.scenes, command, found))
+    always = always_mean(whole, parts, moved)
+    path = write_drag(args.out, as_json(moved, args.scenes, always, command, found))
     print(f"{path.name}: {path.stat().st_size / 2**20:.1f} MiB")
     return 0
 

@@ -177,12 +177,21 @@ def _changes(tokens: NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
-def as_json(moved: Track, scenes: int, command: str, encoders: Sequence[Any]) -> dict[str, Any]:
+def always_mean(whole: Pictures, parts: Split, moved: Track) -> float:
+    """How far, in cm on average over a track, whoever always says the mean of the fit is off."""
+    mean = np.nanmean(whole.truth[TARGET][parts.fit], axis=0)[0]
+    return float(np.linalg.norm(moved.places * CENTIMETRES - mean, axis=1).mean())
+
+
+def as_json(
+    moved: Track, scenes: int, always: float, command: str, encoders: Sequence[Any]
+) -> dict[str, Any]:
     """What a page needs to show a track.
 
     Args:
         moved: the track.
         scenes: how many seeds probes were fitted, chosen and tested on.
+        always: see `always_mean`.
         command: what made it.
         encoders: of each `name`, `digest` and what `follow` gives as `layers`.
     """
@@ -190,6 +199,7 @@ def as_json(moved: Track, scenes: int, command: str, encoders: Sequence[Any]) ->
     return {
         "command": command,
         "scenes": scenes,
+        "always": round(always, 1),
         "task": moved.spec.task,
         "seed": moved.spec.seed,
         "instruction": moved.spec.instruction,
