@@ -9,7 +9,8 @@ from starlette.routing import Route
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.errors import UserError
 from vlm4vla.eval.labelling import Query, as_csv, as_jsonl, summarise
-from vlm4vla.representations.drag import FILE, SHIPPED
+from vlm4vla.representations.drag import FILE
+from vlm4vla.representations.results import SHIPPED
 
 _FORMS: Final = {"csv": (as_csv, "text/csv"), "jsonl": (as_jsonl, "application/jsonl")}
 

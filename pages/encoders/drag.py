@@ -5,7 +5,8 @@ from typing import Final
 
 import gradio as gr
 
-from vlm4vla.representations.drag import FILE, SHIPPED
+from vlm4vla.representations.drag import FILE
+from vlm4vla.representations.results import SHIPPED
 
 _FOLDER: Final = Path(__file__).parent
 

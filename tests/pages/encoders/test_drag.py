@@ -12,8 +12,8 @@ from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import page_without_errors, serve
 from tests.pages.test_access import LOOKS
 from vlm4vla.agents.catalogue import AgentCatalogue
-from vlm4vla.representations.drag import FILE, SHIPPED, read_drag
-from vlm4vla.representations.results import read_probes
+from vlm4vla.representations.drag import FILE, read_drag
+from vlm4vla.representations.results import SHIPPED, read_probes
 
 READY = ".encoder-drag[data-ready]"
 
