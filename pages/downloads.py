@@ -1,4 +1,4 @@
-"""What a link fetches by itself: failures as CSV or JSON lines, and the films that are kept."""
+"""What a browser fetches by itself: failures as CSV or JSON lines, kept films, a moved object."""
 
 from typing import Final
 
@@ -9,6 +9,8 @@ from starlette.routing import Route
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.errors import UserError
 from vlm4vla.eval.labelling import Query, as_csv, as_jsonl, summarise
+from vlm4vla.representations.drag import FILE
+from vlm4vla.representations.results import SHIPPED
 
 _FORMS: Final = {"csv": (as_csv, "text/csv"), "jsonl": (as_jsonl, "application/jsonl")}
 
@@ -36,8 +38,16 @@ def film(request: Request) -> Response:
     return FileResponse(path, media_type="video/mp4")
 
 
+def drag(request: Request) -> Response:
+    """What layers make of an object that is moved: `/representations/drag.json`."""
+    if not (SHIPPED / FILE).is_file():
+        return PlainTextResponse("No object has been moved here.", status_code=404)
+    return FileResponse(SHIPPED / FILE, media_type="application/json")
+
+
 ROUTES: Final = [
     Route("/failures.{form}", failures, methods=["GET"]),
     Route("/films/{key}.mp4", film, methods=["GET"]),
+    Route("/representations/drag.json", drag, methods=["GET"]),
 ]
 """For `app_kwargs`."""

@@ -2,7 +2,8 @@
 function put() {
   const url = new URL(location.href);
   [...url.searchParams.keys()].forEach((name) => {
-    if (!name.startsWith('__')) url.searchParams.delete(name);
+    // Where the moved object stands is kept by its own section.
+    if (!name.startsWith('__') && !name.startsWith('drag-')) url.searchParams.delete(name);
   });
   Object.entries(props.value ?? {}).forEach(([name, value]) => value && url.searchParams.set(name, value));
   if (props.value && url.href !== location.href) history.replaceState(history.state, '', url);

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import gradio as gr
 
+from pages.encoders import drag
 from pages.encoders.loss import section
 from pages.encoders.plots import curves, heat
 from pages.services import Services
@@ -68,6 +69,7 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
             probe = gr.Radio(PROBES, value=PROBES[0], label="Probe", scale=1)
     plot = gr.Plot(visible=False, show_label=False, elem_id="encoder-curves")
     below = gr.HTML("", elem_id="encoder-csv")
+    drag.section()
     gr.Markdown("## How alike two encoders are, layer by layer")
     with gr.Row(elem_id="encoder-pair"):
         first = gr.Dropdown([], label="Up")

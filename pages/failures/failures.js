@@ -286,6 +286,10 @@ function show() {
   drawBars(value);
   drawMap(value);
   part('kappa').textContent = value.kappa;
+  part('check').textContent = value.check.said;
+  part('pairs').hidden = !value.check.rows.length;
+  part('pairs').querySelector('tbody').replaceChildren(...value.check.rows.map((row) =>
+    html('tr', {}, ...row.map((cell) => html('td', {}, cell)))));
   const named = values('label').filter((name) => value.rules[name]);
   part('rule').replaceChildren(...named.flatMap((name) => [html('b', {}, `${name}: `), `${value.rules[name]} `]));
   part('rules').querySelector('dl').replaceChildren(...Object.entries(value.rules).flatMap(

@@ -17,6 +17,7 @@ from vlm4vla.episodes.labels import Shown, density, dots
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.eval.failures import RULES
+from vlm4vla.eval.label_check import SHIPPED, read_check
 from vlm4vla.eval.labelling import (
     OTHER,
     PER_PAGE,
@@ -28,6 +29,7 @@ from vlm4vla.eval.labelling import (
     summarise,
     wall,
 )
+from vlm4vla.statistics import wilson
 from vlm4vla.suites.tabletop.motion import TABLE
 
 _FOLDER: Final = Path(__file__).parent
@@ -166,6 +168,7 @@ def answer(archive: Archive, query: Query) -> dict[str, Any]:
         "page": found.query.page,
         "pages": last,
         "kappa": _kappa(found),
+        "check": check_of(SHIPPED),
         "labels": [*RULES, OTHER],
         "rules": {name: RULES.get(name).words for name in RULES},
         "missing": found.missing,
@@ -230,6 +233,51 @@ def _kappa(found: Summary) -> str:
         f"{same}: Cohen's kappa {kappa.kappa:.2f} (95 % {kappa.low:.2f} to {kappa.high:.2f}). "
         "Who labels here sees the automatic label."
     )
+
+
+def check_of(path: Path) -> dict[str, Any]:
+    """What is told of the blind check of the rules.
+
+    Args:
+        path: where it is kept.
+
+    Returns:
+        `said`, a sentence, and `rows`: of each automatic label how many films it was given, for
+        how many the person said the same, and what was said of the others.
+    """
+    try:
+        check = read_check(path)
+    except UserError as error:
+        return {"said": str(error), "rows": []}
+    if check is None:
+        return {
+            "said": "Nobody who had seen neither rules nor labels has labelled films yet: "
+            "`vlm4vla failures --sheets` makes what it takes.",
+            "rows": [],
+        }
+    kappa, same = check.kappa, wilson(check.kappa.agreed, check.kappa.n)
+    worth = (
+        "Cohen's kappa is not defined, where only one label is used"
+        if kappa.kappa is None
+        else f"Cohen's kappa {kappa.kappa:.2f} (95 % {kappa.low:.2f} to {kappa.high:.2f})"
+    )
+    said = (
+        f"Blind check: of {check.drawn_from} failures, {same.n} were labelled from their pictures "
+        f"without sight of rules and labels, by {check.who}. The same label in {same.successes} of "
+        f"{same.n} (95 % {100 * same.low:.0f} to {100 * same.high:.0f} %): {worth}. "
+        f"{check.date}; {check.command}"
+    )
+    if check.outdated:
+        said += ". The rules have changed since."
+    rows: dict[str, list[Any]] = {}
+    for automatic, person, n in check.confusion():
+        row = rows.setdefault(automatic, [automatic, 0, 0, []])
+        row[1] += n
+        if person == automatic:
+            row[2] = n
+        else:
+            row[3].append(f"{n} {person}")
+    return {"said": said, "rows": [[*row, ", ".join(others)] for *row, others in rows.values()]}
 
 
 def _about(found: Summary) -> str:

@@ -1,5 +1,6 @@
 """`vlm4vla failures`, on a data folder of its own."""
 
+import contextlib
 import csv
 import json
 from pathlib import Path
@@ -69,6 +70,10 @@ def test_the_rules_are_told_in_words(capsys) -> None:
     ("words", "why"),
     [
         (["--out", "x.txt"], "neither .csv nor .jsonl"),
+        (["--check", "x.csv", "--who", "ann", "--out", "x.csv"], "does not end in .json"),
+        (["--check", "x.csv"], "Nobody says who labelled"),
+        (["--check", "x.csv", "--who", "ann"], "key.json is missing"),
+        (["--sheets", "x", "--number", "9"], "9 of 3 failures cannot be drawn"),
         (["--x", "0", "1"], "needs --x and --y"),
         (["--say", "gone", "--as", "dropped", "--who", "ann"], "no such stored episode"),
     ],
@@ -76,3 +81,33 @@ def test_the_rules_are_told_in_words(capsys) -> None:
 def test_what_makes_no_sense_is_told(capsys, words: list[str], why: str) -> None:
     assert main(["failures", *words]) == 2
     assert why in capsys.readouterr().err
+
+
+def test_sheets_are_drawn_once_and_their_labels_compared(
+    capsys, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def sheet(episode, environment, title: str) -> bytes:
+        drawn.append(title)
+        return b"a picture"
+
+    monkeypatch.setattr("vlm4vla.commands.failures._simulator", contextlib.nullcontext)
+    monkeypatch.setattr("vlm4vla.commands.failures.contact_sheet", sheet)
+    to = folder / "to label"
+    words = ["--sheets", str(to), "--number", "3"]
+    assert told(capsys, *words) == {"sheets": 3, "drawn_from": 3, "folder": str(to)}
+    (to / "sheets" / "002.png").unlink()
+    told(capsys, *words)
+    assert drawn == ["001", "002", "003", "002"]
+    text = (to / "labels-blank.csv").read_text().replace(",,", ",never reached,")
+    (to / "filled.csv").write_text(text)
+    out = folder / "kappa.json"
+    words = ["--check", str(to / "filled.csv"), "--who", "ann, a student", "--out", str(out)]
+    found = told(capsys, *words)["check"]
+    assert (found["n"], found["agreed"], found["kappa"]) == (3, 3, None)
+    assert found["pairs"] == [{"automatic": "never reached", "person": "never reached", "n": 3}]
+    assert json.loads(out.read_text())["who"] == "ann, a student"
+    assert str(folder) not in out.read_text()
+    assert main(["failures", *words]) == 0
+    assert "3 of 3 alike; Cohen's kappa is not defined" in capsys.readouterr().out

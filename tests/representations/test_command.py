@@ -38,7 +38,9 @@ def test_rows_are_written_and_what_was_probed_is_not_probed_again(
     policy.save_pretrained(tmp_path / "one")
     monkeypatch.setattr(attentive, "EPOCHS", 2)
     monkeypatch.setattr(represent, "_pictures", lambda scenes: (painted(), tmp_path / "work"))
-    args = argparse.Namespace(checkpoint=[str(tmp_path / "one")], scenes=40, out=tmp_path / "out")
+    args = argparse.Namespace(
+        checkpoint=[str(tmp_path / "one")], scenes=40, out=tmp_path / "out", drag=False
+    )
     assert represent.run(args) == 0
     rows, pairs = read_probes(tmp_path / "out"), read_cka(tmp_path / "out")
     layers = {row.layer for row in rows}

@@ -1,18 +1,24 @@
 """`vlm4vla failures`: why episodes failed, counted by task and label."""
 
 import argparse
+import contextlib
+import datetime
 import json
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from vlm4vla import files, paths
+from vlm4vla.core.environment import Environment
 from vlm4vla.episodes.films import Films
 from vlm4vla.episodes.filters import KINDS
 from vlm4vla.episodes.labels import SUCCESS
 from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
+from vlm4vla.eval import label_check
 from vlm4vla.eval.failures import RULES
 from vlm4vla.eval.labelling import (
     ALL,
@@ -25,7 +31,10 @@ from vlm4vla.eval.labelling import (
     say,
     summarise,
 )
-from vlm4vla.statistics import Rate
+from vlm4vla.inspection.sheets import contact_sheet
+from vlm4vla.statistics import Kappa, Rate
+from vlm4vla.suites.registry import TABLETOP
+from vlm4vla.workers.environment import EnvironmentProcess
 
 _TEXTS: Final = {
     "task": "the tasks that were carried out",
@@ -66,6 +75,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="said", metavar="LABEL", default="", help="the label")
     parser.add_argument("--who", default="", help="who says so")
     parser.add_argument("--note", default="", help="a note on it")
+    parser.add_argument(
+        "--sheets", type=Path, metavar="DIR", help="draw failures as sheets for a person to label"
+    )
+    parser.add_argument("--number", type=int, default=100, help="how many sheets")
+    parser.add_argument("--seed", type=int, default=0, help="of their choice")
+    parser.add_argument(
+        "--check",
+        type=Path,
+        metavar="CSV",
+        help="compare the labels of such sheets with the rules (--who labelled, --out a .json)",
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON, last")
 
 
@@ -76,7 +96,11 @@ def run(args: argparse.Namespace) -> int:
         lines = [f"{name}: {words}" for name, words in rules.items()]
         print(json.dumps({"rules": rules}) if args.json else "\n".join(lines))
         return 0
-    if args.out and args.out.suffix not in _FORMS:
+    if args.check and args.out and args.out.suffix != ".json":
+        raise UserError(f"{args.out} does not end in .json.", "A check is kept as .json.")
+    if args.check and not args.who.strip():
+        raise UserError("Nobody says who labelled.", "Add --who.")
+    if args.out and not args.check and args.out.suffix not in _FORMS:
         raise UserError(f"{args.out} is neither .csv nor .jsonl.", "Give it one of these endings.")
     if (args.x is None) != (args.y is None):
         raise UserError("A part of the table needs --x and --y.", "Give both.")
@@ -92,7 +116,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if label_missing(table, _report):
         print(file=sys.stderr)
+    if args.check:
+        return _check(table, args)
     found = summarise(table, _query(args))
+    if args.sheets:
+        return _sheets(table, found, args)
     if args.out:
         with files.replacing(args.out) as temporary, temporary.open("w", encoding="utf-8") as out:
             out.writelines(_FORMS[args.out.suffix](table, found))
@@ -107,6 +135,65 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         print(f"{found.total} episodes in {args.out}")
     return 0
+
+
+def _sheets(table: EpisodeTable, found: Summary, args: argparse.Namespace) -> int:
+    """Draws the sheets of a sample; those that are there already stay."""
+    drawn = label_check.draw(table, found.wanted, args.number, args.seed)
+    ids = [one.row.id for one in drawn]
+    label_check.prepare(args.sheets, ids, seed=args.seed, drawn_from=found.total)
+    folder = args.sheets / label_check.SHEETS
+    wanted = [
+        (folder / f"{label_check.sheet_name(place)}.png", key) for place, key in enumerate(ids)
+    ]
+    missing = [(path, key) for path, key in wanted if not path.exists()]
+    if missing:
+        with _simulator() as environment:
+            for place, (path, key) in enumerate(missing, 1):
+                drawing = contact_sheet(table.get(key), environment, path.stem)
+                with files.replacing(path) as temporary:
+                    temporary.write_bytes(drawing)
+                print(f"\r{place} of {len(missing)} sheets", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+    told = {"sheets": len(wanted), "drawn_from": found.total, "folder": str(args.sheets)}
+    print(
+        json.dumps(told)
+        if args.json
+        else f"{len(wanted)} sheets of {found.total} failures in {args.sheets}"
+    )
+    return 0
+
+
+def _check(table: EpisodeTable, args: argparse.Namespace) -> int:
+    """Compares a person's labels with the automatic ones."""
+    words = ["vlm4vla", "failures", "--check", args.check.name, "--who", args.who]
+    check = label_check.compare(
+        table,
+        args.check,
+        " ".join(args.who.split()),
+        shlex.join(words),
+        datetime.date.today().isoformat(),
+    )
+    if args.out:
+        label_check.write_check(args.out, check)
+    if args.json:
+        pairs = [{"automatic": a, "person": b, "n": n} for a, b, n in check.confusion()]
+        print(json.dumps({"check": {**check.kappa._asdict(), "pairs": pairs}}))
+        return 0
+    print(_alike(check.kappa))
+    print(f"  {'rules':16}{'person':16}films")
+    for automatic, said, n in check.confusion():
+        print(f"  {automatic:16}{said:16}{n}")
+    return 0
+
+
+@contextlib.contextmanager
+def _simulator() -> Iterator[Environment]:
+    environment = EnvironmentProcess(TABLETOP)
+    try:
+        yield environment
+    finally:
+        environment.close()
 
 
 def _query(args: argparse.Namespace) -> Query:
@@ -146,10 +233,16 @@ def _share(rate: Rate) -> str:
 
 
 def _agreement(found: Summary) -> str:
-    kappa = found.kappa
+    if found.kappa.kappa is None:
+        return f"{found.kappa.n} of these failures are labelled by people."
+    return _alike(found.kappa)
+
+
+def _alike(kappa: Kappa) -> str:
+    same = f"Rules and people: {kappa.agreed} of {kappa.n} alike"
     if kappa.kappa is None:
-        return f"{kappa.n} of these failures are labelled by people."
+        return f"{same}; Cohen's kappa is not defined where only one label is used."
     return (
-        f"Rules and people: {kappa.agreed} of {kappa.n} alike, Cohen's kappa {kappa.kappa:.2f} "
+        f"{same}, Cohen's kappa {kappa.kappa:.2f} "
         f"(95 % interval {kappa.low:.2f} to {kappa.high:.2f})."
     )

@@ -7,20 +7,34 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlm4vla import paths
 from vlm4vla.agents.catalogue import SHIPPED as CHECKPOINTS
 from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.core.condition import Condition
 from vlm4vla.episodes.films import Films
 from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.files import held
+from vlm4vla.representations.drag import (
+    always_mean,
+    as_json,
+    follow,
+    mean_off,
+    together,
+    track,
+    write_drag,
+)
 from vlm4vla.representations.pictures import Pictures, draw, moments
 from vlm4vla.representations.results import CkaRow, ProbeRow, write_cka, write_probes
 from vlm4vla.representations.similarity import cka
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.workers.environment import EnvironmentProcess
+
+if TYPE_CHECKING:
+    from vlm4vla.representations.measure import Encoder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=200,
         help="test seeds, each with the scenes of all tasks (default: %(default)s)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for two parquet files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is found")
+    parser.add_argument(
+        "--drag",
+        action="store_true",
+        help="instead of probes of all kinds, follow one object that is moved over the table",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     from vlm4vla.representations.measure import Encoder, kernels, layers_of, rows_of
 
     encoders = [Encoder(_name(folder), folder) for folder in folders]
+    if args.drag:
+        return _drag(encoders, pictures, args)
     rows: list[ProbeRow] = []
     layers: dict[str, list[str]] = {}
     for place, encoder in enumerate(encoders, 1):
@@ -80,6 +101,41 @@ def run(args: argparse.Namespace) -> int:
         ]
     write_cka(args.out, found)
     print(f"{len(rows)} rows of probes and {len(found)} of CKA stand in {args.out}.")
+    return 0
+
+
+def _drag(encoders: list["Encoder"], pictures: Pictures, args: argparse.Namespace) -> int:
+    """Writes `drag.json`."""
+    from vlm4vla.representations.layers import features
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    environment = EnvironmentProcess(TABLETOP)
+    try:
+        # A scene beyond those that probes are fitted to.
+        moved = track(environment, TABLETOP.spec("reach", args.scenes, Condition()), tell)
+    finally:
+        environment.close()
+    whole, parts = together(pictures, moved.pictures)
+    found = []
+    for encoder in encoders:
+        policy = encoder.load()
+        tell(f"{encoder.name}: reads")
+        seen = features(policy, whole.images, whole.instructions, tell)
+        policy.detach()
+        layers = follow(seen, whole, parts, moved, tell)
+        found.append({"name": encoder.name, "digest": encoder.digest, "layers": layers})
+        best = min(layers, key=mean_off)
+        print(
+            f"{encoder.name}: {best['name']} puts the {moved.object.name} nearest, "
+            f"{mean_off(best):.2f} cm away on average over {len(moved.places)} places"
+        )
+    names = " ".join(encoder.name for encoder in encoders)
+    command = f"vlm4vla represent --checkpoint {names} --scenes {args.scenes} --drag"
+    always = always_mean(whole, parts, moved)
+    path = write_drag(args.out, as_json(moved, args.scenes, always, command, found))
+    print(f"{path.name}: {path.stat().st_size / 2**20:.1f} MiB")
     return 0
 
 

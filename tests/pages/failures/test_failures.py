@@ -5,6 +5,7 @@ import io
 import re
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
@@ -12,12 +13,15 @@ from urllib.parse import parse_qs, urlparse
 import numpy as np
 import pytest
 
+from pages.failures.page import check_of
 from tests.episodes.examples import EVALUATION
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import serve
 from tests.pages.test_access import LOOKS, serious_findings
 from tests.suites.tabletop.moved import episode_of
 from vlm4vla.episodes.archive import Archive
+from vlm4vla.eval.failures import RULES_VERSION
+from vlm4vla.eval.label_check import SHIPPED, LabelCheck, write_check
 from vlm4vla.suites.registry import TABLETOP
 
 PATIENCE = 30_000
@@ -96,6 +100,30 @@ def test_it_opens_with_the_newest_evaluations_failures(failures: Any) -> None:
     assert failures.locator(".ec").count() == 24
     assert failures.inner_text(".fl-count") == "Episodes 1 to 24 of 33"
     assert asked(failures) == {}
+    assert failures.inner_text(".fl-check") == check_of(SHIPPED)["said"]
+
+
+def test_the_blind_check_is_told_with_who_labelled_and_what_differed(tmp_path: Path) -> None:
+    assert check_of(tmp_path / "none.json")["said"].startswith("Nobody who had seen neither")
+    # 40 and 40 alike, 10 and 10 not: agreement 0.8, by chance 0.5, kappa 0.6.
+    pairs = [("dropped", "dropped")] * 40 + [("knocked", "knocked")] * 40
+    pairs += [("dropped", "knocked")] * 10 + [("knocked", "dropped")] * 10
+    labels = tuple((f"{place:016x}", *pair) for place, pair in enumerate(pairs))
+    path = tmp_path / "check.json"
+    check = LabelCheck("a command", "2026-01-02", "ann", RULES_VERSION, 0, 942, labels)
+    write_check(path, check)
+    found = check_of(path)
+    for part in ("of 942 failures, 100", "by ann", "80 of 100", "kappa 0.60 (95 %", "2026-01-02"):
+        assert part in found["said"]
+    assert found["rows"] == [
+        ["dropped", 50, 40, "10 knocked"],
+        ["knocked", 50, 40, "10 dropped"],
+    ]
+    assert "have changed" not in found["said"]
+    write_check(path, replace(check, rules=RULES_VERSION + 1))
+    assert "have changed" in check_of(path)["said"]
+    path.write_text("{")
+    assert check_of(path)["rows"] == []
 
 
 def test_a_part_of_a_bar_is_a_filter_and_going_back_undoes_it(failures: Any) -> None:
