@@ -7,7 +7,7 @@ import torch
 from tests.model.conftest import make
 from vlm4vla.action import tiny
 from vlm4vla.model.policy import Policy
-from vlm4vla.representations.layers import blocks, features, to_cells, watched
+from vlm4vla.representations.layers import Layer, blocks, features, squared, to_cells, watched
 
 
 @pytest.mark.parametrize("family", ["qwen3-vl", "internvl", "paligemma", "kosmos-2"])
@@ -58,9 +58,23 @@ def test_hooks_go_even_after_an_error() -> None:
 def test_a_finer_grid_is_averaged_and_a_class_token_left_out() -> None:
     fine = torch.arange(256.0).reshape(1, 16, 16, 1)
     with_class = torch.cat([torch.full((1, 1, 1), 1e6), fine.reshape(1, 256, 1)], 1)
-    cells = to_cells(with_class).reshape(8, 8)
+    cells = to_cells(squared(with_class)).reshape(8, 8)
     assert cells[0, 0] == (0 + 1 + 16 + 17) / 4
     assert cells[7, 7] == (238 + 239 + 254 + 255) / 4
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl:tiny", "internvl:tiny"])
+def test_a_cell_of_the_vision_tower_is_where_it_is_in_the_picture(name: str) -> None:
+    policy = Policy.from_vlm(name)
+    pictures = np.full((2, 128, 128, 3), 90, np.uint8)
+    # Row 2, column 5 of eight.
+    pictures[1, 32:48, 80:96] = 200
+    seen = features(policy, pictures, ["reach the red cube"] * 2)
+    before, after = seen[Layer("vision", 0)].astype(float)
+    changed = np.abs(after - before).sum(-1)
+    side = int(len(changed) ** 0.5)
+    assert side == 8
+    assert np.flatnonzero(changed > 0.1 * changed.max()).tolist() == [2 * side + 5]
 
 
 def hooks_of(module: torch.nn.Module) -> int:

@@ -20,6 +20,7 @@ from vlm4vla.attribution.score import Explained
 from vlm4vla.errors import UserError
 from vlm4vla.model.groups import inside
 from vlm4vla.model.policy import Policy
+from vlm4vla.model.qwen import in_rows
 
 _RECORDED: Final = "vlm4vla_recorded"
 _EAGER: Final = "eager_attention_forward"
@@ -176,7 +177,7 @@ def patch_grid(policy: Policy, states: Tensor) -> Scores:
     Raises:
         UserError: there are fewer scores than patches.
     """
-    scores = np.asarray(states.detach().double().cpu()).ravel()
+    scores = states.detach().double().cpu().ravel()
     side = patches_a_side(policy)
     if len(scores) < side**2:
         raise UserError(
@@ -184,11 +185,7 @@ def patch_grid(policy: Policy, states: Tensor) -> Scores:
             f"{side**2} patches there.",
             "Choose another layer, or occlusion.",
         )
-    scores = scores[-(side**2) :]
-    merge = getattr(policy.base.config.vision_config, "spatial_merge_size", 1)
-    # Patches that are merged later stand next to each other.
-    blocks = scores.reshape(side // merge, side // merge, merge, merge)
-    return to_grid(blocks.transpose(0, 2, 1, 3).ravel())
+    return to_grid(in_rows(scores[None, -(side**2) :], policy.base.config)[0].numpy())
 
 
 def patches_a_side(policy: Policy) -> int:

@@ -34,6 +34,18 @@ def image_tokens(config: Any) -> int:
     return int(side(config) // (vision.patch_size * vision.spatial_merge_size)) ** 2
 
 
+def in_rows(patches: Tensor, config: Any) -> Tensor:
+    """Patches (B, side * side, ...) of a vision tower by rows, as they lie in the picture.
+
+    Patches that are merged later stand next to each other in the tower; a tower that merges nothing
+    has them by rows already.
+    """
+    merge = getattr(config.vision_config, "spatial_merge_size", 1)
+    side = int(patches.shape[1] ** 0.5)
+    blocks = patches.unflatten(1, (side // merge, side // merge, merge, merge))
+    return blocks.transpose(2, 3).flatten(1, 4)
+
+
 def _grid(count: int, config: Any, device: torch.device) -> Tensor:
     patches = side(config) // config.vision_config.patch_size
     return torch.tensor([[1, patches, patches]], device=device).repeat(count, 1)

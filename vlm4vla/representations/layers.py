@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vlm4vla.core.observation import Image
 from vlm4vla.errors import UserError
 from vlm4vla.model.policy import Policy
+from vlm4vla.model.qwen import in_rows
 
 BATCH: Final = 32
 """Pictures in one forward pass."""
@@ -95,19 +96,23 @@ def watched(modules: Sequence[nn.Module], see: Callable[[int, Tensor], None]) ->
             handle.remove()
 
 
-def to_cells(tokens: Tensor) -> Tensor:
-    """Tokens (B, T, D) of a picture as at most `CELLS` x `CELLS` cells (B, T', D).
+def to_cells(grid: Tensor) -> Tensor:
+    """Tokens (B, side * side, D) of a picture, by rows, as at most `CELLS` x `CELLS` cells.
 
-    What stands before a square number of tokens, such as a class token, is left out; a square grid
-    whose side is a multiple of `CELLS` is averaged; anything else stays as it is.
+    A side that is a multiple of `CELLS` is averaged; anything else stays as it is.
     """
-    side = int(tokens.shape[1] ** 0.5)
-    grid = tokens[:, tokens.shape[1] - side * side :]
+    side = int(grid.shape[1] ** 0.5)
     if side < CELLS or side % CELLS:
         return grid
     block = side // CELLS
     apart = grid.reshape(len(grid), CELLS, block, CELLS, block, grid.shape[-1])
     return apart.mean((2, 4)).reshape(len(grid), CELLS * CELLS, grid.shape[-1])
+
+
+def squared(tokens: Tensor) -> Tensor:
+    """Tokens (B, T, D) without what stands before a square number of them: a class token."""
+    side = int(tokens.shape[1] ** 0.5)
+    return tokens[:, tokens.shape[1] - side * side :]
 
 
 @torch.inference_mode()
@@ -147,17 +152,18 @@ def _seen(policy: Policy, images: Image, instructions: Sequence[str]) -> dict[La
     def see_vision(number: int, output: Tensor) -> None:
         # Qwen's vision tower lays all pictures of a batch in one row.
         tokens = output.reshape(len(images), -1, output.shape[-1])
-        seen[Layer("vision", number)] = to_cells(tokens)
+        patches = in_rows(squared(tokens), policy.base.config)
+        seen[Layer("vision", number)] = to_cells(patches)
 
     def see_language(number: int, output: Tensor) -> None:
         if number:
             picture = output[rows.is_image].reshape(len(images), -1, output.shape[-1])
-            seen[Layer("picture", number)] = to_cells(picture)
+            seen[Layer("picture", number)] = to_cells(squared(picture))
             seen[Layer("query", number)] = output[row, rows.last][:, None]
 
     with watched(list(vision), see_vision):
         encoded = policy.encode(images)
-    seen[Layer("projector", 0)] = to_cells(encoded.tokens)
+    seen[Layer("projector", 0)] = to_cells(squared(encoded.tokens))
     with watched(list(language), see_language):
         states = policy.states(encoded, rows)
     seen[Layer("query", len(language) + 1)] = policy.at_query(states, rows)[:, None]
