@@ -72,7 +72,7 @@ def matrix_html(cells: Sequence[Sequence[Cell]], chosen: str, live: Live) -> str
     for i, (picture, row) in enumerate(zip(PICTURE_ROWS, cells, strict=True)):
         found = "".join(
             f"<td>{_button(cell, key_of(i, j), chosen, chance, cell is floor)}"
-            f"{_live(live(cell, None), 'Run live', _title(cell))}</td>"
+            f"{_live(live(cell, None), 'live', _title(cell))}</td>"
             for j, cell in enumerate(row)
         )
         lines.append(f'<tr><th scope="row">{html.escape(short(picture))}</th>{found}</tr>')
@@ -206,7 +206,7 @@ def _live(href: str, text: str, about: str) -> str:
     return (
         f'<a class="ab-live" href="{html.escape(href, quote=True)}" '
         f'aria-label="{text}: {html.escape(about, quote=True)}">'
-        f'<span aria-hidden="true">▶</span> {text}</a>'
+        f'<span aria-hidden="true">▶</span> <b>{text}</b></a>'
     )
 
 
