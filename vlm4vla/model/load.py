@@ -21,9 +21,9 @@ from vlm4vla.model.finite import first_not_finite
 from vlm4vla.model.forward import rehearse
 from vlm4vla.model.hub import hub_answers
 from vlm4vla.model.introspect import introspect, without_unused
-from vlm4vla.model.source import Source, check_config, check_folder, check_weights
+from vlm4vla.model.source import Source, check_config, check_folder, check_weights, quiet
 from vlm4vla.model.tokenizer import CORPUS
-from vlm4vla.model.vlm import BUILDING, Vlm, make_tiny, quiet, random_weights
+from vlm4vla.model.vlm import BUILDING, Vlm, make_tiny, random_weights
 
 BF16_FROM_BYTES = 400_000_000
 """Folders with more weights than this load in bfloat16; smaller ones keep their precision."""
@@ -79,11 +79,12 @@ def load_vlm(
     files = Source(source, Path(source).is_dir() or not hub_answers(source))
     try:
         check_config(files)
-        if init == "vlm":
-            check_weights(files)
+        stored = check_weights(files) if init == "vlm" else None
         config = AutoConfig.from_pretrained(
             source, local_files_only=files.local, trust_remote_code=False
         )
+        if stored is not None:
+            _check_size(source, config, stored)
         tokenizer = files.tokenizer()
         extras = {name: text for name in EXTRAS if (text := files.text(name)) is not None}
         known = family_of(config)
@@ -146,6 +147,27 @@ def _load_base(
     return base.eval()
 
 
+def _check_size(source: str, config: Any, stored: int) -> None:
+    """Refuses a configuration of a far larger model than its weights, before it takes memory.
+
+    A part that a configuration leaves out has the size of its class's largest release.
+
+    Args:
+        source: what the user typed.
+        config: the model's.
+        stored: how many numbers its weights are.
+    """
+    with BUILDING, torch.device("meta"), quiet():
+        base = AutoModel.from_config(config, trust_remote_code=False)
+    described = sum(parameter.numel() for parameter in base.parameters())
+    if described > 2 * stored:
+        raise UserError(
+            f"{source} describes a model of {described:,} numbers in its config.json, but its "
+            f"weights are {stored:,}.",
+            "Copy both again: they do not belong together, or one is not whole.",
+        )
+
+
 def _check_tokens(source: str, family: Family, tokenizer: Tokenizer) -> None:
     """Refuses a tokenizer that would spell out a token of the prompt as plain text."""
     text = family.prompt + family.image_token + family.end
@@ -194,14 +216,20 @@ def _explained(source: str, local: bool, error: Exception) -> UserError:
             f"{source} is not in the local cache and the Hub cannot be reached.",
             f"Run `hf download {source}` on a machine that is online and pass the folder.",
         )
-    return UserError(f"{source} cannot be read: {str(error).splitlines()[0]}")
+    first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return UserError(f"{source} cannot be read: {first}.")
 
 
 def _unloadable(source: str, error: Exception) -> UserError:
     """One sentence for what a class of transformers raised."""
-    first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    # A first line that ends in a colon says nothing without the second.
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    first = " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300].rstrip(".")
     if isinstance(error, ImportError):
-        return UserError(f"{source} needs a package that is not installed: {first}.")
+        return UserError(
+            f"{source} needs a package that is not installed: {first}.",
+            "Take what asks for it out of its config.json, or choose another repository.",
+        )
     return UserError(
         f"transformers cannot build or run {source}: {type(error).__name__}: {first}.",
         "Compare its config.json with that of a repository that loads.",

@@ -16,8 +16,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.models.auto import processing_auto
 
-from vlm4vla.model.source import Source
-from vlm4vla.model.vlm import quiet
+from vlm4vla.model.source import Source, quiet
 
 COLOUR = (200, 100, 50)
 """Of the one plain picture that is written: no resizing changes it, and its channels differ."""
