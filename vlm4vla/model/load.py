@@ -83,14 +83,14 @@ def load_vlm(
         config = AutoConfig.from_pretrained(
             source, local_files_only=files.local, trust_remote_code=False
         )
-        if stored is not None:
-            _check_size(source, config, stored)
         tokenizer = files.tokenizer()
         extras = {name: text for name in EXTRAS if (text := files.text(name)) is not None}
         known = family_of(config)
         if known:
             _check_tokens(source, known, tokenizer)
         family, account = (known, ()) if known else introspect(config, tokenizer, files)
+        if stored is not None:
+            _check_size(source, config, stored)
         base = _load_base(source, files.local, config, dtype, device, init, complete, seed)
         vlm = Vlm(family, base, tokenizer, source, extras, files)
         called = rehearse(vlm)
