@@ -1,5 +1,6 @@
 """Finding and loading a VLM: presets, local folders, the Hub."""
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -63,10 +64,10 @@ def load_vlm(
     """
     if init not in ("vlm", "scratch"):
         raise UserError(f"Unknown start of the weights {init!r}; known: vlm, scratch.")
-    device = torch.device(device or accelerator())
+    device, dtype = _device(device), _precision(dtype)
     source = str(name)
     name, colon, preset = source.partition(":")
-    if colon and not Path(source).exists():
+    if colon and not os.path.exists(source):
         named = FAMILIES.get(name)
         if preset == "tiny":
             vlm = make_tiny(CORPUS, name, dtype=dtype or torch.float32)
@@ -76,7 +77,7 @@ def load_vlm(
             raise UserError(f"Unknown preset {preset!r} of {name}; known: tiny, paper.")
         source = named.paper
     check_folder(source)
-    files = Source(source, Path(source).is_dir() or not hub_answers(source))
+    files = Source(source, os.path.isdir(source) or not hub_answers(source))
     try:
         check_config(files)
         stored = check_weights(files) if init == "vlm" else None
@@ -112,6 +113,33 @@ def accelerator() -> str:
     """The device a model goes to when nobody says: "cuda", "mps", or "cpu"."""
     current = torch.accelerator.current_accelerator(check_available=True)
     return current.type if current else "cpu"
+
+
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Those that a VLM can compute in."""
+
+
+def _precision(dtype: Any) -> torch.dtype | None:
+    if dtype is not None and dtype not in PRECISIONS:
+        known = ", ".join(str(one) for one in PRECISIONS)
+        raise UserError(f"Unknown precision {dtype!r}; known: {known}.")
+    return dtype
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    """Where a VLM goes, if there is such a device.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        device = torch.device(accelerator() if wanted in (None, "") else wanted)
+        torch.empty(0, device=device)
+    # Each backend has exceptions of its own for a device that is not there.
+    except Exception as error:
+        here = ", ".join(dict.fromkeys((accelerator(), "cpu")))
+        raise UserError(f"There is no device {wanted!r} here.", f"Here are: {here}.") from error
+    return device
 
 
 def _load_base(

@@ -5,6 +5,7 @@ picture), L tokens, T image tokens, D hidden size, n actions a chunk.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ class Policy(nn.Module):
         """
         if isinstance(vlm, Vlm):
             return cls(vlm, spec or tiny(), query_init)
-        if init == "vlm" and (Path(vlm) / checkpoint.MANIFEST).is_file():
+        if init == "vlm" and os.path.isfile(os.path.join(vlm, checkpoint.MANIFEST)):
             raise UserError(
                 f"{vlm} holds a whole policy, and from_vlm would drop its query and head.",
                 f'Use Policy.from_pretrained("{vlm}").',

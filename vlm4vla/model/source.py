@@ -7,6 +7,8 @@ repository is ever run and no pickle is ever opened.
 import contextlib
 import dataclasses
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
@@ -39,6 +41,8 @@ _UNFINISHED: Final = (".incomplete", ".part", ".partial", ".crdownload", ".downl
 
 _QUANTISED: Final = ("quantization_config", "compression_config", "quantization")
 """Where configurations tell of quantised weights."""
+
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9_][\w.-]*/[\w.-]+", re.ASCII)
 
 _POINTER = b"version https://git-lfs"
 _ELSEWHERE = "Pass a repository in transformers' own format; its name often ends in -hf."
@@ -135,15 +139,14 @@ class Source:
 
 def check_folder(name: str) -> None:
     """Refuses a folder that cannot hold a VLM, before anything is read."""
-    folder = Path(name)
-    if not folder.is_dir():
-        if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not name or not os.path.isdir(name):
+        if os.path.exists(name) or not _HUB_ID.fullmatch(name):
             raise UserError(
-                f"There is no VLM folder {name}.",
+                f"There is no VLM folder {name or repr(name)}.",
                 "Name a folder, a Hub id (OWNER/NAME) or a preset; `vlm4vla backbones` lists them.",
             )
         return
-    files = sorted(file.name for file in folder.iterdir())
+    files = sorted(os.listdir(name))
     if not files:
         raise UserError(f"{name} is empty: it has no config.json, so it is no VLM.")
     if "config.json" not in files:
