@@ -150,7 +150,8 @@ def normalisation(settings: Mapping[str, Any]) -> MeanStd | None:
     scale = 255.0
     if _switched_on(settings, "do_rescale"):
         scale = 255 * _three(settings, "rescale_factor", 1 / 255)[0]
-    mean, std = (0.0,) * 3, (1.0,) * 3
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
     if _switched_on(settings, "do_normalize"):
         if settings.get("image_mean") is None or settings.get("image_std") is None:
             return None
