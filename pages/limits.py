@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 import re
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ class Limits:
     """ASGI middleware for a Gradio app.
 
     - A body longer than `most_bytes` gets 413, one that does not come to its end 408.
-    - A POST that is no event, such as an upload, gets 403.
+    - A POST that is no event, such as an upload, gets 403, and an event that Gradio cannot make
+      sense of 400.
     - An address with `most_events` results that nobody fetches gets 429.
     - Results that nobody fetches are forgotten, and with them what Gradio keeps of a session whose
       page is closed.
@@ -176,7 +178,15 @@ class Limits:
                 answer.append(message.get("body", b""))
             await send(message)
 
-        await self._app(scope, _again(body, receive), note)
+        try:
+            await self._app(scope, _again(body, receive), note)
+        # Gradio raises what it likes over an event that names no function or is not UTF-8.
+        except Exception as error:
+            if told[0]:
+                raise
+            print(f"limits.py: {path}: {type(error).__name__}: {error}", file=sys.stderr)
+            await _refuse(400, "This is no event of this app.")(scope, receive, send)
+            return
         if event and told[0] == 200:
             self._remember(scope, address, _text(body, "session_hash"), b"".join(answer))
 

@@ -4,6 +4,7 @@ Gradio writes its own name into these tags. They are put in place as a page is s
 the programs that read them run no scripts.
 """
 
+import contextlib
 import functools
 import html
 import io
@@ -74,12 +75,14 @@ class LinkPreview:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
-        if scope["type"] != "http" or scope["method"] != "GET":
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
         elif asked := _PICTURE.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))):
             # A film is decoded for it.
             response = await run_in_threadpool(self._draw, asked[1])
             await response(scope, receive, send)
+        elif scope["method"] == "HEAD":
+            await self._app(scope, receive, send)
         else:
             await self._serve(scope, receive, send)
 
@@ -183,11 +186,13 @@ def _of(episode: Episode) -> Preview:
 @functools.lru_cache(maxsize=64)
 def _picture(lines: tuple[str, str, str], colour: str, film: Path | None) -> bytes:
     canvas = Image.new("RGB", _SIZE, _PAPER)
-    side = _SIZE[1]
-    if film is not None:
-        canvas.paste(Image.fromarray(last_picture(film)).resize((side, side)), (0, 0))
-    else:
-        side = 0
+    side = 0
+    # A film that has made room for another one, or is damaged, leaves the words.
+    with contextlib.suppress(UserError):
+        if film is not None:
+            picture = Image.fromarray(last_picture(film))
+            side = _SIZE[1]
+            canvas.paste(picture.resize((side, side)), (0, 0))
     draw = ImageDraw.Draw(canvas)
     top, said, below = lines
     left, width = side + 40, _SIZE[0] - side - 80

@@ -111,3 +111,61 @@ def test_broken_json_is_refused(broken):
 def test_actions_of_another_kind_are_refused(actions):
     with pytest.raises(UserError, match="finite"):
         action.tiny().normalise(actions)
+
+
+def test_quantiles_that_are_equal_in_float32_give_no_scale():
+    low = [1.0, 0.0, -1.0, -1.0, -1.0, -1.0]
+    spec = action.paper(low, [1.0 + 1e-12, *[1.0] * 5], "s")
+    assert spec.moves == (False, True, True, True, True, True)
+    targets = spec.normalise([1.0, 0.5, 0, 0, 0, 0, 1])
+    assert np.isfinite(targets.arm).all() and targets.arm[0] == 0
+    assert spec.unnormalise(targets.arm, 1.0)[0] == 1.0
+
+
+def test_quantiles_may_come_as_arrays():
+    spec = action.paper(-np.ones(6), np.array([1, 1, 1, 1, 1, -1.0]), "s")
+    assert spec.moves == (True, True, True, True, True, False)
+    assert action.ActionSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        ([-1.0] * 5, [1.0] * 5, r"six and six numbers, not \(5,\) and \(5,\)"),
+        ([-1.0] * 6, None, "not|no numbers"),
+        (["a"] * 6, [1.0] * 6, "no numbers"),
+        ([np.nan] * 6, [1.0] * 6, "not finite"),
+        ([-1e300] * 6, [1e300] * 6, "not finite"),
+        ([-3e38] * 6, [3e38] * 6, "ends too far apart"),
+        ([1.0] * 6, [-1.0] * 6, "low >= high"),
+    ],
+)
+def test_quantiles_that_are_none_are_refused(low, high, words):
+    with pytest.raises(UserError, match=words):
+        action.paper(low, high, "s")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"moves": [1] * 6}, "which numbers move"),
+        ({"moves": [None] * 6}, "which numbers move"),
+        ({"units": [1] * 7}, "no text"),
+        ({"units": "abcdefg"}, "needs 7 units"),
+        ({"name": None}, "no text"),
+        ({"chunk": True, "execute": True}, "not whole"),
+        ({"chunk": "4"}, "not whole"),
+        ({"low": [-(10**400)] * 6}, "wrong type"),
+    ],
+)
+def test_values_of_another_kind_are_refused(change, words):
+    with pytest.raises(UserError, match=words):
+        action.ActionSpec.from_json(action.tiny().to_json() | change)
+
+
+@pytest.mark.parametrize(
+    ("arm", "gripper"), [(["a"] * 6, 0), (np.zeros((2, 5)), [0, 0]), (np.zeros((2, 6)), [0] * 3)]
+)
+def test_predictions_of_another_shape_are_refused(arm, gripper):
+    with pytest.raises(UserError, match=r"no numbers|\(\.\.\., 6\) and"):
+        action.tiny().unnormalise(arm, gripper)

@@ -40,6 +40,41 @@ def test_a_user_error_is_one_line_and_code_2(
     assert capsys.readouterr().err == "vlm4vla sample: The folder is empty. Name another one.\n"
 
 
+def test_a_value_may_be_two_dashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Copy as command writes it where a visitor typed nothing else."""
+    found: list[argparse.Namespace] = []
+
+    def run(args: argparse.Namespace) -> int:
+        found.append(args)
+        return 0
+
+    use(monkeypatch, run)
+    module = sys.modules["vlm4vla.commands.sample"]
+
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--say")
+        parser.add_argument("--n", type=int, default=0)
+        parser.add_argument("rest", nargs="*")
+
+    module.add_arguments = add_arguments  # type: ignore[attr-defined]
+    for said in ("--", "--n", "-", "", "--n 3"):
+        assert cli.main(["sample", f"--say={said}", "--", "--n"]) == 0
+        assert (found[-1].say, found[-1].rest) == (said, ["--n"])
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "--n=--"])
+
+
+def test_a_name_that_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(monkeypatch, lambda args: os.stat("a" * 5000).st_mode)
+    assert cli.main(["sample"]) == 2
+    assert capsys.readouterr().err.startswith("vlm4vla sample: A name is too long")
+    use(monkeypatch, lambda args: len("\ud800".encode()))
+    assert cli.main(["sample"]) == 2
+    assert "is no text in UTF-8" in capsys.readouterr().err
+
+
 def test_ctrl_c_is_code_130_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

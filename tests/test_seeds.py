@@ -1,6 +1,9 @@
 import pytest
 
 from vlm4vla import seeds
+from vlm4vla.core.condition import Condition
+from vlm4vla.errors import UserError
+from vlm4vla.suites.registry import TABLETOP
 
 
 def test_the_splits_share_no_seed() -> None:
@@ -26,3 +29,10 @@ def test_the_splits_share_no_seed() -> None:
 )
 def test_a_seed_belongs_to_one_split(seed: int, split: str) -> None:
     assert seeds.split_of(seed) == split
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**20])
+def test_a_seed_that_no_table_can_keep_is_refused_before_the_episode(seed: int) -> None:
+    with pytest.raises(UserError, match=f"no seed {seed}. Seeds are numbers from 0 to 9,223"):
+        TABLETOP.spec("reach", seed, Condition())
+    assert TABLETOP.spec("reach", 2**63 - 1, Condition()).seed == 2**63 - 1

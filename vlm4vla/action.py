@@ -7,7 +7,6 @@ in the same object, so a prediction cannot be executed with another scaling than
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -27,6 +26,14 @@ _LENGTH: Final = re.compile(r"([\d.]+) m")
 
 def _f32(values: Sequence[float]) -> Array:
     return np.asarray(values, dtype=np.float32)
+
+
+def _numbers(values: npt.ArrayLike) -> Array:
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"These are no numbers: {error}.") from error
 
 
 class Targets(NamedTuple):
@@ -81,19 +88,29 @@ class ActionSpec:
     def __post_init__(self) -> None:
         arm = (self.low, self.high, self.moves, self.still)
         numbers = (*self.low, *self.high, *self.still, self.gripper_open, self.gripper_closed)
+        texts = (self.name, self.frame, self.control_mode, self.statistics, *self.units)
+        counts = (self.chunk, self.execute)
+        if not all(isinstance(n, int) and not isinstance(n, bool) for n in counts):
+            problem = "counts steps in a number that is not whole"
+            raise UserError(f"The action specification {self.name!r} {problem}.")
+        # In the precision that actions are computed in: what is equal there gives no scale.
+        with np.errstate(over="ignore", invalid="ignore"):
+            low, high, values = _f32(self.low), _f32(self.high), _f32(numbers)
+            spans = high[: len(low)] - low[: len(high)]
         for broken, problem in (
             (
-                len(self.units) != 7 or any(len(v) != 6 for v in arm),
+                not isinstance(self.units, tuple)
+                or len(self.units) != 7
+                or any(len(v) != 6 for v in arm),
                 "needs 7 units and 6 arm values",
             ),
-            (not all(math.isfinite(v) for v in numbers), "holds a value that is not finite"),
-            (any(a >= b for a, b in zip(self.low, self.high, strict=False)), "has low >= high"),
+            (not all(isinstance(v, str) for v in texts), "holds no text where one should be"),
+            (not all(isinstance(v, bool) for v in self.moves), "does not say which numbers move"),
+            (not np.isfinite(values).all(), "holds a value that is not finite"),
+            ((spans <= 0).any(), "has low >= high in float32"),
+            (not np.isfinite(spans).all(), "has ends too far apart"),
             (not 0 < self.clip <= 1, "has a clip outside (0, 1]"),
             (self.gripper_open == self.gripper_closed, "does not tell open from closed"),
-            (
-                not (isinstance(self.chunk, int) and isinstance(self.execute, int)),
-                "counts steps in a number that is not whole",
-            ),
             (not 1 <= self.execute <= self.chunk, "executes fewer than 1 or more than chunk steps"),
         ):
             if broken:
@@ -120,7 +137,7 @@ class ActionSpec:
         Raises:
             UserError: the last axis is not 7 long or a number is not finite.
         """
-        actions = np.asarray(actions, dtype=np.float32)
+        actions = _numbers(actions)
         if actions.ndim == 0 or actions.shape[-1] != 7 or not np.isfinite(actions).all():
             raise UserError(f"Actions must be finite (..., 7), not {actions.shape}.")
         low, high = _f32(self.low), _f32(self.high)
@@ -138,14 +155,19 @@ class ActionSpec:
             gripper_logits: (...); positive means open.
 
         Raises:
-            UserError: a number is not finite.
+            UserError: the shapes do not fit, or a number is not finite.
         """
+        arm, gripper_logits = _numbers(arm), _numbers(gripper_logits)
+        if arm.shape != (*gripper_logits.shape, 6):
+            raise UserError(
+                f"A prediction is (..., 6) and (...), not {arm.shape} and {gripper_logits.shape}."
+            )
         if not (np.isfinite(arm).all() and np.isfinite(gripper_logits).all()):
             raise UserError("A prediction that is not finite is no action.")
-        arm = np.asarray(arm, dtype=np.float32) * np.float32(self.clip)
+        arm = arm * np.float32(self.clip)
         low, high = _f32(self.low), _f32(self.high)
         motion = np.where(self.moves, (arm + 1) / 2 * (high - low) + low, _f32(self.still))
-        opens = np.asarray(gripper_logits, dtype=np.float32) > 0
+        opens = gripper_logits > 0
         gripper = np.where(opens, self.gripper_open, self.gripper_closed)
         return np.concatenate([motion, gripper[..., None]], axis=-1).astype(np.float32)
 
@@ -174,7 +196,7 @@ class ActionSpec:
         }
         try:
             return cls(**tuples)
-        except TypeError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"The action specification holds a wrong type: {error}.") from error
 
     @property
@@ -229,6 +251,9 @@ def paper(
     A dimension whose quantiles are equal gives no scale: it counts as one that never moves, its
     target is 0 and its command the quantile.
 
+    Raises:
+        UserError: the quantiles are not six and six finite numbers in order.
+
     Args:
         q01: six 1 % quantiles of the data set, in its units.
         q99: six 99 % quantiles.
@@ -238,15 +263,22 @@ def paper(
         gripper_open: the environment's command for an open gripper.
         gripper_closed: the environment's command for a closed gripper.
     """
-    moves = tuple(a != b for a, b in zip(q01, q99, strict=False))
-    ends = [(a, b) if a != b else (a - 1, b + 1) for a, b in zip(q01, q99, strict=False)]
+    low, high = _numbers(q01), _numbers(q99)
+    if low.shape != (6,) or high.shape != (6,):
+        raise UserError(f"Quantiles are six and six numbers, not {low.shape} and {high.shape}.")
+    # In the precision that actions are computed in.
+    moves = tuple(bool(moved) for moved in low != high)
+    ends = [
+        (float(a), float(b)) if moved else (float(a) - 1, float(b) + 1)
+        for a, b, moved in zip(q01, q99, moves, strict=True)
+    ]
     return ActionSpec(
         name="paper",
         units=("data set",) * 6 + (f"{gripper_open:+g} open, {gripper_closed:+g} closed",),
         frame="end effector, relative",
         control_mode="the data set's",
-        low=tuple(float(low) for low, _ in ends),
-        high=tuple(float(high) for _, high in ends),
+        low=tuple(first for first, _ in ends),
+        high=tuple(last for _, last in ends),
         clip=0.65,
         moves=moves,
         still=tuple(0.0 if moved else float(a) for a, moved in zip(q01, moves, strict=False)),

@@ -1,10 +1,12 @@
 """The `vlm4vla` console script: finds the command's module and runs it."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from vlm4vla.errors import UserError
 
@@ -36,10 +38,25 @@ COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse, in which a value may be `--`, as in `--instruction=--`.
+
+    Python's own takes the two signs out of every value and leaves an empty list.
+    """
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:
+            value = self._get_value(action, "--")
+            self._check_value(action, value)
+            return value
+        return super()._get_values(action, arg_strings)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
-    A `UserError` is printed as one message and gives 2; Ctrl-C gives 130. A reader who closes the
+    A `UserError` is printed as one message and gives 2, and so is a name that the system refuses
+    or that is no text; Ctrl-C gives 130. A reader who closes the
     pipe, such as `head`, has seen enough: that gives 141 without a word.
     """
     try:
@@ -55,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="vlm4vla", description=__doc__)
+    parser = _Parser(prog="vlm4vla", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
@@ -68,6 +85,15 @@ def _run(argv: Sequence[str] | None) -> int:
         return int(module.run(args))
     except UserError as error:
         print(f"vlm4vla {args.command}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"vlm4vla {args.command}: A name is too long for a file or folder.", file=sys.stderr)
+        return 2
+    except UnicodeEncodeError as error:
+        said = f"{error.object[:60]!r} is no text in UTF-8"
+        print(f"vlm4vla {args.command}: {said}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"vlm4vla {args.command}: stopped", file=sys.stderr)

@@ -22,6 +22,8 @@ _RENAME_EXCHANGE: Final = 2
 _UNABLE: Final = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
 """What kernels and file systems say that cannot exchange."""
 
+_FULL: Final = {os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+
 _holding = threading.local()
 """The folders that a thread holds, each by its real path."""
 
@@ -228,9 +230,10 @@ def _telling(path: Path) -> Iterator[None]:
         reason = _reason(error)
         if not reason:
             raise
+        way = "Free some disk space or choose" if reason in _FULL else "Choose"
         raise UserError(
             f"Could not write {path}: {reason}.",
-            "Free some disk space or choose another folder; files written before are intact.",
+            f"{way} another folder; files written before are intact.",
         ) from error
 
 

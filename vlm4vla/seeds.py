@@ -5,12 +5,28 @@ Figures that are reported come from `TEST`; checkpoints are chosen on `SELECT`; 
 model learns from has seeds in `TRAIN`.
 """
 
+from vlm4vla.errors import UserError
+
+LARGEST = 2**63 - 1
+"""What the table of episodes can keep."""
+
 TEST = range(0, 100_000)
 SELECT = range(100_000, 200_000)
 TRAIN = range(1_000_000, 100_000_000)
 
 UNSEEN = range(TEST.start, SELECT.stop)
 """Scenes that no model learns from: those that a visitor may choose."""
+
+
+def checked(seed: int) -> int:
+    """The seed, if an episode of it can be kept.
+
+    Raises:
+        UserError: it is negative or too large.
+    """
+    if not 0 <= seed <= LARGEST:
+        raise UserError(f"There is no seed {seed}.", f"Seeds are numbers from 0 to {LARGEST:,}.")
+    return seed
 
 
 def split_of(seed: int) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 from tests.core.toy_suite import CAMERA, LIMIT, TOY, ToyAgent, ToyEnvironment
 from vlm4vla.core.condition import Condition, Perturbation
+from vlm4vla.core.environment import checked_action
 from vlm4vla.core.episode import AgentId
 from vlm4vla.core.rollout import Shift, rollout
 from vlm4vla.errors import UserError
@@ -238,3 +239,37 @@ def test_agents_are_told_apart_by_who_they_are_not_by_their_name():
     assert ToyAgent(name="a").identity == ToyAgent(name="b").identity
     assert ToyAgent(1.0).identity != ToyAgent(2.0).identity
     assert AgentId("policy", "x") != AgentId("expert", "x")
+
+
+@pytest.mark.parametrize(
+    ("chunk", "words"),
+    [
+        (np.full((3, 7), np.inf, np.float32), "toy agent gave actions that are not finite at step"),
+        (np.full((3, 7), np.nan, np.float32), "not finite"),
+        (np.zeros((0, 7), np.float32), r"gave \(0, 7\) as a chunk at step 2, not \(n, d\)"),
+        (np.zeros(7, np.float32), r"gave \(7,\) as a chunk"),
+        (None, r"gave \(\) as a chunk"),
+    ],
+)
+def test_what_is_no_chunk_of_finite_actions_is_not_carried_out(chunk, words):
+    class Broken(ToyAgent):
+        def act(self, observation):
+            return chunk if observation.step else super().act(observation)
+
+    with pytest.raises(UserError, match=words):
+        play(Broken(), spec())
+
+
+def test_an_action_is_checked_where_it_is_carried_out():
+    assert checked_action([0, 1, 0, 0, 0, 0, -1], 7).dtype == np.float32
+    for wrong, words in (
+        ([0, 0, np.inf, 0, 0, 0, 1], r"inf.* is not finite, so it is not carried out"),
+        ([np.nan] * 7, "not finite"),
+        ([1e39] * 7, "not finite"),
+        (np.zeros(6), r"7 numbers, not the shape \(6,\)"),
+        (np.zeros((1, 7)), r"not the shape \(1, 7\)"),
+        (["a"] * 7, "this is none"),
+        (None, r"not the shape \(\)"),
+    ):
+        with pytest.raises(UserError, match=words):
+            checked_action(wrong, 7)

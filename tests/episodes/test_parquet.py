@@ -167,21 +167,44 @@ def altered(path: Path) -> None:
     pyarrow.parquet.write_table(found.set_column(place, found.schema.field(place), seeds), path)
 
 
-def without_a_date(path: Path) -> None:
-    export(filled(), path)
-    found = pyarrow.parquet.read_table(path)
-    place = found.schema.names.index("created")
-    dates = found["created"].to_pylist()
-    dates[2] = float("nan")
-    pyarrow.parquet.write_table(
-        found.set_column(place, found.schema.field(place), pyarrow.array(dates)), path
-    )
+def put(name: str, change, *, earlier: bool = False):
+    """Changes the third row of a file; that of an earlier version, if wanted."""
+
+    def make(path: Path) -> None:
+        export(filled(), path)
+        found = pyarrow.parquet.read_table(path)
+        if earlier:
+            found = found.drop_columns(["checksum"])
+        place = found.schema.names.index(name)
+        values = found[name].to_pylist()
+        values[2] = change(values[2])
+        column = pyarrow.array(values, found.schema.field(place).type)
+        pyarrow.parquet.write_table(
+            found.set_column(place, found.schema.field(place), column), path
+        )
+
+    return make
+
+
+def turned(outcome: str) -> str:
+    return "timeout" if outcome == "success" else "success"
 
 
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (without_a_date, r"some\.parquet cannot be read .* row 3, column 'created': not a finite"),
+        (put("outcome", turned), r"row 3: episode \w{16} is not what was exported"),
+        (put("actions", lambda all: [0.5, *all[1:]]), "row 3: .* is not what was exported"),
+        (put("sentence", lambda told: told + "!"), "row 3: .* is not what was exported"),
+        (put("labels", lambda told: "[]" if told != "[]" else "[ ]"), "not what was exported"),
+        (put("checksum", lambda told: "0" * 16), "not what was exported"),
+        (put("outcome", turned, earlier=True), "row 3, column 'success': it is"),
+        (put("success", lambda told: not told, earlier=True), "row 3, column 'success': it is"),
+        (put("goal_task", lambda told: "dance", earlier=True), "column 'goal_task': it is 'dance'"),
+        (
+            put("created", lambda told: float("nan")),
+            r"some\.parquet cannot be read .* row 3, column 'created': not a finite",
+        ),
         (other, "no exported table"),
         (newer, "newer version"),
         (cut, "cannot be read"),
@@ -196,6 +219,11 @@ def test_a_file_that_cannot_be_brought_in_is_told(tmp_path: Path, make, told: st
     with pytest.raises(UserError, match=told):
         import_(tmp_path / "some.parquet", table)
     assert table.count() == 0
+
+
+def test_a_file_of_an_earlier_version_comes_in(tmp_path: Path) -> None:
+    put("sentence", lambda told: told, earlier=True)(tmp_path / "some.parquet")
+    assert import_(tmp_path / "some.parquet", EpisodeTable.in_memory()) == 5
 
 
 def test_the_documented_schema_is_the_declared_one() -> None:

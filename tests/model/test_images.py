@@ -1,9 +1,10 @@
+import io
 import types
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from vlm4vla.errors import UserError
@@ -134,8 +135,46 @@ def test_float_pictures_mean_the_same_whatever_their_values():
         ([[1, 2], [3]], "not list"),
         ("picture.png", "not str"),
         (None, "not NoneType"),
+        (np.zeros((1, 3, 8, 8), np.uint8), r"not \(1, 3, 8, 8\). Their colours come first"),
+        (np.full((8, 8, 3), 1.00002, np.float64), r"not 1.00002..1.00002"),
+        (np.ma.masked_array(np.zeros((8, 8, 3), np.uint8), mask=True), "masked array"),
+        (torch.zeros(8, 8, 3).to_sparse(), "sparse"),
+        (torch.zeros(8, 8, 3, device="meta"), "meta"),
     ],
 )
 def test_anything_else_is_refused_in_a_sentence(picture, words):
     with pytest.raises(UserError, match=words):
         to_pixels(picture, 8, HALF, CPU)
+
+
+def stored(picture, kind, share=1.0, **options):
+    target = io.BytesIO()
+    picture.save(target, kind, **options)
+    content = target.getvalue()
+    return Image.open(io.BytesIO(content[: int(share * len(content))]))
+
+
+def test_a_picture_in_a_file_is_taken_for_the_whole_of_what_it_says(pictures):
+    picture = Image.fromarray(pictures[0])
+    wanted = to_pixels(pictures[:1], 128, HALF, CPU)
+    assert torch.equal(to_pixels(stored(picture, "png"), 128, HALF, CPU), wanted)
+    for broken in (stored(picture, "png", share=0.6), stored(picture, "jpeg", share=0.6)):
+        with pytest.raises(UserError, match="cannot be read"):
+            to_pixels(broken, 128, HALF, CPU)
+    closed = stored(picture, "png")
+    closed.close()
+    with pytest.raises(UserError, match="cannot be read"):
+        to_pixels(closed, 128, HALF, CPU)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    with pytest.raises(UserError, match=r"EXIF orientation\. Give PIL\.ImageOps"):
+        to_pixels(stored(picture, "jpeg", exif=turned), 128, HALF, CPU)
+    clear = (0, 0, 0)
+    for see_through in (
+        stored(picture, "png", transparency=clear),
+        stored(picture.quantize(16), "png", transparency=3),
+    ):
+        with pytest.raises(UserError, match="and transparency is not one of 8-bit colours alone"):
+            to_pixels(see_through, 128, HALF, CPU)
+        advised = see_through.convert("RGBA").convert("RGB")
+        assert len(to_pixels(advised, 128, HALF, CPU)) == 1

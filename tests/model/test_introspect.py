@@ -319,3 +319,74 @@ def test_a_picture_generator_is_no_projector(small, tmp_path, capsys):
     report = probe(vlm)
     assert [check for check in report.checks if not check.passed] == []
     assert report.parts["parameters"]["unused"] > report.parts["parameters"]["projector"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image_mean": [0.1]}, r"image_mean is \[0.1\], not one finite number or three. Mend it"),
+        ({"image_std": [0.1] * 4}, "image_std is .* not one finite number or three"),
+        ({"image_mean": "half"}, "image_mean is 'half'"),
+        ({"image_mean": [float("nan")] * 3}, "image_mean is .*nan"),
+        ({"rescale_factor": "1/255"}, "rescale_factor is '1/255'"),
+        ({"rescale_factor": 0}, "divide by zero"),
+        ({"image_std": 0}, "divide by zero"),
+        ({"do_normalize": "false"}, "do_normalize is 'false', not true or false"),
+        ({"do_flip_channel_order": True}, "turn the colours round"),
+    ],
+)
+def test_picture_settings_that_nobody_can_follow_are_refused(stranger, changes, words):
+    settings(stranger, preprocessor_config=PICTURES | {"image_processor_type": "Odd"} | changes)
+    with pytest.raises(UserError, match=words):
+        load_vlm(stranger, device="cpu")
+
+
+def test_a_processor_that_makes_nan_of_pictures_is_refused(stranger):
+    pictures = PICTURES | {"image_mean": [float("nan")] * 3}
+    settings(stranger, processor_config=PROCESSOR | {"image_processor": pictures})
+    with pytest.raises(UserError, match="numbers of a picture that are not finite"):
+        load_vlm(stranger, device="cpu")
+
+
+SHOUT = "<image>{% for m in messages %}{{ m['content'][1]['text'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize("usable", [True, False])
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{{ 1 / 0 }}", "fails over one picture and one sentence: division by zero. Mend it"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "fails over .*recursion"),
+    ],
+)
+def test_a_template_may_fail_in_every_way(stranger, template, words, usable):
+    settings(stranger, **({"processor_config": PROCESSOR} if usable else {}))
+    (stranger / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserError, match=words):
+        load_vlm(stranger, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "template", ["{% raw %}{text}{% endraw %}" + SHOUT, "<image>{{ messages[0]['content'] }}"]
+)
+def test_a_template_that_writes_no_plain_words_is_refused(stranger, template):
+    settings(stranger, processor_config=PROCESSOR)
+    (stranger / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserError, match="parts of a message as data, or braces of its own"):
+        load_vlm(stranger, device="cpu")
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_a_template_that_asks_for_the_date_is_told_the_same_one_on_every_day(stranger, usable):
+    settings(stranger, **({"processor_config": PROCESSOR} if usable else {}))
+    dated = "{% set day = strftime_now('%d %b %Y, %-d. %m.') %}{{ day }} " + SHOUT
+    (stranger / "chat_template.jinja").write_text(dated)
+    vlm = load_vlm(stranger, device="cpu")
+    assert vlm.family.prompt == "26 Jul 2024, 26. 07. {image}{text}"
+    assert probe(vlm).checks[-1].passed
+
+
+@pytest.mark.parametrize("templates", [["x"], [{"name": "default"}], [{"name": "tool_use"}]])
+def test_a_list_of_templates_without_a_usual_one_is_none(stranger, templates):
+    settings(stranger, tokenizer_config={"chat_template": templates})
+    assert load_vlm(stranger, device="cpu").family.prompt == "{image}\n{text}\n"

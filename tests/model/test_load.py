@@ -111,6 +111,26 @@ def test_unknown_names(name, words):
         load_vlm(name)
 
 
+@pytest.mark.parametrize("name", ["", "a" * 5000, "a b/c d", "-x/y", "../x", "a/b/c"])
+def test_what_is_neither_a_folder_nor_a_name_of_the_hub(name):
+    with pytest.raises(UserError, match="no VLM folder"):
+        load_vlm(name)
+    with pytest.raises(UserError, match="no VLM folder"):
+        Policy.from_vlm(name)
+
+
+@pytest.mark.parametrize("device", ["tpu", "gpu", "cuda:77", 77])
+def test_a_device_that_is_not_there_is_named_before_anything_is_loaded(device):
+    with pytest.raises(UserError, match=rf"no device {device!r} here\. Here are: .*cpu"):
+        load_vlm("/nowhere", device=device)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.float8_e4m3fn, "bf16", 3])
+def test_a_precision_that_no_vlm_computes_in_is_refused(dtype):
+    with pytest.raises(UserError, match=r"Unknown precision .*torch\.bfloat16"):
+        load_vlm("qwen3-vl:tiny", dtype=dtype)
+
+
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(UserError, match=r"no config.json"):
         load_vlm(tmp_path)

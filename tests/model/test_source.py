@@ -1,6 +1,7 @@
 """Folders with traits of Hub repositories: what cannot be loaded says so in a true sentence."""
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -34,7 +35,24 @@ def write(folder, name, content=""):
 
 def shard(folder, values):
     (folder / "model.safetensors").unlink()
-    write(folder, "model.safetensors.index.json", json.dumps({"weight_map": values}))
+    index = {"metadata": {}, "weight_map": values}
+    write(folder, "model.safetensors.index.json", json.dumps(index))
+
+
+def store(folder, change):
+    file = folder / "model.safetensors"
+    tensors = {name: change(name, tensor) for name, tensor in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def inside(folder, part, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    edit(folder, **{part: config[part] | changes})
+
+
+def only(folder, name):
+    (folder / "model.safetensors").unlink()
+    write(folder, name)
 
 
 def without_config(folder, *names):
@@ -65,6 +83,65 @@ CASES = {
     "quantised": (
         lambda f: edit(f, quantization_config={"quant_method": "gptq", "bits": 4}),
         r"quantised weights \(gptq\)",
+    ),
+    "quantised in a part": (
+        lambda f: inside(f, "text_config", quantization_config={"quant_method": "awq"}),
+        r"quantised weights \(awq\)",
+    ),
+    "quantised by MLX": (
+        lambda f: edit(f, quantization={"group_size": 64, "bits": 4}),
+        "quantised weights",
+    ),
+    "quantised, and nothing says so": (
+        lambda f: store(f, lambda name, tensor: (10 * tensor).to(torch.int8)),
+        r"quantised weights \(.*weight is stored as I8\)",
+    ),
+    "eight bits, and nothing says so": (
+        lambda f: store(f, lambda name, tensor: tensor.to(torch.float8_e4m3fn)),
+        "is stored as F8_E4M3",
+    ),
+    "brackets without end": (
+        lambda f: write(f, "config.json", '{"a":' * 5000 + "1" + "}" * 5000),
+        "config.json is not readable",
+    ),
+    "a config without its words": (
+        lambda f: edit(f, text_config=None),
+        "a model of 11,445,471,168 numbers in its config.json, but its weights are 250,432",
+    ),
+    "numbers as text": (
+        lambda f: inside(f, "text_config", num_hidden_layers="2"),
+        "'num_hidden_layers' expected int, got str",
+    ),
+    "only ONNX": (lambda f: only(f, "model.onnx"), "model.onnx is in another format. Pass"),
+    "only an index of pickles": (
+        lambda f: only(f, "pytorch_model.bin.index.json"),
+        "pytorch_model.bin may be a pickle",
+    ),
+    "half a download": (
+        lambda f: only(f, "model.safetensors.incomplete"),
+        "was not downloaded to its end. Download it again",
+    ),
+    "in a folder of the folder": (
+        lambda f: ((f / "llm").mkdir(), rename(f, "config.json", "llm/config.json")),
+        "no config.json, so it is no VLM. Its folder .*llm has one",
+    ),
+    "a pickle under another name": (
+        lambda f: (f / "model.safetensors").write_bytes(pickle.dumps({"a": 1}, protocol=4)),
+        "model.safetensors is no .safetensors file, or not whole .*Copy it again",
+    ),
+    "a shard cut off": (
+        lambda f: (
+            shard(f, {"a": "m.safetensors"}),
+            (f / "m.safetensors").write_bytes(b"\x40" + bytes(7) + b'{"a"'),
+        ),
+        "m.safetensors is no .safetensors file, or not whole",
+    ),
+    "an index without metadata": (
+        lambda f: (
+            shard(f, {}),
+            write(f, "model.safetensors.index.json", '{"weight_map": {"a": "m"}}'),
+        ),
+        'has no "metadata", .*Put',
     ),
     "empty tokenizer": (lambda f: write(f, "tokenizer.json"), "tokenizer.json is not readable"),
     "odd tokenizer": (lambda f: write(f, "tokenizer.json", '{"a": 1}'), "tokenizer.json is not"),

@@ -82,6 +82,25 @@ def test_an_event_is_answered_and_one_that_is_too_long_is_refused_with_413() -> 
         assert '"aa"' in result(client, ask(client).json()["event_id"])
 
 
+def test_an_event_that_makes_no_sense_is_refused_in_a_sentence(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with served() as (_, client):
+        joined = {"data": [], "fn_index": -1, "session_hash": "a"}
+        for refused in (
+            client.post("queue/join", json=joined),
+            client.post("queue/join", json=joined | {"fn_index": 10**9}),
+            client.post("call/twice", content=b'{"data": ["\xff"]}'),
+            client.post("call/twice", content=b"\x1f\x8b\x08\x00", headers={"x-a": "gzip"}),
+        ):
+            assert refused.status_code == 400, refused.text
+            assert refused.json() == {"detail": "This is no event of this app."}
+        for path in ("call/none", "call/__init__", "queue/join"):
+            assert 400 <= client.post(path, json=[1]).status_code < 500
+        assert '"aa"' in result(client, ask(client).json()["event_id"])
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_files_are_refused_and_none_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

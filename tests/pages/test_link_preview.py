@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pages import site
+from pages import link_preview, site
 from tests.eval.examples import EPISODE, SPEC
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import serve
@@ -108,3 +109,16 @@ def test_recordings_unfurl_too_and_what_is_no_episode_has_no_picture(web: httpx.
     assert picture(web, told["og:image"]).shape == (630, 1200, 3)
     assert web.get("/preview/0000000000000000.jpg").status_code == 404
     assert web.get("/preview/..%2Fapp.jpg").status_code == 404
+
+
+def test_a_program_may_ask_whether_a_picture_is_there(web: httpx.Client) -> None:
+    there = web.head("/preview/app.jpg")
+    assert there.status_code == 200 and there.headers["content-type"] == "image/jpeg"
+    assert web.head("/preview/0000000000000000.jpg").status_code == 404
+
+
+def test_a_film_that_cannot_be_read_leaves_the_words(tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"no film")
+    drawn = np.asarray(Image.open(io.BytesIO(link_preview._drawn(EPISODE, film))))
+    assert drawn.shape == (630, 1200, 3) and (drawn < 90).any()

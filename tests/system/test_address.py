@@ -56,6 +56,9 @@ def test_what_can_be_listened_on_is_taken(host: str) -> None:
         ({"HOST": "http://127.0.0.1"}, "which is no address"),
         ({"HOST": "not a host"}, "which is no address"),
         ({"HOST": "a" * 300}, "which is no address"),
+        ({"HOST": "*"}, "which is no address"),
+        ({"HOST": "224.0.0.1"}, "which is no address"),
+        ({"HOST": "255.255.255.255"}, "which is no address"),
         ({"HOST": "192.0.2.7"}, "HOST is '192.0.2.7', which is another machine"),
     ],
 )

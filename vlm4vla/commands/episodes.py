@@ -81,8 +81,8 @@ _Answer = tuple[dict[str, Any], list[str]]
 
 
 def _list(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
-    if args.limit < 1:
-        raise UserError("The limit starts at 1.")
+    if not 1 <= args.limit <= 10**9:
+        raise UserError("The limit is a number from 1 to 1,000,000,000.")
     wanted = _filter(args)
     rows = table.query(wanted, order=args.order, limit=args.limit)
     count = table.count(wanted)

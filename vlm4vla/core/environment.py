@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.core.observation import Array, Image, Observation
+from vlm4vla.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,11 @@ class Environment(Protocol):
         ...
 
     def step(self, action: Array, cameras: Collection[str] = ()) -> Transition:
-        """Carries out one action (d,) in the suite's units."""
+        """Carries out one action (d,) in the suite's units.
+
+        Raises:
+            UserError: it is no action of this suite; see `checked_action`.
+        """
         ...
 
     def privileged(self) -> Any:
@@ -122,3 +128,27 @@ class Environment(Protocol):
     def close(self) -> None:
         """Frees the simulator; it cannot be used afterwards."""
         ...
+
+
+def checked_action(action: npt.ArrayLike, width: int) -> Array:
+    """An action (d,) as float32, if a controller can carry it out.
+
+    Controllers clip what is too large, so infinity would be full travel, and NaN anything.
+
+    Args:
+        action: which.
+        width: d, how many numbers the suite's actions have.
+
+    Raises:
+        UserError: it has another shape, is not of numbers, or one of them is not finite.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            checked = np.asarray(action, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"An action has {width} numbers; this is none: {error}.") from error
+    if checked.shape != (width,):
+        raise UserError(f"An action has {width} numbers, not the shape {checked.shape}.")
+    if not np.isfinite(checked).all():
+        raise UserError(f"The action {checked.tolist()} is not finite, so it is not carried out.")
+    return checked

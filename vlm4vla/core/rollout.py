@@ -77,7 +77,8 @@ def rollout(
 
     Raises:
         UserError: an agent cannot follow the instruction, the environment cannot set the
-            episode up, or nobody carries out one of its perturbations. Nothing has moved then.
+            episode up, or nobody carries out one of its perturbations. Nothing has moved then. Or,
+            later on, what an agent gives is no chunk of finite actions.
     """
     shifts = list(agent) if isinstance(agent, Sequence) else [Shift(0, agent)]
     _check(environment, shifts, spec, prefix)
@@ -106,7 +107,7 @@ def rollout(
                 acting.reset(spec.instruction)
             if not planned:
                 began = time.perf_counter()
-                chunk = acting.act(transition.observation)
+                chunk = _finite(acting, acting.act(transition.observation), step)
                 think_ms = (time.perf_counter() - began) * 1e3
                 planned = list(chunk[: spec.condition.replan_every or acting.replan_every])
             action = planned.pop(0)
@@ -141,6 +142,24 @@ def _check(
             f"Nobody here carries out the perturbation {unknown[0]!r}.",
             f"Known here: {', '.join(sorted(known)) or 'none'}.",
         )
+
+
+def _finite(agent: Agent, chunk: Array, step: int) -> Array:
+    """The chunk, if it can be one; the agent is named, and nobody blames the simulator.
+
+    Raises:
+        UserError: it is empty, has another shape, or a number in it is not finite.
+    """
+    if np.ndim(chunk) != 2 or 0 in np.shape(chunk):
+        raise UserError(
+            f"{agent.identity.name} gave {np.shape(chunk)} as a chunk at step {step}, not (n, d)."
+        )
+    if not np.isfinite(chunk).all():
+        raise UserError(
+            f"{agent.identity.name} gave actions that are not finite at step {step}.",
+            "They are not carried out; look at its weights.",
+        )
+    return chunk
 
 
 def _acting(shifts: Sequence[Shift], step: int) -> Agent:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from vlm4vla.data.lerobot.integrity import fingerprint_of
 from vlm4vla.data.lerobot.layout import OURS
 from vlm4vla.data.lerobot.reader import Dataset, open_dataset
 from vlm4vla.data.lerobot.schema import CHUNK, MAX_THINGS, EpisodeInfo, Recording, episode_info
@@ -196,6 +197,7 @@ def _fill(
     shapes = _shapes(frames, labels)
     arrays = {name: _reserve(folder / f"{name}.npy", *shapes[name]) for name in shapes}
     sources = [(dataset, row.index) for dataset in datasets for row in dataset.episodes]
+    found: dict[Path, list[str]] = {dataset.root: [] for dataset in datasets}
     frame = label = 0
     # Decoding releases the interpreter lock; the next episodes are decoded while one is stored.
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -205,12 +207,23 @@ def _fill(
                 dataset, episode = sources[number + len(window)]
                 window.append(pool.submit(dataset.recording, episode))
             recording = window.pop(0).result()
+            dataset, episode = sources[number]
+            row = dataset.episodes[episode]
+            found[dataset.root].append(row.fingerprint or recording.fingerprint(row.info_text))
             _store(arrays, recording, number, frame, label)
             frame += len(recording)
             label += len(recording) * recording.chunks.shape[1]
             progress(frame, frames)
     for array in arrays.values():
         array.flush()
+    for dataset in datasets:
+        if fingerprint_of(found[dataset.root]) != dataset.fingerprint:
+            # Which episode it is stands nowhere: none has a fingerprint of its own.
+            raise UserError(
+                f"{dataset.root} does not hold what was recorded: its episodes are not those whose "
+                f"fingerprint stands in {OURS}.",
+                "Copy the dataset again, or collect it again.",
+            )
 
 
 def _shapes(frames: int, labels: int) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:

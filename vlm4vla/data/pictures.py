@@ -10,7 +10,7 @@ from typing import Final
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _UP: Final = 2
@@ -51,11 +51,13 @@ def decode_image(encoded: bytes) -> NDArray[np.uint8]:
     Raises:
         OSError: the bytes are not a whole picture.
     """
-    with Image.open(io.BytesIO(encoded)) as picture:
-        try:
+    try:
+        with Image.open(io.BytesIO(encoded)) as picture:
             return np.asarray(picture.convert("RGB"))
-        except SyntaxError as error:  # Pillow's word for a broken PNG checksum
-            raise OSError(str(error)) from error
+    except UnidentifiedImageError as error:
+        raise OSError("its bytes are no picture") from error
+    except SyntaxError as error:  # Pillow's word for a broken PNG checksum
+        raise OSError(str(error)) from error
 
 
 def encode_preview(images: NDArray[np.uint8], fps: int) -> bytes:

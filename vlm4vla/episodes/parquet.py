@@ -54,7 +54,7 @@ class Column(NamedTuple):
     value: Callable[[Entry], Any]
 
 
-COLUMNS: Final = (
+_CONTENT: Final = (
     Column(
         "id",
         "string",
@@ -259,6 +259,16 @@ COLUMNS: Final = (
     ),
 )
 
+COLUMNS: Final = (
+    *_CONTENT,
+    Column(
+        "checksum",
+        "string",
+        "sixteen hexadecimal digits over the columns before: a row that was edited is refused",
+        lambda entry: _checksum({one.name: one.value(entry) for one in _CONTENT}),
+    ),
+)
+
 _NUMBERS: Final = tuple(one.name for one in COLUMNS if one.type == "double")
 """Columns whose numbers the table needs; what arrays hold is kept as it is."""
 
@@ -449,7 +459,32 @@ def _checked(row: dict[str, Any], number: int) -> Entry:
     entry = _entry(row)
     if entry.episode.id != row["id"]:
         raise ValueError(f"row {number}: episode {row['id']} is not what its id says")
+    # Earlier versions wrote none.
+    if row.get("checksum") not in (None, _checksum(row)):
+        raise ValueError(f"row {number}: episode {row['id']} is not what was exported")
+    # The id says nothing about results, which some columns tell twice.
+    found = entry.episode
+    for name, value in (("success", found.outcome.success), ("goal_task", found.goal_task)):
+        if row[name] != value:
+            raise ValueError(
+                f"row {number}, column {name!r}: it is {row[name]!r}, and the others say {value!r}"
+            )
     return entry
+
+
+def _checksum(row: Mapping[str, Any]) -> str:
+    """Of a row's values, as they are written or as they were read."""
+    digest = hashlib.sha256()
+    for column in _CONTENT:
+        value = row[column.name]
+        if column.type.startswith("list"):
+            kind = np.float32 if column.type == "list<float>" else np.int32
+            content = np.asarray(value, kind).tobytes()
+        else:
+            plain = {"string": str, "bool": bool, "double": float}.get(column.type, int)
+            content = repr(plain(value)).encode()
+        digest.update(f"{column.name} {len(content)} ".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def _entry(row: dict[str, Any]) -> Entry:

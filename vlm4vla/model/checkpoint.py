@@ -37,8 +37,8 @@ from vlm4vla.model.card import card
 from vlm4vla.model.finite import first_not_finite
 from vlm4vla.model.groups import GroupSize
 from vlm4vla.model.load import load_vlm
-from vlm4vla.model.source import PICKLES
-from vlm4vla.model.vlm import BUILDING, Vlm, quiet, save_tokenizer
+from vlm4vla.model.source import PICKLES, quiet
+from vlm4vla.model.vlm import BUILDING, Vlm, save_tokenizer
 
 FORMAT = 1
 MANIFEST = "policy.json"

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from vlm4vla.errors import UserError
@@ -85,8 +85,10 @@ def _batches(images: Images) -> Iterator[Tensor]:
         if batch.ndim == 3:
             batch = batch[None]
         if batch.ndim != 4 or batch.shape[-1] != 3 or 0 in batch.shape:
+            first = batch.ndim == 4 and batch.shape[1] == 3
             raise UserError(
-                f"Pictures must be RGB and not empty, (batch, height, width, 3), not {shape}."
+                f"Pictures must be RGB and not empty, (batch, height, width, 3), not {shape}.",
+                "Their colours come first: move that axis to the end." if first else "",
             )
         if batch.dtype != torch.uint8:
             _check_range(batch.detach())
@@ -95,18 +97,20 @@ def _batches(images: Images) -> Iterator[Tensor]:
 
 def _tensor(picture: Any) -> Tensor:
     if isinstance(picture, Image.Image):
-        if picture.mode not in _PLAIN_MODES:
-            raise UserError(
-                f"A PIL picture of the mode {picture.mode!r} is not one of 8-bit colours alone.",
-                'Give picture.convert("RGB"), after deciding what becomes of the rest.',
-            )
-        return torch.from_numpy(np.array(picture.convert("RGB")))
+        return torch.from_numpy(_decoded(picture))
     if isinstance(picture, Tensor):
         if picture.dtype != torch.uint8 and not picture.is_floating_point():
             raise _wrong_type(picture)
+        if picture.layout != torch.strided or picture.is_meta:
+            raise UserError("A picture must have all its numbers; a sparse or meta tensor has not.")
         return picture
     if not isinstance(picture, np.ndarray):
         raise UserError(f"A picture must be an array or a PIL picture, not {_kind(picture)}.")
+    if isinstance(picture, np.ma.MaskedArray):
+        raise UserError(
+            "A masked array says that some of a picture is not valid.",
+            "Give picture.filled(...), after deciding what stands there.",
+        )
     if picture.dtype == np.uint8:
         # torch takes neither negative strides nor memory that may not be written.
         plain = picture.flags.writeable and min(picture.strides, default=0) >= 0
@@ -116,10 +120,32 @@ def _tensor(picture: Any) -> Tensor:
     return torch.from_numpy(np.array(picture, dtype=np.float32))
 
 
+def _decoded(picture: Image.Image) -> npt.NDArray[np.uint8]:
+    """A PIL picture as (H, W, 3), where that is the whole of it."""
+    try:
+        # What a file says of its picture may come after the picture.
+        picture.load()
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"A PIL picture cannot be read: {str(error).rstrip('.')}.") from error
+    if picture.mode not in _PLAIN_MODES or "transparency" in picture.info:
+        clear = " and transparency" if picture.mode in _PLAIN_MODES else ""
+        raise UserError(
+            f"A PIL picture of the mode {picture.mode!r}{clear} is not one of 8-bit colours alone.",
+            'Give picture.convert("RGBA").convert("RGB"), or decide what becomes of the rest.',
+        )
+    if turned in range(2, 9):
+        raise UserError(
+            "A PIL picture is to be turned or mirrored, by its EXIF orientation.",
+            "Give PIL.ImageOps.exif_transpose(picture).",
+        )
+    return np.array(picture.convert("RGB"))
+
+
 def _check_range(batch: Tensor) -> None:
     low, high = (float(value) for value in batch.float().aminmax())
     if not (low >= -_SLACK and high <= 1 + _SLACK):
-        found = "NaN" if low != low else f"{low:.4g}..{high:.4g}"
+        found = "NaN" if low != low else f"{low:.6g}..{high:.6g}"
         raise UserError(
             f"Float pictures must be within 0..1, not {found}.", "Scale them, or give uint8 0..255."
         )

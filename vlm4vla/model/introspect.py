@@ -4,13 +4,13 @@ How pictures and words are written comes from the repository's own processor whe
 together, else from its settings, chat template and tokenizer.
 """
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModel, PreTrainedTokenizerFast
@@ -29,6 +29,8 @@ LANGUAGE = ("language_model", "text_model", "text_decoder")
 PLAIN = "{image}\n{text}\n"
 MARKS = ("mm_token_type_ids", "token_type_ids")
 SENTENCE = QUESTION.format(instruction="pick up the red cube")
+
+_SETTINGS = "Look at the picture settings in processor_config.json."
 
 _NO_DATA = ("meta tensor", "Meta tensor", "meta device", "no data", "data-dependent")
 """What torch says when a model asks for numbers while it has no memory; that proves nothing."""
@@ -80,7 +82,10 @@ def introspect(config: Any, tokenizer: Tokenizer, source: Source) -> tuple[Famil
     side, token = _side(kind, config), _image_token(kind, config, tokenizer)
     written = processor.write(source, kind, token, SENTENCE, side)
     if isinstance(written, Written):
-        settings = processor.normalisation(processor.image_settings(source))
+        settings = None
+        # Its own processor may know what to do with settings that nobody else understands.
+        with contextlib.suppress(UserError):
+            settings = processor.normalisation(processor.image_settings(source))
         writing = _as_written(kind, written, tokenizer, token, side, settings)
     else:
         writing = _from_settings(kind, source, tokenizer, token, written)
@@ -287,6 +292,10 @@ def _as_written(
     before, after = (tokenizer.decode(ids, skip_special_tokens=False) for ids in around)
     if [token_ids(tokenizer, text) for text in (before, after)] != around:
         raise _refused(kind, "The words that its processor writes cannot be written as text.")
+    if any(words in before + after for words in ("{image}", "{text}", "{'type': ")):
+        raise _refused(
+            kind, "Its chat template writes the parts of a message as data, or braces of its own."
+        )
     if after.count(SENTENCE) != 1:
         raise _refused(kind, "Its chat template does not put the sentence after the picture.")
     shape = tuple(written.pixels.shape[1:])
@@ -298,6 +307,10 @@ def _as_written(
             "pixels.",
         )
     seen = written.pixels.reshape(3, -1)
+    if not (seen.isfinite().all() and written.black.isfinite().all()):
+        raise _refused(
+            kind, "Its processor makes numbers of a picture that are not finite.", _SETTINGS
+        )
     if (seen - seen[:, :1]).abs().max() > 1e-3:
         raise _refused(kind, "Its processor adds something to a plain picture.")
     return _Writing(
@@ -328,6 +341,8 @@ def _from_settings(
     """From settings, chat template and tokenizer, where there is no usable processor."""
     settings = processor.image_settings(source)
     found = processor.normalisation(settings)
+    if settings.get("do_flip_channel_order"):
+        raise _refused(kind, "Its picture settings turn the colours round.")
     if found is None and settings:
         raise _refused(kind, "Its picture settings name no image_mean and image_std.")
     prompt, told = _prompt(source, tokenizer, token)
@@ -351,16 +366,17 @@ def _prompt(source: Source, tokenizer: Tokenizer, token: str) -> tuple[str, str]
         return PLAIN, "without a chat template"
     speaker = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        chat_template=template,
+        chat_template=processor.on_one_day(template),
         **processor.special_tokens(source),
     )
     content = [{"type": "image"}, {"type": "text", "text": "{text}"}]
     talk: Any = [{"role": "user", "content": content}]
     try:
         written = str(speaker.apply_chat_template(talk, tokenize=False, add_generation_prompt=True))
-    except (TemplateError, TypeError, ValueError) as error:
+    except Exception as error:  # a template may do whatever an expression of Python does
+        first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
-            f"The chat template of {source.name} fails over one picture and one sentence: {error}.",
+            f"The chat template of {source.name} fails over one picture and one sentence: {first}.",
             "Mend it, or remove it for a plain prompt.",
         ) from error
     if written.count(token) != 1 or written.count("{text}") != 1:

@@ -1,5 +1,6 @@
 """Finding and loading a VLM: presets, local folders, the Hub."""
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,9 +22,9 @@ from vlm4vla.model.finite import first_not_finite
 from vlm4vla.model.forward import rehearse
 from vlm4vla.model.hub import hub_answers
 from vlm4vla.model.introspect import introspect, without_unused
-from vlm4vla.model.source import Source, check_config, check_folder, check_weights
+from vlm4vla.model.source import Source, check_config, check_folder, check_weights, quiet
 from vlm4vla.model.tokenizer import CORPUS
-from vlm4vla.model.vlm import BUILDING, Vlm, make_tiny, quiet, random_weights
+from vlm4vla.model.vlm import BUILDING, Vlm, make_tiny, random_weights
 
 BF16_FROM_BYTES = 400_000_000
 """Folders with more weights than this load in bfloat16; smaller ones keep their precision."""
@@ -63,10 +64,10 @@ def load_vlm(
     """
     if init not in ("vlm", "scratch"):
         raise UserError(f"Unknown start of the weights {init!r}; known: vlm, scratch.")
-    device = torch.device(device or accelerator())
+    device, dtype = _device(device), _precision(dtype)
     source = str(name)
     name, colon, preset = source.partition(":")
-    if colon and not Path(source).exists():
+    if colon and not os.path.exists(source):
         named = FAMILIES.get(name)
         if preset == "tiny":
             vlm = make_tiny(CORPUS, name, dtype=dtype or torch.float32)
@@ -76,11 +77,10 @@ def load_vlm(
             raise UserError(f"Unknown preset {preset!r} of {name}; known: tiny, paper.")
         source = named.paper
     check_folder(source)
-    files = Source(source, Path(source).is_dir() or not hub_answers(source))
+    files = Source(source, os.path.isdir(source) or not hub_answers(source))
     try:
         check_config(files)
-        if init == "vlm":
-            check_weights(files)
+        stored = check_weights(files) if init == "vlm" else None
         config = AutoConfig.from_pretrained(
             source, local_files_only=files.local, trust_remote_code=False
         )
@@ -90,6 +90,8 @@ def load_vlm(
         if known:
             _check_tokens(source, known, tokenizer)
         family, account = (known, ()) if known else introspect(config, tokenizer, files)
+        if stored is not None:
+            _check_size(source, config, stored)
         base = _load_base(source, files.local, config, dtype, device, init, complete, seed)
         vlm = Vlm(family, base, tokenizer, source, extras, files)
         called = rehearse(vlm)
@@ -111,6 +113,33 @@ def accelerator() -> str:
     """The device a model goes to when nobody says: "cuda", "mps", or "cpu"."""
     current = torch.accelerator.current_accelerator(check_available=True)
     return current.type if current else "cpu"
+
+
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Those that a VLM can compute in."""
+
+
+def _precision(dtype: Any) -> torch.dtype | None:
+    if dtype is not None and dtype not in PRECISIONS:
+        known = ", ".join(str(one) for one in PRECISIONS)
+        raise UserError(f"Unknown precision {dtype!r}; known: {known}.")
+    return dtype
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    """Where a VLM goes, if there is such a device.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        device = torch.device(accelerator() if wanted in (None, "") else wanted)
+        torch.empty(0, device=device)
+    # Each backend has exceptions of its own for a device that is not there.
+    except Exception as error:
+        here = ", ".join(dict.fromkeys((accelerator(), "cpu")))
+        raise UserError(f"There is no device {wanted!r} here.", f"Here are: {here}.") from error
+    return device
 
 
 def _load_base(
@@ -144,6 +173,27 @@ def _load_base(
     if name := first_not_finite(base.named_parameters()):
         raise UserError(f"{source} holds NaN or infinity in the weight {name!r}.")
     return base.eval()
+
+
+def _check_size(source: str, config: Any, stored: int) -> None:
+    """Refuses a configuration of a far larger model than its weights, before it takes memory.
+
+    A part that a configuration leaves out has the size of its class's largest release.
+
+    Args:
+        source: what the user typed.
+        config: the model's.
+        stored: how many numbers its weights are.
+    """
+    with BUILDING, torch.device("meta"), quiet():
+        base = AutoModel.from_config(config, trust_remote_code=False)
+    described = sum(parameter.numel() for parameter in base.parameters())
+    if described > 2 * stored:
+        raise UserError(
+            f"{source} describes a model of {described:,} numbers in its config.json, but its "
+            f"weights are {stored:,}.",
+            "Copy both again: they do not belong together, or one is not whole.",
+        )
 
 
 def _check_tokens(source: str, family: Family, tokenizer: Tokenizer) -> None:
@@ -194,14 +244,20 @@ def _explained(source: str, local: bool, error: Exception) -> UserError:
             f"{source} is not in the local cache and the Hub cannot be reached.",
             f"Run `hf download {source}` on a machine that is online and pass the folder.",
         )
-    return UserError(f"{source} cannot be read: {str(error).splitlines()[0]}")
+    first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return UserError(f"{source} cannot be read: {first}.")
 
 
 def _unloadable(source: str, error: Exception) -> UserError:
     """One sentence for what a class of transformers raised."""
-    first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    # A first line that ends in a colon says nothing without the second.
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    first = " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300].rstrip(".")
     if isinstance(error, ImportError):
-        return UserError(f"{source} needs a package that is not installed: {first}.")
+        return UserError(
+            f"{source} needs a package that is not installed: {first}.",
+            "Take what asks for it out of its config.json, or choose another repository.",
+        )
     return UserError(
         f"transformers cannot build or run {source}: {type(error).__name__}: {first}.",
         "Compare its config.json with that of a repository that loads.",

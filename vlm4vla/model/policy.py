@@ -5,6 +5,7 @@ picture), L tokens, T image tokens, D hidden size, n actions a chunk.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ class Policy(nn.Module):
         """
         if isinstance(vlm, Vlm):
             return cls(vlm, spec or tiny(), query_init)
-        if init == "vlm" and (Path(vlm) / checkpoint.MANIFEST).is_file():
+        if init == "vlm" and os.path.isfile(os.path.join(vlm, checkpoint.MANIFEST)):
             raise UserError(
                 f"{vlm} holds a whole policy, and from_vlm would drop its query and head.",
                 f'Use Policy.from_pretrained("{vlm}").',
@@ -192,11 +193,21 @@ class Policy(nn.Module):
         """The prompts of R instructions, each followed by the action query.
 
         Raises:
-            UserError: it is one string, or none at all.
+            UserError: it is one string, or none at all; or an instruction is no text, or longer
+                than the VLM reads.
         """
-        if isinstance(instructions, str) or not len(instructions):
+        if isinstance(instructions, (str, bytes)) or not len(instructions):
             raise UserError("Instructions are a list of sentences, one a picture.")
-        return self.rows([self.vlm.family.text(instruction) for instruction in instructions])
+        for instruction in instructions:
+            _check_text(instruction)
+        rows = self.rows([self.vlm.family.text(instruction) for instruction in instructions])
+        most = getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
+        if most is not None and (length := rows.ids.shape[1]) > most:
+            raise UserError(
+                f"An instruction makes a prompt of {length} tokens, and the VLM reads {most}.",
+                "Say it in fewer words.",
+            )
+        return rows
 
     def states(self, features: Features, rows: Rows, image_index: Tensor | None = None) -> Tensor:
         """Last hidden states (R, L, D) of the VLM's own forward; of the decoder if it has one.
@@ -301,3 +312,14 @@ class Policy(nn.Module):
                 "Load it with dtype=torch.bfloat16 or torch.float32.",
             )
         return self.spec.unnormalise(arm, gripper)
+
+
+def _check_text(instruction: Any) -> None:
+    if not isinstance(instruction, str):
+        kind = type(instruction).__name__
+        raise UserError(f"An instruction must be a sentence, not {kind}.")
+    try:
+        instruction.encode()
+    except UnicodeEncodeError as error:
+        sign = instruction[error.start]
+        raise UserError(f"An instruction holds {sign!r}, half a character.") from error

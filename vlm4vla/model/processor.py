@@ -6,6 +6,8 @@ processor and without the part for videos, which needs packages that are not wan
 
 import contextlib
 import dataclasses
+import datetime
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -16,14 +18,16 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.models.auto import processing_auto
 
-from vlm4vla.model.source import Source
-from vlm4vla.model.vlm import quiet
+from vlm4vla.errors import UserError
+from vlm4vla.model.source import Source, quiet
 
 COLOUR = (200, 100, 50)
 """Of the one plain picture that is written: no resizing changes it, and its channels differ."""
 
 MeanStd: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 """By channel, of values in 0..1."""
+
+_MEND = "Mend it in processor_config.json or preprocessor_config.json."
 
 SHIPPED = ("processor_config.json", "preprocessor_config.json")
 
@@ -101,12 +105,14 @@ def _write(processor: Any, token: str, sentence: str, side: int) -> Written:
     def written(text: str, **options: Any) -> dict[str, Any]:
         return dict(processor(images=[picture], text=[text], return_tensors="pt", **options))
 
-    own = getattr(processor.tokenizer, "chat_template", None)
-    if processor.chat_template or own:
+    template = processor.chat_template or getattr(processor.tokenizer, "chat_template", None)
+    if isinstance(template, Mapping):
+        template = template.get("default")
+    if template:
         content = [{"type": "image", "image": picture}, {"type": "text", "text": sentence}]
         text = processor.apply_chat_template(
             [{"role": "user", "content": content}],
-            chat_template=processor.chat_template or own,
+            chat_template=on_one_day(template),
             tokenize=False,
             add_generation_prompt=True,
         )
@@ -137,19 +143,45 @@ def normalisation(settings: Mapping[str, Any]) -> MeanStd | None:
 
     Returns:
         None if they name no mean and deviation, though they are used.
+
+    Raises:
+        UserError: a setting is of another kind, or no picture could be made with it.
     """
-    factor = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1
-    scale = 255 * factor
-    mean, std = _three(0), _three(1)
-    if settings.get("do_normalize", True):
-        if not ("image_mean" in settings and "image_std" in settings):
+    scale = 255.0
+    if _switched_on(settings, "do_rescale"):
+        scale = 255 * _three(settings, "rescale_factor", 1 / 255)[0]
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    if _switched_on(settings, "do_normalize"):
+        if settings.get("image_mean") is None or settings.get("image_std") is None:
             return None
-        mean, std = (_three(settings[name]) for name in ("image_mean", "image_std"))
+        mean, std = _three(settings, "image_mean"), _three(settings, "image_std")
+    if scale == 0 or 0 in std:
+        raise UserError(
+            "The picture settings divide by zero: rescale_factor or image_std is 0.", _MEND
+        )
     return tuple(m / scale for m in mean), tuple(s / scale for s in std)
 
 
-def _three(value: Any) -> tuple[float, ...]:
+def _switched_on(settings: Mapping[str, Any], name: str) -> bool:
+    value = settings.get(name)
+    if value is None:
+        return True
+    if not isinstance(value, bool):
+        raise UserError(f"The picture setting {name} is {value!r}, not true or false.", _MEND)
+    return value
+
+
+def _three(
+    settings: Mapping[str, Any], name: str, otherwise: float | None = None
+) -> tuple[float, ...]:
+    value = settings.get(name)
+    value = otherwise if value is None else value
     values = tuple(value) if isinstance(value, (list, tuple)) else (value,) * 3
+    numbers = [isinstance(one, (int, float)) and math.isfinite(one) for one in values]
+    if len(values) != 3 or not all(numbers):
+        wish = "one finite number or three"
+        raise UserError(f"The picture setting {name} is {value!r}, not {wish}.", _MEND)
     return tuple(map(float, values))
 
 
@@ -161,6 +193,18 @@ def image_settings(source: Source) -> dict[str, Any]:
     return source.json("preprocessor_config.json") or {}
 
 
+def on_one_day(template: str) -> str:
+    """A chat template that is told the same date whenever it asks (`strftime_now`).
+
+    A prompt that changes from day to day would not be the one that a policy was trained on. The
+    date is the one that Llama's templates write when they are told none.
+    """
+    day = datetime.datetime(2024, 7, 26)
+    signs = ("%-d", "%-m", *(f"%{letter}" for letter in "aAbBdmyYjHIMSp"))
+    replaced = "".join(f" | replace('{sign}', '{day.strftime(sign)}')" for sign in signs)
+    return "{% macro strftime_now(form) %}{{ form" + replaced + " }}{% endmacro %}" + template
+
+
 def chat_template(source: Source) -> str | None:
     """The chat template, wherever it is kept."""
     for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
@@ -168,8 +212,9 @@ def chat_template(source: Source) -> str | None:
             return text
         found = (source.json(name) or {}).get("chat_template")
         if isinstance(found, list):
-            found = next((one["template"] for one in found if one.get("name") == "default"), None)
-        if isinstance(found, str):
+            named = [one for one in found if isinstance(one, dict)]
+            found = next((one.get("template") for one in named if one.get("name") == "default"), "")
+        if isinstance(found, str) and found:
             return found
     return None
 

@@ -4,16 +4,22 @@ Each kind of folder that cannot be loaded is refused in a sentence that is true 
 repository is ever run and no pickle is ever opened.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import transformers
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from vlm4vla.errors import UserError
@@ -24,6 +30,19 @@ PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
+
+_FLOATS: Final = ("F16", "BF16", "F32", "F64")
+"""What safetensors calls the precisions that weights may be stored in."""
+
+_OTHERS: Final = (".onnx", ".h5", ".msgpack", ".npz", ".xml", ".tflite", ".mlmodel")
+"""Endings of weights that are not transformers' own."""
+
+_UNFINISHED: Final = (".incomplete", ".part", ".partial", ".crdownload", ".download", ".tmp")
+
+_QUANTISED: Final = ("quantization_config", "compression_config", "quantization")
+"""Where configurations tell of quantised weights."""
+
+_HUB_ID: Final = re.compile(r"[A-Za-z0-9_][\w.-]*/[\w.-]+", re.ASCII)
 
 _POINTER = b"version https://git-lfs"
 _ELSEWHERE = "Pass a repository in transformers' own format; its name often ends in -hf."
@@ -86,7 +105,8 @@ class Source:
             return None
         try:
             value = json.loads(content)
-        except ValueError as error:
+        # Brackets in brackets in brackets, thousands of them.
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{self.name}/{file} is not readable: {error}.") from error
         if not isinstance(value, dict):
             raise UserError(f"{self.name}/{file} holds no settings, but a {type(value).__name__}.")
@@ -105,25 +125,30 @@ class Source:
             except Exception as error:  # the library raises nothing more special
                 raise UserError(f"{self.name}/tokenizer.json is not readable: {error}.") from error
         try:
-            return AutoTokenizer.from_pretrained(
-                self.name, local_files_only=self.local, trust_remote_code=False
-            ).backend_tokenizer
+            with quiet():
+                return AutoTokenizer.from_pretrained(
+                    self.name, local_files_only=self.local, trust_remote_code=False
+                ).backend_tokenizer
         except (ValueError, AttributeError) as error:
             # transformers' messages speak of packages to install, which would not help.
-            raise OSError("it has no tokenizer.json.") from error
+            raise OSError(
+                "it has no tokenizer.json. Where transformers can read its tokenizer, "
+                "AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one."
+            ) from error
 
 
 def check_folder(name: str) -> None:
     """Refuses a folder that cannot hold a VLM, before anything is read."""
-    folder = Path(name)
-    if not folder.is_dir():
-        if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not name or not os.path.isdir(name):
+        if os.path.exists(name) or not _HUB_ID.fullmatch(name):
             raise UserError(
-                f"There is no VLM folder {name}.",
+                f"There is no VLM folder {name or repr(name)}.",
                 "Name a folder, a Hub id (OWNER/NAME) or a preset; `vlm4vla backbones` lists them.",
             )
         return
-    files = sorted(file.name for file in folder.iterdir())
+    files = sorted(os.listdir(name))
+    if not files:
+        raise UserError(f"{name} is empty: it has no config.json, so it is no VLM.")
     if "config.json" not in files:
         raise UserError(*_not_transformers(name, files, "has no config.json, so it is no VLM"))
     if ADAPTER in files or not {WEIGHTS, INDEX} & set(files):
@@ -149,9 +174,18 @@ def _not_transformers(name: str, files: list[str], what: str) -> tuple[str, str]
         )
     if gguf := [file for file in files if file.endswith(".gguf")]:
         return f"{name} {what}: {gguf[0]} is in GGUF, which only runs.", _ELSEWHERE
-    if pickles := [file for file in files if Path(file).suffix in PICKLES]:
+    whole = {Path(file).stem: file for file in files if file.endswith(_UNFINISHED)}
+    if cut := next((file for stem, file in whole.items() if stem.endswith(".safetensors")), None):
+        return f"{name} {what}: {cut} was not downloaded to its end.", "Download it again."
+    weights = [file.removesuffix(".index.json") for file in files]
+    if pickles := [file for file in weights if Path(file).suffix in PICKLES]:
         return f"{name} {what}; {pickles[0]} may be a pickle and is not read.", _ELSEWHERE
-    return f"{name} {what}.", ""
+    if others := [file for file in files if file.endswith(_OTHERS)]:
+        return f"{name} {what}: {others[0]} is in another format.", _ELSEWHERE
+    inside = sorted(file.parent for file in Path(name).glob("*/config.json"))
+    if inside and "config.json" not in files:
+        return f"{name} {what}.", f"Its folder {inside[0]} has one; perhaps that is meant."
+    return f"{name} {what}.", "Copy it again, or name another folder."
 
 
 def check_config(source: Source) -> None:
@@ -178,29 +212,37 @@ def check_config(source: Source) -> None:
             f"{source.name}.",
             "A newer version may.",
         )
-    quantised = config.get("quantization_config")
-    if quantised:
-        method = quantised.get("quant_method", "") if isinstance(quantised, Mapping) else ""
-        raise UserError(
-            f"{source.name} has quantised weights ({method or 'of some method'}), which can "
-            "neither be trained nor adapted.",
-            "Pass the repository with the original weights.",
-        )
+    for part in (config, *(value for value in config.values() if isinstance(value, Mapping))):
+        for quantised in map(part.get, _QUANTISED):
+            if quantised:
+                method = quantised.get("quant_method") if isinstance(quantised, Mapping) else None
+                raise _quantised(source, str(method or "of some method"))
     for file in ("preprocessor_config.json", "processor_config.json", "tokenizer_config.json"):
         source.json(file)
 
 
-def check_weights(source: Source) -> None:
-    """Refuses weights that are not safetensors, before any is opened.
+def _quantised(source: Source, how: str) -> UserError:
+    return UserError(
+        f"{source.name} has quantised weights ({how}), which can neither be trained nor adapted.",
+        "Pass the repository with the original weights.",
+    )
+
+
+def check_weights(source: Source) -> int:
+    """Refuses weights that are not safetensors, are cut off or quantised, before any is read.
+
+    Returns:
+        How many numbers they are.
 
     Raises:
         OSError: there are none.
-        UserError: an index names a pickle, a file elsewhere or one that is not there.
+        UserError: an index names a pickle, a file elsewhere or one that is not there; a file is
+            not whole; or weights are stored as integers or in eight bits.
     """
     if source.find(ADAPTER):
         raise UserError(*_not_transformers(source.name, [ADAPTER], ""))
-    if source.find(WEIGHTS):
-        return
+    if (file := source.find(WEIGHTS)) is not None:
+        return _check_file(source, file)
     index = source.json(INDEX)
     if index is None:
         # Without them transformers would ask the Hub to convert the pickle, in the user's name.
@@ -208,6 +250,12 @@ def check_weights(source: Source) -> None:
     shards = index.get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise UserError(f"{source.name}/{INDEX} names no weights.")
+    if not isinstance(index.get("metadata"), dict):
+        raise UserError(
+            f'{source.name}/{INDEX} has no "metadata", without which transformers reads no shard.',
+            'Put "metadata": {} into it.',
+        )
+    numbers = 0
     for shard in sorted(set(map(str, shards.values()))):
         if Path(shard).name != shard:
             raise UserError(f"{source.name}/{INDEX} names a file elsewhere: {shard}.")
@@ -216,5 +264,41 @@ def check_weights(source: Source) -> None:
                 f"{source.name}/{INDEX} names {shard}, which may be a pickle and is not read.",
                 _ELSEWHERE,
             )
-        if source.find(shard) is None:
+        if (file := source.find(shard)) is None:
             raise UserError(f"{source.name} lacks {shard}.", "Copy it again.")
+        numbers += _check_file(source, file)
+    return numbers
+
+
+def _check_file(source: Source, file: Path) -> int:
+    """How many numbers a file of weights holds, of which only the heads are read."""
+    numbers = 0
+    try:
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                tensor = tensors.get_slice(name)
+                kind = str(tensor.get_dtype())
+                if kind not in _FLOATS and name.endswith((".weight", ".bias")):
+                    raise _quantised(source, f"{name} is stored as {kind}")
+                numbers += prod(tensor.get_shape())
+    except SafetensorError as error:
+        raise UserError(
+            f"{source.name} cannot be read: {file.name} is no .safetensors file, or not whole "
+            f"({error}).",
+            "Copy it again.",
+        ) from error
+    return numbers
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and load reports off a terminal with our own lines."""
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()

@@ -1,9 +1,8 @@
 """A VLM with what belongs to it: family, tokenizer, weights; how a small one is made and saved."""
 
-import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,11 +10,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoModel, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from vlm4vla.model import families as _families  # noqa: F401  (registers them)
 from vlm4vla.model.family import FAMILIES, Family
-from vlm4vla.model.source import Source
+from vlm4vla.model.source import Source, quiet
 from vlm4vla.model.tokenizer import train_tokenizer
 
 BUILDING = threading.RLock()
@@ -121,17 +119,3 @@ def save_tokenizer(vlm: Vlm, folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=vlm.tokenizer).save_pretrained(folder)
     for name, content in vlm.extras.items():
         (folder / name).write_text(content, "utf-8")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps transformers' progress bars and load reports off a terminal with our own lines."""
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()

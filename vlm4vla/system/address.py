@@ -1,6 +1,7 @@
 """Where the app is served: `HOST` and `PORT`, checked before anything is started."""
 
 import errno
+import ipaddress
 import socket
 from collections.abc import Mapping
 from typing import Final
@@ -71,6 +72,10 @@ def _bind(host: str, port: int) -> OSError | None:
     bare = host.removeprefix("[").removesuffix("]")
     found = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = found[0]
+    number = ipaddress.ip_address(str(address[0]).partition("%")[0])
+    # Linux binds a socket to addresses that no connection can come to, and takes * for any host.
+    if host == "*" or number.is_multicast or str(number) == "255.255.255.255":
+        raise OSError(f"nobody connects to {host}")
     try:
         with socket.socket(family, kind, protocol) as probe:
             # A port whose connections were closed a moment ago is free, and the server knows it.

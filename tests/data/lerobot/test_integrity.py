@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -235,6 +236,102 @@ def test_a_dataset_whose_episodes_have_no_fingerprint_still_opens(
     change(dataset, put("label.chunks", 2, 5, np.nan))
     with pytest.raises(UserError, match=r"label\.chunks is nan"):
         build_cache([dataset], tmp_path / "cache")
+
+
+def test_labels_that_change_with_all_fingerprints_of_episodes_gone_are_noticed(
+    dataset: Path, tmp_path: Path
+) -> None:
+    change(dataset, scaled("label.chunks", 100))
+    [path] = dataset.rglob("meta/episodes/chunk-000/file-000.parquet")
+    pq.write_table(pq.read_table(path).drop_columns(["vlm4vla/fingerprint"]), path)
+    with pytest.raises(UserError, match=r"whose fingerprint stands in meta/vlm4vla\.json"):
+        build_cache([dataset], tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def cell(file: str, name: str, row: int, value: Any) -> Callable[[Path], None]:
+    """Puts a value into a column of a file of a dataset."""
+
+    def how(root: Path) -> None:
+        path = root / file
+        table = pq.read_table(path)
+        values = table[name].to_pylist()
+        values[row] = value(values[row]) if callable(value) else value
+        column = pa.array(values, table.schema.field(name).type)
+        place = table.column_names.index(name)
+        pq.write_table(table.set_column(place, name, column), path)
+
+    return how
+
+
+def told(**changes: Any) -> Callable[[Path], None]:
+    def how(root: Path) -> None:
+        path = root / "meta/info.json"
+        described = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps({k: v for k, v in described.items() if v is not None}))
+
+    return how
+
+
+def informed(**changes: Any) -> Callable[[Path], None]:
+    def edited(text: str) -> str:
+        return json.dumps(json.loads(text) | changes)
+
+    return cell(EPISODES, "vlm4vla/info", 1, edited)
+
+
+DATA = "data/chunk-000/file-000.parquet"
+EPISODES = "meta/episodes/chunk-000/file-000.parquet"
+TOLD: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a time that is none": (
+        cell(DATA, "timestamp", 2, np.nan),
+        r"file-000\.parquet .*episode 0, column timestamp is nan in frame 2",
+    ),
+    "another time": (cell(DATA, "timestamp", 2, 0.5), "timestamp is 0.5 in frame 2, not 0.1"),
+    "another number of a frame": (cell(DATA, "index", 2, 7), "column index is 7 in frame 2"),
+    "another sentence": (
+        cell("meta/tasks.parquet", "task", 0, "dance"),
+        "episode 0, column task_index stands for 'dance', not for one of its",
+    ),
+    "a sentence that is not there": (
+        cell(DATA, "task_index", 2, 99),
+        "column task_index stands for None",
+    ),
+    "another frame rate": (told(fps=10), r"timestamp is 0.05 in frame 1, not 0\.1"),
+    "no frame rate": (told(fps=0), r"info\.json is damaged: 0 frames a second"),
+    "no count": (told(total_frames=None), "info.json is damaged: it lacks 'total_frames'"),
+    "no length": (cell(EPISODES, "length", 1, None), "row 1, column length is empty"),
+    "one fingerprint gone": (
+        cell(EPISODES, "vlm4vla/fingerprint", 1, None),
+        "episode 1, column vlm4vla/fingerprint is empty",
+    ),
+    "no JSON": (
+        cell(EPISODES, "vlm4vla/info", 1, "{"),
+        r"episodes/chunk-000/file-000\.parquet .*episode 1, column vlm4vla/info: Expecting",
+    ),
+    "a seed that is a word": (informed(seed="one"), "seed 'one' of layout .* is no scene"),
+    "an unknown layout": (informed(layout="moon"), "of layout 'moon' is no scene"),
+    "a goal that is a number": (informed(goal=3), r"episode 1, column vlm4vla/info: .*mapping"),
+    "no fingerprint": (
+        lambda root: (root / "meta/vlm4vla.json").unlink(),
+        r"vlm4vla\.json holds no fingerprint, or is missing\. Copy",
+    ),
+    "a column twice": (
+        lambda root: pq.write_table(
+            (table := pq.read_table(root / DATA)).append_column("action", table["action"]),
+            root / DATA,
+        ),
+        "it has two columns action",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_what_is_told_of_frames_and_episodes_is_checked(what: str, dataset: Path) -> None:
+    damage, words = TOLD[what]
+    damage(dataset)
+    with pytest.raises(UserError, match=words):
+        open_dataset(dataset)
 
 
 @pytest.mark.parametrize("copied", [True, False])

@@ -167,3 +167,11 @@ def test_where_nothing_can_be_judged_it_is_told_what_happened(environment):
     )
     idle = TABLETOP.tell(spec, [Event(100, "timeout")], 100)
     assert idle.sentence.endswith("the robot touched nothing.")
+
+
+def test_an_infinite_action_is_not_carried_out(environment):
+    environment.reset(TABLETOP.spec("reach", 1, Condition()))
+    for wrong in ([np.inf, 0, 0, 0, 0, 0, 1], [0, 0, np.nan, 0, 0, 0, 1], [0] * 6):
+        with pytest.raises(UserError, match=r"is not finite|7 numbers"):
+            environment.step(wrong)
+    assert environment.step(np.zeros(7)).observation.step == 1

@@ -1,8 +1,13 @@
+import errno
+import os
+import shutil
 from pathlib import Path
 
+import pytest
 import trimesh
 from mani_skill.agents.robots.panda.panda import Panda
 
+from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import robot
 
 
@@ -34,3 +39,15 @@ def test_collision_meshes_are_untouched(tmp_path, monkeypatch):
     source = Path(Panda.urdf_path).parent / "franka_description" / "meshes" / "collision"
     for name in ("hand.stl", "link5.stl"):
         assert (urdf.parent / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*paths):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    monkeypatch.setattr(robot, "_decimate", lambda mesh: trimesh.creation.box())
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(UserError, match=r"Could not write .*panda.*: No space left on device"):
+        robot.light_urdf()
+    assert list((tmp_path / "cache").iterdir()) == []

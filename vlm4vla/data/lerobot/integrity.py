@@ -18,6 +18,10 @@ FINGERPRINT = "vlm4vla/fingerprint"
 """The column of `meta/episodes` with the fingerprint of each episode's content."""
 
 
+ORDERED = ("episode_index", "frame_index", "index")
+"""Columns that number the frames of a dataset."""
+
+
 def fingerprint_of(episodes: Sequence[str]) -> str:
     """SHA-256 over the fingerprints of the episodes, in order: the fingerprint of a dataset."""
     return hashlib.sha256("".join(episodes).encode()).hexdigest()
@@ -78,20 +82,47 @@ def refuse_changed(
         raise changed(file, episode, f"column {what}: not what was recorded")
 
 
+def refuse_other_times(
+    file: Path, episode: int, times: NDArray[np.float32], every: float | None
+) -> None:
+    """Raises `UserError` if a frame was not recorded when it should have been.
+
+    Args:
+        file: the data file.
+        episode: its number.
+        times: (T,) seconds since the episode began.
+        every: seconds from frame to frame; None where only a finite time is asked for.
+    """
+    refuse_nonfinite(file, episode, "timestamp", times)
+    if every is None:
+        return
+    late = np.abs(times - every * np.arange(len(times))) > 1e-3
+    if late.any():
+        frame = int(np.flatnonzero(late)[0])
+        what = f"column timestamp is {times[frame]:g} in frame {frame}, not {every * frame:g}"
+        raise changed(file, episode, what)
+
+
 def refuse_disorder(
-    file: Path, first: int, lengths: Sequence[int], columns: dict[str, NDArray[np.int64]]
+    file: Path,
+    first: int,
+    begin: int,
+    lengths: Sequence[int],
+    columns: dict[str, NDArray[np.int64]],
 ) -> None:
     """Raises `UserError` if the frames of a file do not stand in their order.
 
     Args:
         file: the data file.
         first: number of its first episode.
+        begin: number of its first frame in the dataset.
         lengths: frames of each of its episodes.
-        columns: those of `frame_index` and `episode_index` that the file has.
+        columns: those of `ORDERED` that the file has.
     """
     expected = {
         "frame_index": np.concatenate([np.arange(length) for length in lengths]),
         "episode_index": np.repeat(np.arange(first, first + len(lengths)), lengths),
+        "index": begin + np.arange(sum(lengths)),
     }
     for name, values in columns.items():
         if (values != expected[name]).any():

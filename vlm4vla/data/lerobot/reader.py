@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from vlm4vla.data.lerobot.integrity import (
     FINGERPRINT,
+    ORDERED,
     changed,
     fingerprint_of,
     refuse_changed,
     refuse_disorder,
     refuse_nonfinite,
     refuse_other_sizes,
+    refuse_other_times,
     refuse_other_types,
 )
 from vlm4vla.data.lerobot.layout import DATA_PATH, INFO, OURS, TASKS
@@ -211,14 +213,23 @@ class Dataset:
         return recording
 
     def _decoded(self, episode: int, column: pa.ChunkedArray) -> NDArray[np.uint8]:
+        file = self.root / self.episodes[episode].file
+        pictures = []
+        for frame, cell in enumerate(column):
+            try:
+                pictures.append(decode_image(cell["bytes"].as_py()))
+            except (OSError, TypeError, KeyError, ValueError) as error:
+                what = f"a picture: that of frame {frame}, {error}"
+                raise changed(file, episode, what) from error
         try:
-            return np.stack([decode_image(cell["bytes"].as_py()) for cell in column])
-        except (OSError, TypeError, KeyError, ValueError) as error:
-            file = self.root / self.episodes[episode].file
-            raise changed(file, episode, f"a picture: {error}") from error
+            return np.stack(pictures)
+        except ValueError as error:
+            raise changed(file, episode, "its pictures differ in size") from error
 
 
 _AGAIN = "Copy the dataset again, or collect it again."
+
+_INFO_TEXT = "vlm4vla/info"
 
 _RECORDED = (
     STATE,
@@ -258,26 +269,39 @@ def open_dataset(root: Path) -> Dataset:
         )
     ours = _json(root / OURS) if (root / OURS).is_file() else {}
     try:
+        total = int(info["total_episodes"]), int(info["total_frames"])
+        if int(info["fps"]) < 1:
+            raise ValueError(f"{info['fps']} frames a second")
         episodes = tuple(_episodes(root, str(info.get("data_path") or DATA_PATH)))
+        tasks = _tasks(root / TASKS)
         dataset = Dataset(
             root=root,
             fps=int(info["fps"]),
             features=dict(info["features"]),
-            tasks=_tasks(root / TASKS),
+            tasks=tasks,
             episodes=episodes,
             fingerprint=ours.get("fingerprint"),
             settings=ours.get("settings"),
-            groups=_groups(root, episodes, _stored(info["features"])),
+            groups=_groups(root, episodes, _stored(info["features"]), int(info["fps"]), tasks),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise damaged(root / INFO, ValueError(f"it lacks {error}")) from error
+    except (AttributeError, TypeError, ValueError) as error:
         raise damaged(root / INFO, error) from error
-    if len(dataset.episodes) != info["total_episodes"] or len(dataset) != info["total_frames"]:
+    if (len(dataset.episodes), len(dataset)) != total:
         raise UserError(
-            f"{root / INFO} counts {info['total_episodes']} episodes of {info['total_frames']} "
-            f"frames, but meta/episodes {len(dataset.episodes)} of {len(dataset)}.",
+            f"{root / INFO} counts {total[0]} episodes of {total[1]} frames, but meta/episodes "
+            f"{len(dataset.episodes)} of {len(dataset)}.",
             "Copy the dataset again.",
         )
     recorded = [row.fingerprint for row in episodes]
+    if any(row.info for row in episodes) and not isinstance(dataset.fingerprint, str):
+        raise UserError(
+            f"{root / OURS} holds no fingerprint, or is missing.", "Copy the dataset again."
+        )
+    if any(recorded) and not all(recorded):
+        reason = f"episode {recorded.index('')}, column {FINGERPRINT} is empty"
+        raise damaged(root / "meta" / "episodes", ValueError(reason))
     if dataset.fingerprint and all(recorded) and fingerprint_of(recorded) != dataset.fingerprint:
         reason = "its fingerprint is not that of the episodes in meta/episodes"
         raise damaged(root / OURS, ValueError(reason))
@@ -324,9 +348,16 @@ def _episodes(root: Path, data_path: str) -> Iterator[EpisodeRow]:
     for path in paths:
         with open_parquet(path) as file:
             groups, names = range(file.num_row_groups), file.schema_arrow.names
-        ours = [name for name in ("vlm4vla/info", FINGERPRINT) if name in names]
+        ours = [name for name in (_INFO_TEXT, FINGERPRINT) if name in names]
         wanted = [*columns, "dataset_from_index", *ours]
-        rows += read_groups(path, groups, wanted).to_pylist()
+        found = read_groups(path, groups, wanted).to_pylist()
+        for number, row in enumerate(found):
+            if empty := next(
+                (name for name in (*columns, "dataset_from_index") if row[name] is None), None
+            ):
+                raise damaged(path, ValueError(f"row {number}, column {empty} is empty"))
+            row["info"] = _info(path, row)
+        rows += found
     rows.sort(key=lambda row: row["episode_index"])
     if [row["episode_index"] for row in rows] != list(range(len(rows))):
         raise damaged(paths[0], ValueError("episode_index does not count from 0"))
@@ -336,7 +367,6 @@ def _episodes(root: Path, data_path: str) -> Iterator[EpisodeRow]:
             chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
         )
         begin = row["dataset_from_index"]
-        text = row.get("vlm4vla/info")
         yield EpisodeRow(
             index=row["episode_index"],
             instructions=tuple(row["tasks"]),
@@ -344,14 +374,26 @@ def _episodes(root: Path, data_path: str) -> Iterator[EpisodeRow]:
             length=row["length"],
             file=file_name,
             offset=begin - begins.setdefault(file_name, begin),
-            info=None if text is None else episode_info(text),
-            info_text=text or "",
+            info=row["info"],
+            info_text=row.get(_INFO_TEXT) or "",
             fingerprint=row.get(FINGERPRINT) or "",
         )
 
 
+def _info(path: Path, row: dict[str, Any]) -> EpisodeInfo | None:
+    text = row.get(_INFO_TEXT)
+    try:
+        return None if text is None else episode_info(text)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise changed(path, row["episode_index"], f"column {_INFO_TEXT}: {error}") from error
+
+
 def _groups(
-    root: Path, episodes: Sequence[EpisodeRow], features: Sequence[str]
+    root: Path,
+    episodes: Sequence[EpisodeRow],
+    features: Sequence[str],
+    fps: int,
+    tasks: Sequence[str],
 ) -> dict[str, NDArray[np.int64]]:
     """Where the row groups of every data file begin; the files hold what the episodes need."""
     needed: dict[str, list[EpisodeRow]] = defaultdict(list)
@@ -364,8 +406,10 @@ def _groups(
             reason = f"dataset_from_index does not follow the lengths of the episodes in {name}"
             raise damaged(root / "meta" / "episodes", ValueError(reason))
         with open_parquet(root / name) as file:
-            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             columns = file.schema_arrow.names
+            if twice := sorted({name for name in columns if columns.count(name) > 1}):
+                raise damaged(root / name, ValueError(f"it has two columns {twice[0]}"))
+            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         groups[name] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         if groups[name][-1] != sum(row.length for row in held):
             reason = f"it has {groups[name][-1]} frames instead of {sum(r.length for r in held)}"
@@ -373,14 +417,19 @@ def _groups(
         if missing := [feature for feature in features if feature not in columns]:
             listed = f"{root / name} has no column {', '.join(missing)}, which {INFO} lists."
             raise UserError(listed, _AGAIN)
-        _refuse_disorder(root / name, held, len(counts), columns)
+        _refuse_disorder(root / name, held, len(counts), columns, fps, tasks)
     return groups
 
 
 def _refuse_disorder(
-    path: Path, held: Sequence[EpisodeRow], groups: int, columns: Sequence[str]
+    path: Path,
+    held: Sequence[EpisodeRow],
+    groups: int,
+    columns: Sequence[str],
+    fps: int,
+    tasks: Sequence[str],
 ) -> None:
-    numbered = [name for name in ("episode_index", "frame_index") if name in columns]
+    numbered = [name for name in (*ORDERED, "timestamp", "task_index") if name in columns]
     if not numbered:
         return
     table = read_groups(path, range(groups), numbered)
@@ -388,4 +437,17 @@ def _refuse_disorder(
         values = {name: values_of(table[name]).reshape(-1) for name in numbered}
     except ValueError as error:
         raise damaged(path, error) from error
-    refuse_disorder(path, held[0].index, [row.length for row in held], values)
+    order = {name: values[name] for name in ORDERED if name in values}
+    refuse_disorder(path, held[0].index, held[0].begin, [row.length for row in held], order)
+    for row in held:
+        here = slice(row.offset, row.offset + row.length)
+        if "timestamp" in values:
+            # Others may have recorded at times of their own.
+            every = 1 / fps if row.info else None
+            refuse_other_times(path, row.index, values["timestamp"][here], every)
+        if "task_index" in values:
+            numbers = values["task_index"][here]
+            told = [tasks[n] if 0 <= n < len(tasks) else None for n in np.unique(numbers)]
+            if odd := [sentence for sentence in told if sentence not in row.instructions]:
+                reason = f"column task_index stands for {odd[0]!r}, not for one of its instructions"
+                raise changed(path, row.index, reason)

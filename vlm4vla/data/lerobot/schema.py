@@ -143,11 +143,17 @@ def episode_info(text: str) -> EpisodeInfo:
     """Reads what `EpisodeInfo.to_json` wrote.
 
     Raises:
-        ValueError: it is not JSON or misses a field.
+        ValueError: it is not JSON, misses a field, or names no scene.
+        TypeError: a field is of another kind.
     """
     values = json.loads(text)
+    if not isinstance(values, dict):
+        raise TypeError(f"it is a {type(values).__name__}")
     if missing := {field.name for field in fields(EpisodeInfo)} - set(values):
         raise ValueError(f"no {', '.join(sorted(missing))}")
+    seed, layout = values["seed"], values["layout"]
+    if not isinstance(seed, int) or seed < 0 or layout not in get_args(Layout):
+        raise ValueError(f"seed {seed!r} of layout {layout!r} is no scene")
     values["goal"] = Goal(**values["goal"])
     values["start"] = values["start"] and tuple(values["start"])
     for name in ("things", "goals"):

@@ -10,7 +10,7 @@ import numpy as np
 import sapien
 from numpy.typing import NDArray
 
-from vlm4vla.core.environment import Drawing, Pose, Transition
+from vlm4vla.core.environment import Drawing, Pose, Transition, checked_action
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.errors import UserError
@@ -64,8 +64,9 @@ class StockEnvironment:
         """See `Environment.step`."""
         if self._env is None:
             raise UserError("The simulator has no episode.", "Call reset() before step().")
+        action = checked_action(action, 7)
         began = time.perf_counter()
-        *_, info = self._env.step(np.asarray(action, dtype=np.float32))
+        *_, info = self._env.step(action)
         self._step += 1
         elapsed = (time.perf_counter() - began) * 1e3
         return self._told(bool(info.get("success", False)), elapsed, cameras)

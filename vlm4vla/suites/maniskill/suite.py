@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
 
-from vlm4vla import __version__
+from vlm4vla import __version__, seeds
 from vlm4vla.action import ActionSpec, tiny
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.environment import Environment
@@ -101,9 +101,10 @@ def instructed(
         condition: what is changed besides.
 
     Raises:
-        UserError: the environment has no fixed instruction and none was given, or another goal
-            than its own is wanted.
+        UserError: the environment has no fixed instruction and none was given, another goal than
+            its own is wanted, or there is no such seed.
     """
+    seeds.checked(seed)
     if condition.goal != "first":
         raise UserError(f"{environment} has one goal of its own.", "Ask for the first goal.")
     sentence = instruction or INSTRUCTIONS.get(environment)

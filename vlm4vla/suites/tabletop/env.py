@@ -19,7 +19,7 @@ from mani_skill.utils.registration import register_env
 from mani_skill.utils.structs.types import SceneConfig, SimConfig
 from numpy.typing import NDArray
 
-from vlm4vla.core.environment import Pose
+from vlm4vla.core.environment import Pose, checked_action
 from vlm4vla.core.observation import Array, Image
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import bodies, camera
@@ -374,12 +374,14 @@ class Tabletop:
             gone: names of things that are off the table once it is carried out.
 
         Raises:
-            UserError: no episode was started, or nothing that can be moved has such a name.
+            UserError: no episode was started, it is no finite action, or nothing that can be moved
+                has such a name.
         """
         if self._tracker is None:
             raise UserError("The simulator has no episode.", "Call reset() before step().")
+        action = checked_action(action, 7)
         began = time.perf_counter()
-        self._env.step(np.asarray(action, dtype=np.float32))
+        self._env.step(action)
         self._take_away(gone)
         self._step += 1
         return self._observe((time.perf_counter() - began) * 1e3, pictures)

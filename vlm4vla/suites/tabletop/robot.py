@@ -20,6 +20,7 @@ from mani_skill.agents.registration import register_agent
 from mani_skill.agents.robots.panda.panda import Panda
 
 from vlm4vla import paths
+from vlm4vla.errors import UserError
 
 KEEP_TRIANGLES: Final = 0.12
 """Share of the triangles that is kept; at 5 % shading artefacts show, at 15 % none do."""
@@ -41,7 +42,13 @@ def light_urdf() -> Path:
     folder = paths.cache() / f"panda-{key}"
     urdf = folder / "panda.urdf"
     if not urdf.exists():
-        _build(source, folder)
+        try:
+            _build(source, folder)
+        except OSError as error:
+            raise UserError(
+                f"Could not write {folder}: {error.strerror or error}.",
+                "Free some disk space, or let VLM4VLA_HOME name another folder.",
+            ) from error
     return urdf
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from vlm4vla import __version__
+from vlm4vla import __version__, seeds
 from vlm4vla.action import ActionSpec, tiny
 from vlm4vla.core.condition import GIVEN, OTHER_OBJECT, Condition
 from vlm4vla.core.environment import Environment
@@ -72,7 +72,7 @@ class TabletopSuite:
 
     def spec(self, task: str, seed: int, condition: Condition) -> EpisodeSpec:
         """See `Suite.spec`; the words are among `WORDS`."""
-        drawn = _draw(task, seed, condition)
+        drawn = _draw(task, seeds.checked(seed), condition)
         return EpisodeSpec(NAME, task, seed, drawn.instruction, asdict(drawn.goal), condition)
 
     def limit(self, spec: EpisodeSpec) -> int:
