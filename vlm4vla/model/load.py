@@ -64,7 +64,7 @@ def load_vlm(
     """
     if init not in ("vlm", "scratch"):
         raise UserError(f"Unknown start of the weights {init!r}; known: vlm, scratch.")
-    device, dtype = _device(device), _precision(dtype)
+    device, dtype = chosen_device(device), _precision(dtype)
     source = str(name)
     name, colon, preset = source.partition(":")
     if colon and not os.path.exists(source):
@@ -126,8 +126,11 @@ def _precision(dtype: Any) -> torch.dtype | None:
     return dtype
 
 
-def _device(wanted: str | torch.device | None) -> torch.device:
+def chosen_device(wanted: str | torch.device | None) -> torch.device:
     """Where a VLM goes, if there is such a device.
+
+    Args:
+        wanted: its name; None for the accelerator if there is one, else the CPU.
 
     Raises:
         UserError: there is none.

@@ -23,7 +23,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.files import held, replacing_folder, write_json
 from vlm4vla.model.checkpoint import MANIFEST, Provenance
 from vlm4vla.model.groups import GROUPS, describe_trainable, set_trainable
-from vlm4vla.model.load import accelerator, load_vlm
+from vlm4vla.model.load import accelerator, chosen_device, load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import Vlm, save_vlm
 from vlm4vla.suites.tabletop.instructions import Task
@@ -247,7 +247,7 @@ def run_language(
     check_same(run.folder, recipe.loop, about)
     if not source:
         vlm = make_backbone(recipe.family, recipe.loop.seed, **(sizes or {}))
-        vlm.base.to(run.device or accelerator())
+        vlm.base.to(chosen_device(run.device))
     policy = Policy.from_vlm(vlm, action.tiny(), query_init="embedding")
     # What the family cannot do must be said before pictures are drawn for a minute.
     PatchWordLoss(vlm)
