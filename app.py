@@ -1,6 +1,7 @@
 """Serves the app: `python app.py [--mcp]`, on HOST and PORT."""
 
 import argparse
+import functools
 import importlib.util
 import io
 import os
@@ -11,6 +12,7 @@ from typing import Final
 from vlm4vla import paths
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.episodes.archive import Archive
+from vlm4vla.episodes.parquet import pending
 from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.errors import UserError
 from vlm4vla.eval.labelling import label_missing
@@ -57,7 +59,10 @@ def main() -> None:
     simulators.open()
     from pages import site
 
-    blocks = site.build(simulators, catalogue)
+    whole = threading.Event()
+    if not pending(Archive.open().table, SHIPPED):
+        whole.set()
+    blocks = site.build(simulators, catalogue, whole.is_set)
     blocks.launch(
         server_name=host,
         server_port=port,
@@ -66,14 +71,14 @@ def main() -> None:
         **site.launch_settings(),
     )
     # Not at once: torch takes seconds to import, and the first page shows a film without it.
-    for work in (catalogue.warm, _prepare):
+    for work in (catalogue.warm, functools.partial(_prepare, whole)):
         later = threading.Timer(FIRST_PAGE_SECONDS, work)
         later.daemon = True
         later.start()
     blocks.block_thread()
 
 
-def _prepare() -> None:
+def _prepare(whole: threading.Event) -> None:
     """Brings earlier and shipped episodes in and labels them, while the app is served already."""
     archive = Archive.open()
     try:
@@ -81,6 +86,8 @@ def _prepare() -> None:
         label_missing(archive.table)
     except UserError as error:
         print(f"app.py: {error}", file=sys.stderr, flush=True)
+    finally:
+        whole.set()
 
 
 if __name__ == "__main__":

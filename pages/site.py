@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.components import Navbar
 from starlette.middleware import Middleware
 
-from pages import about, api, downloads, episode_card, limits, link_preview
+from pages import about, api, downloads, episode_card, filling, limits, link_preview
 from pages.ablations import page as ablations
 from pages.compare import page as compare
 from pages.encoders import page as encoders
@@ -48,12 +48,15 @@ PAGES: Final = (
 """The pages beside Run, in the order of the navigation."""
 
 
-def build(simulators: Simulators, catalogue: AgentCatalogue) -> gr.Blocks:
+def build(
+    simulators: Simulators, catalogue: AgentCatalogue, whole: Callable[[], bool] = lambda: True
+) -> gr.Blocks:
     """The app.
 
     Args:
         simulators: where episodes are played.
         catalogue: who can act in them.
+        whole: whether the table holds the episodes that come with the app.
     """
     services = Services(simulators, catalogue, Archive.open(), Archive.bundled(RECORDINGS))
     with gr.Blocks(title="VLM4VLA") as site:
@@ -63,6 +66,7 @@ def build(simulators: Simulators, catalogue: AgentCatalogue) -> gr.Blocks:
     for page in PAGES:
         with site.route(page.name, page.path) as blocks:
             Navbar(main_page_name="Run")
+            filling.build(blocks, whole)
             page.build(blocks, services)
     return site
 

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,11 @@ def app_process(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def serve(simulators: Any, catalogue: AgentCatalogue) -> Iterator[str]:
+def serve(
+    simulators: Any, catalogue: AgentCatalogue, whole: Callable[[], bool] = lambda: True
+) -> Iterator[str]:
     """The app on a port of its own; gives the address."""
-    app = site.build(simulators, catalogue)
+    app = site.build(simulators, catalogue, whole)
     port = free_port()
     app.launch(
         server_name="127.0.0.1",

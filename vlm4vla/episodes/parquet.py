@@ -371,12 +371,19 @@ def import_shipped(table: EpisodeTable, folder: Path) -> int:
         UserError: see `import_`.
     """
     came = 0
-    for path in sorted(folder.glob("*.parquet")):
-        mark = hashlib.sha256(path.read_bytes()).hexdigest()
-        if not table.imported(mark):
-            came += import_(path, table)
-            table.mark_imported(mark, path.name)
+    for path, mark in pending(table, folder):
+        came += import_(path, table)
+        table.mark_imported(mark, path.name)
     return came
+
+
+def pending(table: EpisodeTable, folder: Path) -> list[tuple[Path, str]]:
+    """The parquet files of a folder that were not brought in before, each with its mark."""
+    marks = (
+        (path, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(folder.glob("*.parquet"))
+    )
+    return [(path, mark) for path, mark in marks if not table.imported(mark)]
 
 
 def describe() -> list[str]:

@@ -1,0 +1,50 @@
+"""The line that tells that the table does not hold all of its episodes yet."""
+
+from collections.abc import Callable
+from typing import Final
+
+import gradio as gr
+
+SENTENCE: Final = (
+    "The episodes that come with the app are being read, once, which takes some seconds. The page "
+    "shows them as soon as they are there."
+)
+
+_TEMPLATE: Final = '<p class="message" role="status" hidden></p>'
+_SCRIPT: Final = """
+const line = element.querySelector('p');
+let told = false;
+function tell() {
+  if (told && !props.value) location.reload();
+  told = Boolean(props.value);
+  line.hidden = !told;
+  line.textContent = props.value || '';
+}
+tell();
+watch('value', tell);
+"""
+
+
+def build(page: gr.Blocks, whole: Callable[[], bool]) -> None:
+    """Lays the line out; the page is loaded again when the table is whole.
+
+    Args:
+        page: the `gr.Blocks` of the page.
+        whole: whether the table holds the episodes that come with the app.
+    """
+    line = gr.HTML(
+        "",
+        html_template=_TEMPLATE,
+        js_on_load=_SCRIPT,
+        apply_default_css=False,
+        elem_id="filling",
+    )
+    clock = gr.Timer(1.0, active=False)
+
+    def look() -> tuple[str, gr.Timer]:
+        done = whole()
+        return "" if done else SENTENCE, gr.Timer(active=not done)
+
+    told = {"outputs": [line, clock], "show_progress": "hidden", "api_visibility": "private"}
+    page.load(look, **told)
+    clock.tick(look, **told)
