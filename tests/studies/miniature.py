@@ -61,6 +61,7 @@ def scale(folder: Path) -> Scale:
         TINY,
         vlms=(Vlm("qwen3-vl", str(folder / "vlm"), digest),),
         constants={**TINY.constants, "steps": STEPS, "batch": 2},
+        step_constants={**TINY.step_constants, "steps": STEPS, "batch": 2},
         rates=(6e-4, 1e-3),
         chosen_rates=(6e-4,),
         seeds=(0,),

@@ -33,6 +33,27 @@ def test_a_study_at_full_size_is_written_and_not_run(tmp_path, capsys, monkeypat
     assert "--out" in capsys.readouterr().err
 
 
+def test_steps_have_an_array_of_their_own_that_goes_first(tmp_path):
+    members = [m for m in studies(PAPER)["injection"].members if m.cell.seed == 0]
+    cluster.write("injection", members, tmp_path / "scripts")
+    cells = [one.read_text() for one in sorted((tmp_path / "scripts" / "cells").iterdir())]
+    steps = sorted((tmp_path / "scripts" / "steps").iterdir())
+    # Eight cells; tokens to the language model, to all, and shuffled to all are made once each.
+    assert (len(cells), len(steps)) == (8, 3)
+    for step in steps:
+        name = step.stem.split("-")[1]
+        assert sum(f'--from "$RUNS/{name}/vlm"' in cell for cell in cells) == 2
+        text = step.read_text()
+        assert f'train tokens --from qwen3-vl:paper --init vlm --data "$DATA" --out "$RUNS/{name}"'
+        assert "--steps 4000 --batch 512 --learning-rate 2e-05 --seed 0" in text
+    assert ["--shuffled" in step.read_text() for step in steps] == [False, False, True]
+    arrays = [(tmp_path / "scripts" / name).read_text() for name in ("steps.sh", cluster.ARRAY)]
+    assert "--array=0-2" in arrays[0] and "ls steps/*.sh" in arrays[0]
+    assert "--array=0-7" in arrays[1] and "First steps.sh" in arrays[1]
+    for script in [*steps, tmp_path / "scripts" / "steps.sh"]:
+        subprocess.run(["bash", "-n", script], check=True, timeout=60)
+
+
 def test_a_script_of_the_array_carries_out_its_two_commands(tmp_path):
     member = studies(PAPER)["initialisation"].members[0]
     cluster.write("initialisation", [member], tmp_path / "scripts")

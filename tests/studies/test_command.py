@@ -1,5 +1,6 @@
 """The studies in miniature: real trainings of three steps, episodes without a simulator."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -85,9 +86,10 @@ def content() -> list[tuple]:
 def test_the_studies_are_listed_with_what_is_done(known, home, capsys):
     assert cli.main(["study", "list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])["studies"]
-    assert [study["name"] for study in found] == ["rate", "initialisation", "modules"]
-    # One family and one training seed: two starts at two rates; three starts; four and the head.
-    assert [len(study["cells"]) for study in found] == [4, 3, 5]
+    assert [study["name"] for study in found] == ["rate", "initialisation", "modules", "injection"]
+    # One family and one training seed: two starts at two rates; three starts; four and the head;
+    # four steps under two trainings.
+    assert [len(study["cells"]) for study in found] == [4, 3, 5, 8]
     assert {cell["episodes"] for study in found for cell in study["cells"]} == {0}
     assert cli.main(["study", "list", "modules"]) == 0
     assert capsys.readouterr().out.count("(not run)") == 5
@@ -117,6 +119,80 @@ def test_two_cells_of_a_study_are_trained_and_evaluated(name, levels, folder, kn
     assert len(InProcess.ended) == 4
 
 
+def test_cells_that_begin_with_the_same_vlm_make_it_once(folder, known, home, monkeypatch, capsys):
+    levels = tuple(f"shuffled tokens to all, then vision {how}" for how in ("frozen", "trained"))
+    assert run(folder, "injection", "--cells", *levels) == 0
+    assert InProcess.ended == ["train", "train", "eval", "train", "eval"]
+    cells = [m.cell for m in known["injection"].members if m.level in levels]
+    step = cells[0].step
+    assert cells[1].step == step
+    accounts = [json.loads((home / "studies" / c.name / "cell.json").read_text()) for c in cells]
+    assert accounts[0]["step"] == accounts[1]["step"]
+    made = accounts[0]["step"]
+    assert made["name"] == step.name and made["step"]["shuffled"] is True
+    assert made["figures"]["nats"] > 0
+    vlm = home / "studies" / step.name / "run" / "vlm"
+    weights = hashlib.sha256((vlm / "model.safetensors").read_bytes()).hexdigest()
+    assert made["weights"] == weights[:16]
+    for cell in cells:
+        recipe = json.loads((home / "studies" / cell.name / "run" / "recipe.json").read_text())
+        assert recipe["start"] == str(vlm)
+    # The account is written last; without it nothing is trained again that is there.
+    (home / "studies" / cells[0].name / "cell.json").unlink()
+    assert run(folder, "injection", "--cells", *levels, "--resume") == 0
+    assert InProcess.ended[5:] == []
+    # A second training makes the VLM again, too.
+    monkeypatch.setattr(command.subprocess, "run", in_process)
+    words = ["study", "verify", "injection", "--cell", cells[0].name, "--json"]
+    capsys.readouterr()
+    assert cli.main([*words, "--data", str(folder / "data")]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["same"], found["n"]) == (4, 4)
+    again = home / "studies" / cells[0].name / "verified" / "step" / "vlm"
+    assert (again / "model.safetensors").read_bytes() == (vlm / "model.safetensors").read_bytes()
+
+
+def test_a_step_that_ends_anywhere_goes_on_to_the_same_vlm(
+    folder, known, tmp_path, monkeypatch, capsys
+):
+    level = "tokens to language, then vision frozen"
+    [cell] = [m.cell for m in known["injection"].members if m.level == level]
+    weights = []
+    for name in ("whole", "broken"):
+        monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path / name))
+        if name == "broken":
+            # While the VLM learns, in the second of three steps; and when it is there and the
+            # policy begins to learn.
+            for number in (2, 4):
+                with monkeypatch.context() as patch, pytest.raises(Killed):
+                    ending(patch, number)
+                    run(folder, "injection", "--cells", level, "--resume")
+                assert content() == []
+                if number == 2:
+                    # Begun before, and not by chance.
+                    assert run(folder, "injection", "--cells", level) == 2
+                    assert "--resume" in capsys.readouterr().err
+        assert run(folder, "injection", "--cells", level, "--resume") == 0
+        vlm = tmp_path / name / "studies" / cell.step.name / "run" / "vlm"
+        weights.append((vlm / "model.safetensors").read_bytes())
+        weights.append(content())
+    assert weights[:2] == weights[2:]
+    assert len(weights[1]) == 4
+
+
+def ending(patch, number):
+    """Ends the process in a step of the loop, counted from 1 over all trainings."""
+    real, calls = loop._numbers, []
+
+    def numbers(accelerator, sums):
+        calls.append(1)
+        if len(calls) == number:
+            raise Killed
+        return real(accelerator, sums)
+
+    patch.setattr(loop, "_numbers", numbers)
+
+
 def test_the_cell_of_two_studies_is_run_once(folder, known, home):
     assert run(folder, "initialisation", "--cells", "VLM") == 0
     assert run(folder, "modules", "--cells", "all") == 0
@@ -136,20 +212,10 @@ def test_a_run_that_ends_anywhere_goes_on_to_the_same_table(
     whole = content()
     assert len(whole) == 8
     monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path / "broken"))
-    with monkeypatch.context() as patch:
-        # In training, in the second of three steps.
-        steps = loop._numbers
-
-        def numbers(accelerator, sums):
-            calls.append(1)
-            if len(calls) == 2:
-                raise Killed
-            return steps(accelerator, sums)
-
-        calls: list[int] = []
-        patch.setattr(loop, "_numbers", numbers)
-        with pytest.raises(Killed):
-            run(folder, "initialisation", "--cells", *levels)
+    # In training, in the second of three steps.
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        ending(patch, 2)
+        run(folder, "initialisation", "--cells", *levels)
     assert content() == []
     # Begun before, and not by chance.
     assert run(folder, "initialisation", "--cells", *levels) == 2
@@ -211,7 +277,7 @@ def test_what_else_was_trained_is_refused(folder, known, home, monkeypatch):
     other = known["modules"].members[1].cell
     monkeypatch.setattr(
         "vlm4vla.studies.run.train_command",
-        lambda cell, data, out: train_command(other, data, out),
+        lambda cell, data, out, vlm: train_command(other, data, out),
     )
     runner = InProcess(EpisodeTable(), folder / "data", [0], print)
     with pytest.raises(UserError, match=r"0 of \d+ parameters of the group vision learned"):

@@ -9,6 +9,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.studies import run
 from vlm4vla.studies.registry import STUDIES
 from vlm4vla.studies.run import Runner, last_line
+from vlm4vla.studies.trained import RUN, folder_of
 
 MEMBERS = STUDIES["initialisation"].members[:4]
 
@@ -49,6 +50,30 @@ def test_a_cell_that_fails_does_not_keep_the_others(runner):
     with pytest.raises(UserError, match=r"seed 0: The disk is full\. .*--resume"):
         runner.run(MEMBERS)
     assert sum(map(len, runner.seen.values())) == 4
+
+
+def test_cells_that_share_a_step_make_it_one_after_the_other(tmp_path, monkeypatch):
+    """Two cells of one step at once: the second finds the VLM that the first has made."""
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    first, second = (STUDIES["injection"].members[one] for one in (1, 5))
+    assert first.cell.step == second.cell.step
+    made = []
+
+    class Making(Runner):
+        def _command(self, core, cell, words):
+            if words[1] == "tokens":
+                made.append(cell.name)
+                # Time enough for the other to come too.
+                self.other.wait(0.3)
+                (folder_of(cell.step) / RUN / "vlm").mkdir(parents=True)
+
+    monkeypatch.setattr(run, "check_step", lambda step, where: {"name": step.name})
+    monkeypatch.setattr(run, "check_trained", lambda *args: {})
+    monkeypatch.setattr(run, "done", lambda table, cell: True)
+    runner = Making(EpisodeTable.in_memory(), tmp_path, [0, 1], print)
+    runner.other = threading.Event()
+    runner.run([first, second])
+    assert len(made) == 1
 
 
 def test_what_nobody_foresaw_is_not_lost(runner):

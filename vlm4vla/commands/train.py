@@ -30,6 +30,7 @@ from vlm4vla.train.stages import (
     run_grounding,
     run_imitation,
     run_language,
+    run_tokens,
     start_policy,
 )
 from vlm4vla.train.whole import WHOLE, run_whole
@@ -46,6 +47,7 @@ _OF_ONE_STAGE: Final = (
     "steps",
     "sight_steps",
     "learning_rate",
+    "shuffled",
 )
 """What only one stage can be told, as the parser calls it."""
 
@@ -102,6 +104,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="language, grounding: how many of --steps teach the vision tower alone, first "
         "(default: 3000 and 1500; none in a language stage that goes on --from another)",
     )
+    parser.add_argument(
+        "--shuffled",
+        action="store_true",
+        default=None,
+        help="tokens: answer with those of other frames, as a control",
+    )
     parser.add_argument("--batch", type=int, help="pictures a batch")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--accumulation", type=int, help="batches a step")
@@ -157,6 +165,10 @@ def _train(job: Run, args: argparse.Namespace) -> Path:
         raise UserError(
             f"The stage {args.stage} has no sight steps.",
             "Give --sight-steps to language or grounding.",
+        )
+    if args.shuffled and args.stage != "tokens":
+        raise UserError(
+            f"The stage {args.stage} has no action tokens to shuffle.", "Give --shuffled to tokens."
         )
     if args.stage == "dagger":
         loop = replace(recipe.imitation.loop, **given)
@@ -225,7 +237,7 @@ def _with_sight(recipe: Any, args: argparse.Namespace) -> Any:
 
 
 def _learn(job: Run, recipe: Any, args: argparse.Namespace) -> Path:
-    """Grounding or imitation."""
+    """Grounding, tokens or imitation."""
     cache = open_frames(args.data or home() / "cache" / "frames")
     # Said before a large VLM is loaded.
     learned_and_unseen(cache, args.tasks)
@@ -237,6 +249,9 @@ def _learn(job: Run, recipe: Any, args: argparse.Namespace) -> Path:
     set_trainable(policy, args.train)
     if args.stage == "grounding":
         return run_grounding(job, recipe, policy, cache, args.tasks)
+    if args.stage == "tokens":
+        recipe = replace(recipe, shuffled=bool(args.shuffled))
+        return run_tokens(job, recipe, policy, cache, args.tasks, args.train)
     return run_imitation(job, recipe, policy, cache, args.tasks, args.train)
 
 

@@ -32,6 +32,7 @@ BF16_FROM_BYTES = 400_000_000
 EXTRAS = (
     "chat_template.jinja",
     "chat_template.json",
+    "fast.json",
     "preprocessor_config.json",
     "processor_config.json",
     "tokenizer_config.json",

@@ -18,6 +18,12 @@ OPTIONS: Final = ("steps", "batch", "learning_rate")
 """Constants that the training command is told; it takes the others from the preset."""
 
 
+def digest_of(vlm: Path) -> str:
+    """The first sixteen hexadecimal digits of the SHA-256 of a folder's weights."""
+    with open(vlm / WEIGHTS, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Start:
     """Where a cell's policy starts.
@@ -25,7 +31,7 @@ class Start:
     Attributes:
         family: of the VLM.
         source: a folder below `checkpoints/`, any other folder, or a Hub id.
-        digest: the first sixteen hexadecimal digits of its weights' SHA-256; "" for a Hub id.
+        digest: of its weights, see `digest_of`; "" for a Hub id.
         init: see `vlm4vla.train.stages.INITS`.
     """
 
@@ -48,11 +54,9 @@ class Start:
         """
         if not self.digest:
             return
-        file = Path(self.path) / WEIGHTS
-        if not file.is_file():
+        if not (Path(self.path) / WEIGHTS).is_file():
             raise UserError(f"There is no VLM {self.source}.", "Name the folder that holds it.")
-        with open(file, "rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()[:16]
+        found = digest_of(Path(self.path))
         if found != self.digest:
             raise UserError(
                 f"The weights of {self.source} are {found}, and the study begins with "
@@ -75,8 +79,8 @@ class Scenes:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell: everything that fixes a policy's training and its evaluation.
+class Training:
+    """Everything that fixes one training.
 
     Attributes:
         start: where it starts.
@@ -85,8 +89,7 @@ class Cell:
         constants: every number of the recipe by name, the preset's own among them.
         seed: of new weights and of batches.
         data: fingerprint of the frames that it learns from.
-        tasks: whose instructions it learns, and that it is evaluated on.
-        scenes: that it is evaluated on.
+        tasks: whose instructions it learns.
     """
 
     start: Start
@@ -96,13 +99,40 @@ class Cell:
     seed: int
     data: str
     tasks: tuple[str, ...]
-    scenes: Scenes
 
     @property
     def name(self) -> str:
-        """Twelve hexadecimal digits, a function of everything in it."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Twelve hexadecimal digits, a function of everything in it.
+
+        What it does not have leaves the name as it was before anything could have it.
+        """
+        fixed = {name: value for name, value in asdict(self).items() if value is not None}
+        text = json.dumps(fixed, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class VlmStep(Training):
+    """A VLM's training on action tokens, before the policy's; cells share what it makes.
+
+    Attributes:
+        shuffled: see `vlm4vla.train.objectives.tokens.TokensRecipe`.
+    """
+
+    shuffled: bool
+
+
+@dataclass(frozen=True)
+class Cell(Training):
+    """A cell: everything that fixes a policy's training and its evaluation.
+
+    Attributes:
+        scenes: that it is evaluated on, of every task that it learns.
+        step: what its VLM learns before, from the cell's own start; None for nothing.
+    """
+
+    scenes: Scenes
+    step: VlmStep | None = None
 
     @property
     def learning_rate(self) -> float:
@@ -115,7 +145,9 @@ class Cell:
         return len(self.tasks) * self.scenes.episodes
 
 
-def train_command(cell: Cell, data: Path, run: Path, workers: int = 0) -> list[str]:
+def train_command(
+    cell: Cell, data: Path, run: Path, workers: int = 0, vlm: Path | None = None
+) -> list[str]:
     """The words after `vlm4vla` that train a cell's policy.
 
     Args:
@@ -123,13 +155,27 @@ def train_command(cell: Cell, data: Path, run: Path, workers: int = 0) -> list[s
         data: the training cache.
         run: the run's folder.
         workers: processes that prepare batches.
+        vlm: what the cell's step made; None for a cell without one.
     """
-    words = ["train", "imitation", "--from", cell.start.path, "--init", cell.start.init]
-    words += ["--data", str(data), "--out", str(run), "--tasks", *cell.tasks]
-    words += ["--train", *cell.groups, "--preset", cell.preset]
+    assert (vlm is None) == (cell.step is None)
+    return _train("imitation", cell, str(vlm or cell.start.path), data, run, workers)
+
+
+def step_command(step: VlmStep, data: Path, run: Path, workers: int = 0) -> list[str]:
+    """The words after `vlm4vla` that make a step's VLM; see `train_command`."""
+    words = _train("tokens", step, step.start.path, data, run, workers)
+    return [*words, "--shuffled"] if step.shuffled else words
+
+
+def _train(
+    stage: str, training: Training, source: str, data: Path, run: Path, workers: int
+) -> list[str]:
+    words = ["train", stage, "--from", source, "--init", training.start.init]
+    words += ["--data", str(data), "--out", str(run), "--tasks", *training.tasks]
+    words += ["--train", *training.groups, "--preset", training.preset]
     for name in OPTIONS:
-        words += [f"--{name.replace('_', '-')}", f"{cell.constants[name]:g}"]
-    return [*words, "--seed", str(cell.seed), "--check-every", "0", "--workers", str(workers)]
+        words += [f"--{name.replace('_', '-')}", f"{training.constants[name]:g}"]
+    return [*words, "--seed", str(training.seed), "--check-every", "0", "--workers", str(workers)]
 
 
 def eval_command(cell: Cell, checkpoint: Path, workers: int = 1) -> list[str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from vlm4vla.files import replacing_folder
-from vlm4vla.studies.cell import eval_command, train_command
+from vlm4vla.studies.cell import Training, VlmStep, eval_command, step_command, train_command
 from vlm4vla.studies.study import Member
-from vlm4vla.studies.trained import CHECKPOINT
+from vlm4vla.studies.trained import CHECKPOINT, VLM
 
 ACCELERATORS: Final = 8
 """A node's, as in the paper."""
@@ -19,6 +19,10 @@ _WORKERS: Final = 8
 ARRAY: Final = "array.sh"
 """The script of them all."""
 
+_STEPS: Final = "steps"
+_CELLS: Final = "cells"
+_DATA: Final = Path("$DATA")
+
 _TEMPLATE: Final = """\
 #!/bin/bash
 #SBATCH --job-name=vlm4vla-{name}
@@ -26,20 +30,23 @@ _TEMPLATE: Final = """\
 #SBATCH --nodes=1
 #SBATCH --gpus-per-node={accelerators}
 #SBATCH --requeue
-# DATA=... RUNS=... sbatch array.sh, in this folder: the training cache, and a folder for the runs
+# DATA=... RUNS=... sbatch {file}, in this folder: the training cache, and a folder for the runs
 # that every node sees. Tasks go on where they were stopped: submit the same once more.
-set -euo pipefail
+{first}set -euo pipefail
 : "${{DATA:?name the training cache}}" "${{RUNS:?name a shared folder}}"
 cd "${{SLURM_SUBMIT_DIR:-.}}"
-exec bash "$(ls cells/*.sh | sed -n "$((SLURM_ARRAY_TASK_ID + 1))p")"
+exec bash "$(ls {folder}/*.sh | sed -n "$((SLURM_ARRAY_TASK_ID + 1))p")"
 """
 
-_CELL: Final = """\
+_BEFORE: Final = """\
+# First steps.sh, whose VLMs these begin with: sbatch --dependency=afterok:JOB array.sh.
+"""
+
+_SCRIPT: Final = """\
 #!/bin/bash
 # {label}
 set -euo pipefail
-{train}
-{evaluate}
+{lines}
 """
 
 
@@ -49,25 +56,62 @@ def write(name: str, members: Sequence[Member], folder: Path) -> None:
     Args:
         name: of the study.
         members: its cells at full size.
-        folder: gets `array.sh`, and a file a cell below `cells`.
+        folder: gets `array.sh`, and a file a cell below `cells`; where cells have steps, `steps.sh`
+            and a file a step below `steps`, too.
     """
+    steps = {one.cell.step.name: one.cell.step for one in members if one.cell.step}
     with replacing_folder(folder) as new:
-        (new / "cells").mkdir()
-        for number, member in enumerate(members):
-            text = script(member)
-            (new / "cells" / f"{number:03d}-{member.cell.name}.sh").write_text(text, "utf-8")
-        array = _TEMPLATE.format(name=name, last=len(members) - 1, accelerators=ACCELERATORS)
-        (new / ARRAY).write_text(array, "utf-8")
+        cells = [(one.cell.name, script(one)) for one in members]
+        _array(new / ARRAY, _CELLS, name, cells, _BEFORE if steps else "")
+        if steps:
+            made = [(key, step_script(step)) for key, step in steps.items()]
+            _array(new / f"{_STEPS}.sh", _STEPS, name, made)
 
 
 def script(member: Member) -> str:
     """The script of one cell."""
     cell = member.cell
-    data, run = Path("$DATA"), Path("$RUNS") / cell.name
-    launch = ["accelerate", "launch", "--num_processes", str(ACCELERATORS), "-m", "vlm4vla.cli"]
-    trained = [*launch, *train_command(cell, data, run, _WORKERS)]
+    run = _run_of(cell)
+    vlm = _run_of(cell.step) / VLM if cell.step else None
     evaluated = ["vlm4vla", *eval_command(cell, run / CHECKPOINT, _WORKERS)]
-    return _CELL.format(label=member.label, train=_shell(trained), evaluate=_shell(evaluated))
+    lines = [_launched(train_command(cell, _DATA, run, _WORKERS, vlm)), _shell(evaluated)]
+    return _SCRIPT.format(label=member.label, lines="\n".join(lines))
+
+
+def step_script(step: VlmStep) -> str:
+    """The script of one step."""
+    what = "shuffled action tokens" if step.shuffled else "action tokens"
+    learns = ", ".join(step.groups)
+    label = f"{what} to {learns} of {step.start.family}, training seed {step.seed}"
+    line = _launched(step_command(step, _DATA, _run_of(step), _WORKERS))
+    return _SCRIPT.format(label=label, lines=line)
+
+
+def _array(
+    file: Path, folder: str, name: str, scripts: Sequence[tuple[str, str]], first: str = ""
+) -> None:
+    """Writes scripts into a folder beside `file`, and into it what submits them all."""
+    (file.parent / folder).mkdir()
+    for number, (key, text) in enumerate(scripts):
+        (file.parent / folder / f"{number:03d}-{key}.sh").write_text(text, "utf-8")
+    text = _TEMPLATE.format(
+        name=name,
+        last=len(scripts) - 1,
+        accelerators=ACCELERATORS,
+        file=file.name,
+        folder=folder,
+        first=first,
+    )
+    file.write_text(text, "utf-8")
+
+
+def _run_of(training: Training) -> Path:
+    return Path("$RUNS") / training.name
+
+
+def _launched(words: Sequence[str]) -> str:
+    launch = ["accelerate", "launch", "--num_processes", str(ACCELERATORS), "-m", "vlm4vla.cli"]
+    return _shell([*launch, *words])
 
 
 def _shell(words: Sequence[str]) -> str:

@@ -5,14 +5,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from vlm4vla.studies.study import LANGUAGE, WHOLE, after
+
 FILE: Final = Path(__file__).parents[2] / "assets" / "paper_results.json"
 
-_RECORDS: Final = {
-    "from scratch": ("scratch", "random init (from scratch)"),
-    "vision frozen": ("freeze", "freeze vision encoder"),
-    "embeddings frozen": ("freeze", "freeze word embedding"),
+_VISION: Final = "downstream_vision_encoder"
+
+_RECORDS: Final[dict[str, dict[str, str]]] = {
+    "from scratch": {"table": "scratch", "setting": "random init (from scratch)"},
+    "vision frozen": {"table": "freeze", "setting": "freeze vision encoder"},
+    "embeddings frozen": {"table": "freeze", "setting": "freeze word embedding"},
+} | {
+    after(step, downstream): {"table": "injection", "setting": setting, _VISION: vision}
+    for step, setting in ((LANGUAGE, "Freeze Vision FT"), (WHOLE, "Unfreeze Vision FT"))
+    for downstream, vision in (("vision frozen", "frozen"), ("vision trained", "unfrozen"))
 }
-"""Table and setting of a contrast's numbers."""
+"""What the file says of a contrast's numbers."""
 
 
 class Reported(NamedTuple):
@@ -47,17 +55,17 @@ def reported(contrast: str) -> list[Reported]:
     """
     if contrast not in _RECORDS:
         return []
-    table, setting = _RECORDS[contrast]
+    wanted = _RECORDS[contrast].items()
     return [
         Reported(*(one[name] for name in Reported._fields))
         for one in records()
-        if (one["table"], one["setting"]) == (table, setting)
+        if wanted <= one.items()
     ]
 
 
 def direction(found: list[Reported]) -> str:
-    """Where all of some differences point: "lower", "higher", "mixed", or "" for none."""
+    """Where all differences point: "lower", "higher", "level", "mixed", or "" for none at all."""
     signs = {(one.delta > 0) - (one.delta < 0) for one in found}
     if not signs:
         return ""
-    return {frozenset({-1}): "lower", frozenset({1}): "higher"}.get(frozenset(signs), "mixed")
+    return {-1: "lower", 0: "level", 1: "higher"}[signs.pop()] if len(signs) == 1 else "mixed"

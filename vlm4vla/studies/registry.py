@@ -7,6 +7,22 @@ from vlm4vla import seeds
 from vlm4vla.studies.cell import Scenes
 from vlm4vla.studies.study import Scale, Study, Vlm, studies
 
+_STEP: Final[dict[str, str | float]] = {
+    "steps": 1_000,
+    "batch": 40,
+    "learning_rate": 6e-4,
+    "warmup": 100,
+    "schedule": "cosine",
+    "final_rate": 0.05,
+    "accumulation": 1,
+    "weight_decay": 0.0,
+    "clip": 1.0,
+    "ema": 0.99,
+    "instructions": 1,
+    "brightness": 0.2,
+}
+"""Of a VLM's step on action tokens: as many pictures as two thirds of a policy's training."""
+
 TINY: Final = Scale(
     vlms=(
         # Made by the same command from the same drawings.
@@ -40,6 +56,8 @@ TINY: Final = Scale(
     tasks=("reach", "pick"),
     scenes=Scenes(seeds.TEST.start, 100),
     selection=Scenes(seeds.SELECT.start, 60),
+    step_preset="tiny",
+    step_constants=_STEP,
 )
 """What two CPU cores can run: the paper's loss and schedule, 1,500 steps of 40 pictures."""
 
@@ -49,6 +67,18 @@ PAPER: Final = replace(
     constants={**TINY.constants, "steps": 50_000, "batch": 512},
     rates=(1e-5, 2e-5, 5e-5),
     chosen_rates=(2e-5,),
+    step_preset="paper",
+    # Its scripts name files of 4,000 iterations; it tells no other setting of this step.
+    step_constants={
+        **_STEP,
+        "steps": 4_000,
+        "batch": 512,
+        "learning_rate": 2e-5,
+        "warmup": 250,
+        "schedule": "constant",
+        "clip": 0.0,
+        "ema": 0.0,
+    },
     # A released VLM began as its class draws it: the third start would be the second once more.
     inits=("vlm", "scratch"),
 )

@@ -136,8 +136,9 @@ class Agreement(NamedTuple):
         said = f"{about}the paper has it lower in {lower} of {len(self.paper)} ({sources}; {how}), "
         if not self.ours:
             return said + "ours does not tell a direction in every family."
-        if theirs == "mixed":
-            return said + f"ours is {self.ours} in every family; the paper's points both ways."
+        if theirs in ("mixed", "level"):
+            points = {"mixed": "points both ways", "level": "is level"}[theirs]
+            return said + f"ours is {self.ours} in every family; the paper's {points}."
         agree = "the same direction" if theirs == self.ours else "the opposite direction"
         return said + f"ours is {self.ours} in every family: {agree}."
 

@@ -8,18 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.files import held
-from vlm4vla.studies.cell import Cell, eval_command, train_command
+from vlm4vla.studies.cell import Cell, eval_command, step_command, train_command
 from vlm4vla.studies.status import done
 from vlm4vla.studies.study import Member
 from vlm4vla.studies.trained import (
+    CHECKPOINT,
     RUN,
+    VLM,
     account,
+    check_step,
     check_trained,
     checkpoint_of,
     folder_of,
@@ -31,6 +35,7 @@ LOG: Final = "log.txt"
 CLI: Final = "vlm4vla.cli"
 """The module that carries commands out."""
 
+_ALONE: Final = nullcontext()
 _TELL_EVERY: Final = 30.0
 """Seconds between two lines about what is going on."""
 _SHOWN: Final = 90
@@ -66,6 +71,7 @@ class Runner:
         self._now: dict[int, Member] = {}
         self._seconds: list[float] = []
         self._failed: list[str] = []
+        self._making: dict[Path, threading.Lock] = {}
         self._left = 0
         self._stopped = False
 
@@ -121,11 +127,29 @@ class Runner:
     def _run(self, core: int, member: Member) -> None:
         cell = member.cell
         with held(folder_of(cell)):
-            train(cell, member.label, self._data, lambda words: self._command(core, cell, words))
+            self._train(core, member)
             if not done(self._table, cell):
                 self._command(core, cell, eval_command(cell, checkpoint_of(cell)))
         if not done(self._table, cell):
             raise UserError("Its evaluation ended, and the table lacks episodes.", "Run it again.")
+
+    def _train(self, core: int, member: Member) -> None:
+        cell = member.cell
+        # The account is written last.
+        if account(cell) is not None and checkpoint_of(cell).is_dir():
+            return
+        step = folder_of(cell.step) / RUN if cell.step else None
+        sharing = self._making.setdefault(step, threading.Lock()) if step else nullcontext()
+        found = train(
+            cell,
+            member.label,
+            self._data,
+            folder_of(cell) / RUN,
+            lambda words: self._command(core, cell, words),
+            step,
+            sharing,
+        )
+        keep_account(cell, found)
 
     def _command(self, core: int, cell: Cell, words: Sequence[str]) -> None:
         """Carries a command out on a core; what it prints goes to the cell's log."""
@@ -171,23 +195,42 @@ class Runner:
         return f", about {minutes:.0f} min"
 
 
-def train(cell: Cell, label: str, data: Path, command: Callable[[Sequence[str]], None]) -> None:
-    """Trains a cell's policy unless it is there, and keeps an account of what learned.
+def train(
+    cell: Cell,
+    label: str,
+    data: Path,
+    run: Path,
+    command: Callable[[Sequence[str]], None],
+    step_run: Path | None = None,
+    sharing: AbstractContextManager[object] = _ALONE,
+) -> dict[str, Any]:
+    """Trains a cell's policy, and before it the VLM of its step, unless they are there.
 
     Args:
         cell: the cell.
         label: what it is called.
         data: the training cache.
+        run: the folder of the policy's run.
         command: carries out the words after `vlm4vla`.
+        step_run: the folder of the step's run; None for a cell without a step.
+        sharing: held while the VLM is made.
+
+    Returns:
+        What `check_trained` found.
 
     Raises:
-        UserError: the command failed, or something else was trained than the cell says.
+        UserError: a command failed, or something else was trained than the cell says.
     """
-    run = folder_of(cell) / RUN
-    # The account is written last: where it is missing, the command has little left to do.
-    if account(cell) is None or not checkpoint_of(cell).is_dir():
-        command(train_command(cell, data, run))
-        keep_account(cell, check_trained(cell, run, label))
+    step = vlm = None
+    if cell.step is not None and step_run is not None:
+        vlm = step_run / VLM
+        with sharing:
+            if not vlm.is_dir():
+                command(step_command(cell.step, data, step_run))
+        step = check_step(cell.step, step_run)
+    if not (run / CHECKPOINT).is_dir():
+        command(train_command(cell, data, run, vlm=vlm))
+    return check_trained(cell, run, label, step)
 
 
 def last_line(log: Path) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vlm4vla.model.group_names import GROUPS
-from vlm4vla.studies.cell import Cell, Init, Scenes, Start
+from vlm4vla.studies.cell import Cell, Init, Scenes, Start, VlmStep
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,8 @@ class Scale:
         tasks: that are learned.
         scenes: that the grids are evaluated on.
         selection: that the study `rate` is evaluated on.
+        step_preset: of the command that trains a VLM on action tokens.
+        step_constants: every number of its recipe by name.
         inits: starts of the initialisation study, the VLM's own first.
     """
 
@@ -105,6 +107,8 @@ class Scale:
     tasks: tuple[str, ...]
     scenes: Scenes
     selection: Scenes
+    step_preset: str
+    step_constants: Mapping[str, str | float]
     inits: tuple[Init, ...] = ("vlm", "scratch", "mimetic")
 
 
@@ -128,6 +132,29 @@ MODULES: Final[Mapping[str, tuple[str, ...]]] = {
 HEAD_ONLY: Final = "only query and head"
 
 _PAPER_FREEZES: Final = ("vision frozen", "embeddings frozen")
+
+
+NONE: Final = "no tokens"
+LANGUAGE: Final = "tokens to language"
+WHOLE: Final = "tokens to all"
+SHUFFLED: Final = "shuffled tokens to all"
+
+STEPS: Final[Mapping[str, tuple[tuple[str, ...], bool] | None]] = {
+    NONE: None,
+    LANGUAGE: (("vision",), False),
+    WHOLE: ((), False),
+    SHUFFLED: ((), True),
+}
+"""What the VLM's step of the injection study freezes, and whether its tokens are shuffled."""
+
+DOWNSTREAM: Final[Mapping[str, tuple[str, ...]]] = {
+    "vision frozen": ("vision",),
+    "vision trained": (),
+}
+"""What the policy's training freezes after it."""
+
+INJECTION_SEEDS: Final = 2
+"""How many of the training seeds the injection study has."""
 
 
 def rate(scale: Scale) -> Study:
@@ -195,9 +222,62 @@ def modules(scale: Scale) -> Study:
     )
 
 
+def injection(scale: Scale) -> Study:
+    """Actions as words of the VLM before the policy learns; of one family, as in the paper."""
+    vlm = scale.vlms[0]
+    return Study(
+        "injection",
+        "What does a policy gain if its VLM first answers with action tokens?",
+        tuple(
+            Member(
+                after(name, downstream),
+                _cell(scale, vlm, "vlm", seed, value, frozen, step=_step(scale, vlm, seed, name)),
+            )
+            for value in scale.chosen_rates
+            for seed in scale.seeds[:INJECTION_SEEDS]
+            for downstream, frozen in DOWNSTREAM.items()
+            for name in STEPS
+        ),
+        tuple(
+            contrast
+            for one in DOWNSTREAM
+            for contrast in (
+                Contrast(after(LANGUAGE, one), after(NONE, one), after(LANGUAGE, one)),
+                Contrast(after(WHOLE, one), after(NONE, one), after(WHOLE, one)),
+                # As much training on the same pictures, without what the tokens say of them.
+                Contrast(after(SHUFFLED, one), after(WHOLE, one)),
+            )
+        ),
+    )
+
+
+def after(step: str, downstream: str) -> str:
+    """The level of the injection study with a step before a policy's training."""
+    return f"{step}, then {downstream}"
+
+
 def studies(scale: Scale) -> dict[str, Study]:
     """Every study that can be run, by name, in the order in which they are to be run."""
-    return {study.name: study for study in (rate(scale), initialisation(scale), modules(scale))}
+    declared = (rate, initialisation, modules, injection)
+    return {study.name: study for study in (declare(scale) for declare in declared)}
+
+
+def _step(scale: Scale, vlm: Vlm, seed: int, name: str) -> VlmStep | None:
+    declared = STEPS[name]
+    if declared is None:
+        return None
+    frozen, shuffled = declared
+    return VlmStep(
+        start=Start(vlm.family, vlm.source, vlm.digest, "vlm"),
+        # Query and head take no part in it.
+        groups=tuple(group for group in GROUPS[:-1] if group not in frozen),
+        preset=scale.step_preset,
+        constants=scale.step_constants,
+        seed=seed,
+        data=scale.data,
+        tasks=scale.tasks,
+        shuffled=shuffled,
+    )
 
 
 def _cell(
@@ -208,6 +288,7 @@ def _cell(
     learning_rate: float,
     frozen: tuple[str, ...] = (),
     scenes: Scenes | None = None,
+    step: VlmStep | None = None,
 ) -> Cell:
     return Cell(
         start=Start(vlm.family, vlm.source, vlm.digest, init),
@@ -218,4 +299,5 @@ def _cell(
         data=scale.data,
         tasks=scale.tasks,
         scenes=scenes or scale.scenes,
+        step=step,
     )

@@ -10,19 +10,20 @@ from vlm4vla import paths
 from vlm4vla.episodes.start import SHIPPED
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
-from vlm4vla.studies.cell import Cell
+from vlm4vla.studies.cell import Cell, Training, VlmStep, digest_of
 
 FILE: Final = "cell.json"
 RUN: Final = "run"
 CHECKPOINT: Final = "checkpoint"
+VLM: Final = "vlm"
 
 _UNCHANGING: Final = ("seed", "data")
 """What a run writes beside its constants, under the cell's own names for it."""
 
 
-def folder_of(cell: Cell) -> Path:
-    """Where everything of a cell is that its episodes do not hold."""
-    return paths.home() / "studies" / cell.name
+def folder_of(training: Training) -> Path:
+    """Where everything of a cell is that its episodes do not hold; a step has a folder alike."""
+    return paths.home() / "studies" / training.name
 
 
 def checkpoint_of(cell: Cell) -> Path:
@@ -31,7 +32,11 @@ def checkpoint_of(cell: Cell) -> Path:
 
 
 def begun(cell: Cell) -> bool:
-    """Whether a training was begun here."""
+    """Whether a cell's training was begun here, or that of its step was and is not over."""
+    if cell.step is not None:
+        run = folder_of(cell.step) / RUN
+        if run.is_dir() and not (run / VLM).is_dir():
+            return True
     return (folder_of(cell) / RUN).is_dir()
 
 
@@ -51,18 +56,46 @@ def account(cell: Cell) -> dict[str, Any] | None:
     return None
 
 
-def check_trained(cell: Cell, run: Path, label: str) -> dict[str, Any]:
+def check_step(step: VlmStep, run: Path) -> dict[str, Any]:
+    """Sees to it that a run made the VLM that its step says.
+
+    Args:
+        step: the step.
+        run: the folder of a finished run.
+
+    Returns:
+        "name", "step", "figures" (on frames of unseen scenes), "weights" (their digest) and
+        "command".
+
+    Raises:
+        UserError: it made something else, or it is not whole.
+    """
+    wanted = {"groups": list(step.groups), "shuffled": step.shuffled}
+    _check_recipe(step, run, wanted)
+    return {
+        "name": step.name,
+        "step": json.loads(json.dumps(asdict(step))),
+        "figures": _read(run / "tokens.json"),
+        "weights": digest_of(run / VLM),
+        "command": _read(run / VLM / "training.json")[-1]["command"],
+    }
+
+
+def check_trained(
+    cell: Cell, run: Path, label: str, step: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Sees to it that a run trained what its cell says, parameter by parameter.
 
     Args:
         cell: the cell.
         run: the folder of a finished run.
         label: what the cell is called.
+        step: what `check_step` found; None for a cell without one.
 
     Returns:
         "name", "label", "cell", "trained" (names of the parameters that learned), "parameters"
         (by freeze group: how many there are, and how many of them learned), "figures" (on frames of
-        unseen scenes), "agent" (digest of the policy) and "command".
+        unseen scenes), "agent" (digest of the policy), "command", and "step" where there is one.
 
     Raises:
         UserError: it trained something else, or it is not whole.
@@ -70,14 +103,7 @@ def check_trained(cell: Cell, run: Path, label: str) -> dict[str, Any]:
     from vlm4vla.model.checkpoint import checkpoint_hash, verify  # takes seconds: torch
 
     manifest = verify(run / CHECKPOINT)
-    recipe = _read(run / "recipe.json")
-    wanted = {**cell.constants, **{name: getattr(cell, name) for name in _UNCHANGING}}
-    wanted["tasks"] = list(cell.tasks)
-    if other := sorted(name for name, value in wanted.items() if recipe.get(name) != value):
-        raise UserError(
-            f"{run} was trained with another {', '.join(other)} than the cell {cell.name} says.",
-            "Remove the folder and run the cell again.",
-        )
+    _check_recipe(cell, run)
     sizes: Mapping[str, Mapping[str, int]] = manifest["parameters"]
     for group, size in sizes.items():
         if size["trainable"] != (size["parameters"] if group in cell.groups else 0):
@@ -95,6 +121,7 @@ def check_trained(cell: Cell, run: Path, label: str) -> dict[str, Any]:
         "figures": _read(run / "imitation.json"),
         "agent": checkpoint_hash(run / CHECKPOINT),
         "command": manifest["command"],
+        **({"step": step} if step else {}),
     }
 
 
@@ -103,11 +130,21 @@ def keep_account(cell: Cell, found: Mapping[str, Any]) -> None:
     write_json(folder_of(cell) / FILE, found)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _check_recipe(training: Training, run: Path, more: Mapping[str, Any] | None = None) -> None:
+    recipe = _read(run / "recipe.json")
+    wanted = {**training.constants, **{name: getattr(training, name) for name in _UNCHANGING}}
+    wanted |= {"tasks": list(training.tasks), **(more or {})}
+    if other := sorted(name for name, value in wanted.items() if recipe.get(name) != value):
+        raise UserError(
+            f"{run} was trained with another {', '.join(other)} than {training.name} says.",
+            "Remove the folder and run the cell again.",
+        )
+
+
+def _read(file: Path) -> Any:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        return json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
             f"{file} cannot be read: {error}.", "Remove its folder and run the cell again."
         ) from error
-    return dict(found)

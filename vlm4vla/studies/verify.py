@@ -1,6 +1,7 @@
 """Verifying a cell: trained once more, and its episodes compared with those of the table."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -8,12 +9,16 @@ from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.files import held
 from vlm4vla.statistics import Rate, wilson
-from vlm4vla.studies.cell import Cell, eval_command, train_command
+from vlm4vla.studies.cell import Cell, eval_command
+from vlm4vla.studies.run import train
 from vlm4vla.studies.status import Found, Scene, episodes_of
-from vlm4vla.studies.trained import CHECKPOINT, RUN, check_trained, folder_of
+from vlm4vla.studies.trained import CHECKPOINT, RUN, folder_of
 
 FOLDER: Final = "verified"
 """Below the cell's own folder."""
+
+STEP: Final = "step"
+"""Below that, the run of the cell's step."""
 
 
 class Task(NamedTuple):
@@ -62,7 +67,7 @@ class Verdict(NamedTuple):
 def verify(
     table: EpisodeTable, cell: Cell, label: str, data: Path, command: Callable[[Sequence[str]], int]
 ) -> Verdict:
-    """Trains a cell again, evaluates it into a table of its own, and compares.
+    """Trains a cell again, with its step, evaluates it into a table of its own, and compares.
 
     It can be stopped, and goes on where it stopped.
 
@@ -87,9 +92,8 @@ def verify(
     folder = folder_of(cell) / FOLDER
     own = folder / "table"
     with held(folder):
-        if not (folder / RUN / CHECKPOINT).is_dir():
-            _carry_out(command, train_command(cell, data, folder / RUN))
-        check_trained(cell, folder / RUN, label)
+        step = folder / STEP if cell.step else None
+        train(cell, label, data, folder / RUN, partial(_carry_out, command), step)
         words = [*eval_command(cell, folder / RUN / CHECKPOINT), "--out", str(own)]
         _carry_out(command, words)
         again = EpisodeTable(own)

@@ -1,5 +1,6 @@
 """Recipes by name: `tiny` for two CPU cores, `paper` for the published settings."""
 
+from dataclasses import replace
 from typing import Final
 
 from vlm4vla.train.dagger import DaggerRecipe
@@ -7,8 +8,9 @@ from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.objectives.grounding import GroundingRecipe
 from vlm4vla.train.objectives.imitation import ImitationRecipe
 from vlm4vla.train.objectives.language import LanguageRecipe
+from vlm4vla.train.objectives.tokens import TokensRecipe
 
-STAGES: Final = ("language", "grounding", "imitation", "dagger")
+STAGES: Final = ("language", "grounding", "tokens", "imitation", "dagger")
 
 _PAPER: Final = Recipe(
     steps=50_000,
@@ -34,19 +36,22 @@ _PAPER_IMITATION: Final = ImitationRecipe(
     brightness=0.2,
 )
 
-Preset = LanguageRecipe | GroundingRecipe | ImitationRecipe | DaggerRecipe
+Preset = LanguageRecipe | GroundingRecipe | TokensRecipe | ImitationRecipe | DaggerRecipe
 
 PRESETS: Final[dict[str, dict[str, Preset]]] = {
     "tiny": {
         "language": _LANGUAGE,
         "grounding": GroundingRecipe(Recipe(steps=2_500, batch=40, learning_rate=6e-4)),
+        "tokens": TokensRecipe(Recipe(steps=1_000, batch=40, learning_rate=6e-4)),
         "imitation": ImitationRecipe(Recipe(steps=3_000, batch=40, learning_rate=6e-4)),
         "dagger": DaggerRecipe(ImitationRecipe(Recipe(steps=850, batch=40, learning_rate=6e-4))),
     },
-    # The paper has no language, grounding or DAgger stage; those of `tiny` stand in.
+    # The paper has no language, grounding or DAgger stage; those of `tiny` stand in. Of its step on
+    # action tokens it names no settings; its evaluation scripts name files of 4,000 iterations.
     "paper": {
         "language": _LANGUAGE,
         "grounding": GroundingRecipe(_PAPER, instructions=1, alignment=0.0, names=0.0),
+        "tokens": TokensRecipe(replace(_PAPER, steps=4_000)),
         "imitation": _PAPER_IMITATION,
         "dagger": DaggerRecipe(_PAPER_IMITATION),
     },

@@ -1,7 +1,7 @@
 """The stages as runs: where each starts from, what it writes, which gates it must pass.
 
-A run's folder holds its recipe, its newest state, its gates, and at the end `vlm` (language) or
-`checkpoint` (the others), from which the next stage starts.
+A run's folder holds its recipe, its newest state, its gates, and at the end `vlm` (language and
+tokens) or `checkpoint` (the others), from which the next stage starts.
 """
 
 import contextlib
@@ -45,6 +45,13 @@ from vlm4vla.train.objectives.imitation import (
     measure_imitation,
 )
 from vlm4vla.train.objectives.language import LanguageObjective, LanguageRecipe, make_backbone
+from vlm4vla.train.objectives.tokens import (
+    TokensObjective,
+    TokensRecipe,
+    action_tokens,
+    add_words,
+    measure_tokens,
+)
 from vlm4vla.train.provenance import command, forget, lineage, remember
 from vlm4vla.train.speed.cpu_layers import chosen_layers, fast_layers
 from vlm4vla.train.vqa import Skill, measure_skill
@@ -53,7 +60,7 @@ _More = ParamSpec("_More")
 _Result = TypeVar("_Result")
 
 VLM = "vlm"
-"""The folder inside a language run that holds the trained VLM."""
+"""The folder inside a language or tokens run that holds the trained VLM."""
 
 CHECKPOINT = "checkpoint"
 """The folder inside a robot run that holds the trained policy."""
@@ -257,13 +264,6 @@ def run_language(
     learned, held_out = pools
     few = Pool(held_out.images[:96], held_out.segmentations[:96], held_out.items[:96])
 
-    def save() -> Path:
-        policy.detach()
-        target = run.folder / VLM
-        with replacing_folder(target) as folder:
-            save_vlm(vlm, folder)
-        return target
-
     def measure() -> Skill:
         skill = measure_skill(policy, held_out)
         write_json(run.folder / "asked.json", skill.asked)
@@ -277,7 +277,7 @@ def run_language(
         data={},
         check=lambda: measure_skill(policy, few),
         measure=measure,
-        save=save,
+        save=lambda: _save_vlm(policy, run),
         report="skill.json",
         keep=keep,
     )
@@ -398,6 +398,54 @@ def run_imitation(
     return run_stage(run, stage, policy)
 
 
+@one_at_a_time
+def run_tokens(
+    run: Run,
+    recipe: TokensRecipe,
+    policy: Policy,
+    cache: Cache,
+    tasks: Sequence[Task] = (),
+    groups: Sequence[str] = GROUPS,
+) -> Path:
+    """Teaches a VLM to answer instructions with action tokens.
+
+    Args:
+        run: the run.
+        recipe: how.
+        policy: holds the VLM, which learns in place; its query and head are not used.
+        cache: robot frames with labels.
+        tasks: whose instructions are drawn; empty for all.
+        groups: which freeze groups learn.
+
+    Returns:
+        The folder of the VLM.
+
+    Raises:
+        UserError: a group is unknown, no group of the VLM is named, the data holds none of the
+            tasks, or another process trains in the same folder.
+    """
+    learned, unseen = learned_and_unseen(cache, tasks)
+    policy.detach()
+    tokens = action_tokens(policy.vlm, policy.spec, learned)
+    add_words(policy.vlm, tokens, recipe.loop.seed)
+    # The hooks of a query belong to the words as they were.
+    policy = Policy.from_vlm(policy.vlm, policy.spec)
+    set_trainable(policy, groups)
+    few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 500)
+    stage = Stage(
+        name="tokens",
+        objective=TokensObjective(policy, tokens, learned, recipe),
+        recipe=recipe,
+        about=_about("tokens", recipe, **_robot(policy, cache, tasks), groups=groups),
+        data={"cache": cache.fingerprint},
+        check=lambda: measure_tokens(policy, tokens, unseen, few),
+        measure=lambda: measure_tokens(policy, tokens, unseen, many),
+        save=lambda: _save_vlm(policy, run),
+        report="tokens.json",
+    )
+    return run_stage(run, stage, policy)
+
+
 def open_frames(folder: Path) -> Cache:
     """Opens a training cache.
 
@@ -451,6 +499,14 @@ def _robot(policy: Policy, cache: Cache, tasks: Sequence[Task]) -> dict[str, Any
         "tasks": tasks,
         "frozen": frozen,
     }
+
+
+def _save_vlm(policy: Policy, run: Run) -> Path:
+    policy.detach()
+    target = run.folder / VLM
+    with replacing_folder(target) as folder:
+        save_vlm(policy.vlm, folder)
+    return target
 
 
 def _save(policy: Policy, run: Run, cache: Cache) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.auxiliary.noun_positions import NounPositionLoss, Nouns, query_state_and_nouns
 from vlm4vla.train.auxiliary.visual import VisualLoss, VisualTargets, visual_loss, watching
-from vlm4vla.train.batches.frames import Frames
+from vlm4vla.train.batches.frames import FrameBatch, Frames
 from vlm4vla.train.batches.pictures import ImageStore
 from vlm4vla.train.batches.transfer import to_arrays, to_tensors
 from vlm4vla.train.gates import Gate
@@ -129,6 +129,28 @@ class _Module(nn.Module):
         return loss, metrics | bound
 
 
+def _generators(seed: int, index: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """Of an index: for frames and instructions, and for brightness."""
+    first, second = np.random.default_rng([seed, index, 6]).spawn(2)
+    return first, second
+
+
+def frames_of(
+    frames: Frames, loop: Recipe, instructions: int, index: int, rank: int, ranks: int
+) -> FrameBatch:
+    """A rank's part of the frames and instructions of an index, decisive frames more often."""
+    rng, _ = _generators(loop.seed, index)
+    return frames.draw(loop.batch, instructions, rng, weighted=True, rank=rank, ranks=ranks)
+
+
+def factors_of(
+    loop: Recipe, amount: float, index: int, rank: int, ranks: int
+) -> NDArray[np.float32]:
+    """A rank's part (B, 2) of the factors of an index's pictures, see `vary`."""
+    _, rng = _generators(loop.seed, index)
+    return (1 + rng.uniform(-amount, amount, (loop.batch, 2))[rank::ranks]).astype(np.float32)
+
+
 class ImitationObjective:
     """Batches and loss of the imitation stage; an `Objective` of the loop.
 
@@ -151,16 +173,14 @@ class ImitationObjective:
 
     def batch(self, index: int, rank: int = 0, ranks: int = 1) -> ImitationBatch:
         """The batch of an index, its pictures varied a little."""
-        drawn, (_, vary_with) = self.draw(index, rank, ranks), self._generators(index)
-        size = (self.recipe.loop.batch, 2)
-        amount = self.recipe.brightness
-        factors = 1 + vary_with.uniform(-amount, amount, size)[rank::ranks]
+        drawn, recipe = self.draw(index, rank, ranks), self.recipe
+        factors = factors_of(recipe.loop, recipe.brightness, index, rank, ranks)
         asked = ask_frames(self.vlm, drawn.frames)
         targets = self.spec.normalise(drawn.frames.chunks)
         return to_arrays(
             ImitationBatch(
                 drawn.frames.numbers,
-                factors.astype(np.float32),
+                factors,
                 drawn.visual,
                 asked,
                 targets.arm,
@@ -172,16 +192,9 @@ class ImitationObjective:
 
     def draw(self, index: int, rank: int = 0, ranks: int = 1) -> DrawnFrames:
         """What is shown and said in a batch."""
-        recipe, (rng, _) = self.recipe, self._generators(index)
-        frames = self.frames.draw(
-            recipe.loop.batch, recipe.instructions, rng, weighted=True, rank=rank, ranks=ranks
-        )
+        recipe = self.recipe
+        frames = frames_of(self.frames, recipe.loop, recipe.instructions, index, rank, ranks)
         return draw_frames(self.frames, frames, self.imitation.sight, self.imitation.names)
-
-    def _generators(self, index: int) -> tuple[np.random.Generator, np.random.Generator]:
-        """Of an index: for frames and instructions, and for brightness."""
-        first, second = np.random.default_rng([self.recipe.loop.seed, index, 6]).spawn(2)
-        return first, second
 
 
 @dataclass(frozen=True)

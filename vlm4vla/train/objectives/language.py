@@ -32,6 +32,7 @@ from vlm4vla.train.batches.transfer import to_arrays
 from vlm4vla.train.loop.ranks import mean_over_ranks
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.mimetic_init import start_as_pretrained, word_sharpness
+from vlm4vla.train.provenance import lineage
 from vlm4vla.train.speed.prefix_cache import Asked, ask_rows, row_states
 from vlm4vla.train.synthetic.questions import LOCATIONS, Question, ask_several, cell_of, corpus
 
@@ -142,6 +143,37 @@ def answers_in(rows: Rows, decoder: bool) -> Answers:
     return Answers(row, before, rows.ids[row, column])
 
 
+def word_scores(
+    vlm: Vlm, states: Tensor, column: int, answers: Answers, sharpness: float
+) -> Tensor:
+    """Scores (N, V), float32, of all words where an answer's N tokens are written.
+
+    Args:
+        vlm: whose words.
+        states: (R, L, D), from a column on.
+        column: where they begin.
+        answers: the tokens.
+        sharpness: factor of the scores, see `sharpness_of`.
+    """
+    writing = states[answers.rows, answers.columns - column]
+    scores: Tensor = writing @ word_vectors(vlm).T.to(writing.dtype) * sharpness
+    return scores.float()
+
+
+def answer_loss(scores: Tensor, answers: Answers) -> Tensor:
+    """Cross entropy of written tokens, the mean over those of all ranks."""
+    return mean_over_ranks(
+        F.cross_entropy(scores, answers.ids, reduction="sum"),
+        torch.tensor(float(len(answers.ids)), device=scores.device),
+    )
+
+
+def sharpness_of(vlm: Vlm) -> float:
+    """Factor of a VLM's word scores: what the language stage wrote with, 1 for released VLMs."""
+    ours = any(entry.get("stage") == "language" for entry in lineage(vlm))
+    return word_sharpness(vlm.family.name, _SHARPNESS) if ours else 1.0
+
+
 @dataclass(frozen=True)
 class Drawn:
     """B pictures and R questions about them.
@@ -208,13 +240,8 @@ class _Module(nn.Module):
         with self.names.listening():
             states, column = row_states(policy, features, batch.asked)
         names, bound = self.names(batch.nouns, column)
-        answers = batch.answers
-        writing = states[answers.rows, answers.columns - column]
-        logits = writing @ word_vectors(policy.vlm).T.to(writing.dtype) * self.sharpness
-        written = mean_over_ranks(
-            F.cross_entropy(logits.float(), answers.ids, reduction="sum"),
-            torch.tensor(float(len(answers.ids)), device=logits.device),
-        )
+        logits = word_scores(policy.vlm, states, column, batch.answers, self.sharpness)
+        written = answer_loss(logits, batch.answers)
         loss = written + self.recipe.alignment * patches + self.recipe.names * names
         return loss, metrics | bound | {"answers": written.detach()}
 
