@@ -178,3 +178,15 @@ def test_a_picture_in_a_file_is_taken_for_the_whole_of_what_it_says(pictures):
             to_pixels(see_through, 128, HALF, CPU)
         advised = see_through.convert("RGBA").convert("RGB")
         assert len(to_pixels(advised, 128, HALF, CPU)) == 1
+
+
+def test_patches_of_a_tower_that_merges_come_back_by_rows() -> None:
+    vision = types.SimpleNamespace(
+        patch_size=2, spatial_merge_size=2, temporal_patch_size=2, image_size=16
+    )
+    config = types.SimpleNamespace(vision_config=vision)
+    rows = torch.arange(64.0).reshape(8, 8)
+    pictures = rows.repeat_interleave(2, 0).repeat_interleave(2, 1).expand(2, 3, 16, 16)
+    patches = qwen.pixels(pictures, config)["pixel_values"].reshape(2, 64, -1)
+    assert patches[0, :5, 0].tolist() == [0, 1, 8, 9, 2]
+    assert torch.equal(qwen.in_rows(patches, config)[1, :, 0], torch.arange(64.0))
