@@ -96,7 +96,9 @@ def test_mouse_keys_and_the_address(browser: Any, address: str) -> None:
         other = found["encoders"][1]["name"]
         page.click(f".dr-encoders button:has-text('{other}')")
         assert asked == []
-        page.wait_for_function("name => location.search.includes(name)", arg=other)
+        page.wait_for_function(
+            "words => location.search.includes(words)", arg=f"drag-encoder={other}"
+        )
         assert "target=height" in page.url
         kept = place(page)
         page.reload()
