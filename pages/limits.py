@@ -29,8 +29,8 @@ MOST_BYTES: Final = 2 * LARGEST_EVENT
 """A longer body is refused with 413."""
 
 MOST_SESSIONS: Final = 150
-"""Sessions whose state Gradio may keep, 330 kB each; it would keep 10,000. Who was away for longer than
-the last so many begins anew at the next event."""
+"""Sessions whose state Gradio may keep, 330 kB each; it would keep 10,000. A page that was used
+before so many others begins anew at its next event."""
 
 MOST_EVENTS: Final = 256
 """Events of one address whose results nobody has fetched; a class behind one address has room."""
