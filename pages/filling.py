@@ -1,7 +1,7 @@
 """The line that tells that the table does not hold all of its episodes yet."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import gradio as gr
 
@@ -45,6 +45,6 @@ def build(page: gr.Blocks, whole: Callable[[], bool]) -> None:
         done = whole()
         return "" if done else SENTENCE, gr.Timer(active=not done)
 
-    told = {"outputs": [line, clock], "show_progress": "hidden", "api_visibility": "private"}
+    told: dict[str, Any] = {"outputs": [line, clock], "show_progress": "hidden", "api_visibility": "private"}
     page.load(look, **told)
     clock.tick(look, **told)
