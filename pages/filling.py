@@ -45,6 +45,10 @@ def build(page: gr.Blocks, whole: Callable[[], bool]) -> None:
         done = whole()
         return "" if done else SENTENCE, gr.Timer(active=not done)
 
-    told: dict[str, Any] = {"outputs": [line, clock], "show_progress": "hidden", "api_visibility": "private"}
+    told: dict[str, Any] = {
+        "outputs": [line, clock],
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
     page.load(look, **told)
     clock.tick(look, **told)
