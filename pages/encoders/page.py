@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from pages.encoders import drag
-from pages.encoders.loss import section
+from pages.encoders import distance, drag, loss
 from pages.encoders.plots import curves, heat
 from pages.services import Services
 from vlm4vla.errors import UserError
@@ -77,7 +76,8 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
     map_ = gr.Plot(visible=False, show_label=False, elem_id="encoder-cka")
     cells = gr.HTML("", elem_id="encoder-cka-csv")
     gr.Markdown(_METHOD)
-    section(page)
+    loss.section(page)
+    distance.section(page)
     address = gr.HTML(
         None,
         html_template="",

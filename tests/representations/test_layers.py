@@ -1,5 +1,8 @@
 """Features by layer of every shipped family: their shapes, and that no hook stays."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,15 @@ import torch
 from tests.model.conftest import make
 from vlm4vla.action import tiny
 from vlm4vla.model.policy import Policy
-from vlm4vla.representations.layers import Layer, blocks, features, squared, to_cells, watched
+from vlm4vla.representations.layers import (
+    Layer,
+    blocks,
+    features,
+    pooled,
+    squared,
+    to_cells,
+    watched,
+)
 
 
 @pytest.mark.parametrize("family", ["qwen3-vl", "internvl", "paligemma", "kosmos-2"])
@@ -75,6 +86,13 @@ def test_a_cell_of_the_vision_tower_is_where_it_is_in_the_picture(name: str) -> 
     side = int(len(changed) ** 0.5)
     assert side == 8
     assert np.flatnonzero(changed > 0.1 * changed.max()).tolist() == [2 * side + 5]
+
+
+def test_a_picture_is_its_mean_token() -> None:
+    tokens = torch.arange(24.0).reshape(2, 3, 4)
+    policy: Any = SimpleNamespace(encode=lambda pictures: SimpleNamespace(tokens=tokens))
+    found = pooled(policy, np.zeros((2, 8, 8, 3), np.uint8))
+    assert found.tolist() == [[4, 5, 6, 7], [16, 17, 18, 19]]
 
 
 def hooks_of(module: torch.nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""What `vlm4vla openloop` found, as files that come with the project; needs no torch."""
+"""What `vlm4vla openloop` and `vlm4vla distance` found, as shipped files; needs no torch."""
 
 import json
 from collections.abc import Mapping
@@ -9,24 +9,31 @@ from vlm4vla.errors import UserError
 
 SHIPPED: Final = Path(__file__).parents[2] / "assets" / "results"
 
-_PREFIX: Final = "open-loop-"
+ERRORS: Final = "open-loop"
+"""Open-loop errors."""
+DISTANCE: Final = "picture-distance"
+"""Distances of rollout pictures from training pictures."""
 
 
-def file_name(policy: str) -> str:
+def file_name(policy: str, kind: str = ERRORS) -> str:
     """Of a policy's results."""
-    return f"{_PREFIX}{policy}.json"
+    return f"{kind}-{policy}.json"
 
 
-def read_results(folder: Path = SHIPPED) -> list[Mapping[str, Any]]:
+def read_results(folder: Path = SHIPPED, kind: str = ERRORS) -> list[Mapping[str, Any]]:
     """The results of every policy in a folder, by name.
+
+    Args:
+        folder: where they are.
+        kind: `ERRORS` or `DISTANCE`.
 
     Raises:
         UserError: a file is damaged.
     """
     found = []
-    for path in sorted(folder.glob(f"{_PREFIX}*.json")):
+    for path in sorted(folder.glob(f"{kind}-*.json")):
         try:
             found.append(json.loads(path.read_text("utf-8")))
         except ValueError as error:
-            raise UserError(f"{path.name} is no JSON.", "Run `vlm4vla openloop` again.") from error
+            raise UserError(f"{path.name} is no JSON.", "Make it again, or remove it.") from error
     return found

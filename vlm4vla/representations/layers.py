@@ -141,6 +141,14 @@ def features(
     return {layer: np.concatenate(kept[layer]) for layer in named}
 
 
+@torch.inference_mode()
+def pooled(policy: Policy, images: Image) -> NDArray[np.float64]:
+    """(N, D) the mean of each picture's tokens behind the projector, for N pictures."""
+    batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    means = [policy.encode(some).tokens.double().mean(1).cpu().numpy() for some in batches]
+    return np.concatenate(means)
+
+
 def _seen(policy: Policy, images: Image, instructions: Sequence[str]) -> dict[Layer, Tensor]:
     """One batch."""
     vlm, seen = policy.vlm, dict[Layer, Tensor]()
