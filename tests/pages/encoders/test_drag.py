@@ -112,7 +112,7 @@ def test_mouse_keys_and_the_address(browser: Any, address: str) -> None:
 def test_a_finger_moves_it(browser: Any, address: str) -> None:
     found = read_drag()
     assert found is not None
-    with page_without_errors(browser, {**LOOKS["narrow"], "has_touch": True}) as page:
+    with page_without_errors(browser, LOOKS["narrow"]) as page:
         page.goto(f"{address}encoders")
         page.wait_for_selector(READY)
         stage = page.locator(".dr-stage")

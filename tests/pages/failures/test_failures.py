@@ -300,8 +300,7 @@ def test_a_drawing_plays_while_it_is_pointed_at(failures: Any, browser: Any, url
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_everybody_can_use_it(browser: Any, url: str, look: str) -> None:
-    touch = {"has_touch": True} if look == "narrow" else {}
-    context = browser.new_context(**LOOKS[look], **touch)
+    context = browser.new_context(**LOOKS[look])
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(f"{url}?label=never+reached")

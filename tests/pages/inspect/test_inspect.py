@@ -183,7 +183,7 @@ def test_the_result_card_of_the_run_page_leads_here(page: Any, url: str, run: st
 def test_no_serious_finding_and_nothing_too_wide(
     browser: Any, url: str, run: str, look: str
 ) -> None:
-    context = browser.new_context(**LOOKS[look], has_touch=look == "narrow")
+    context = browser.new_context(**LOOKS[look])
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(f"{url}inspect")
