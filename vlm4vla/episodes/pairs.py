@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from vlm4vla.core.condition import Condition
@@ -126,14 +127,19 @@ def newest_that_share(known: list[Candidate]) -> tuple[Candidate, Candidate] | N
     Two agents under one unchanged condition are preferred: which of them acts better is what
     people ask first.
     """
-    shared = [
-        # The later in the list is the older one: what a newer one is compared with.
-        (later, earlier)
-        for place, later in enumerate(known[1:], 1)
-        for earlier in known[:place]
-        if earlier.goals & later.goals
-    ]
-    return next(filter(_two_agents, shared), shared[0] if shared else None)
+    return next(_sharing(known, _two_agents), None) or next(_sharing(known), None)
+
+
+def _sharing(
+    known: list[Candidate], wanted: Callable[[tuple[Candidate, Candidate]], bool] = bool
+) -> Iterator[tuple[Candidate, Candidate]]:
+    """Wanted pairs that were given a scene with the same goal, the newest first."""
+    for place, later in enumerate(known[1:], 1):
+        for earlier in known[:place]:
+            # The later in the list is the older one: what a newer one is compared with.
+            pair = (later, earlier)
+            if wanted(pair) and not earlier.goals.isdisjoint(later.goals):
+                yield pair
 
 
 def _two_agents(pair: tuple[Candidate, Candidate]) -> bool:
