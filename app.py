@@ -17,7 +17,7 @@ from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.errors import UserError
 from vlm4vla.eval.labelling import label_missing
 from vlm4vla.live.simulators import Simulators
-from vlm4vla.system import address
+from vlm4vla.system import address, memory
 
 FIRST_PAGE_SECONDS: Final = 5.0
 """What is not needed for a first page waits so long after the server's start. Whoever presses Run
@@ -49,6 +49,7 @@ def main() -> None:
     except UserError as error:
         print(f"app.py: {error}", file=sys.stderr)
         sys.exit(2)
+    memory.share_arenas()
     # Gradio reads it when it is imported. Nothing here calls home.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # The simulators need the other cores, and `vlm4vla eval` computes with one thread, too: the

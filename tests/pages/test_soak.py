@@ -28,6 +28,8 @@ MOST_MEGABYTES = 100
 
 SERVER = """
 import sys
+from vlm4vla.system import memory
+memory.share_arenas()  # as app.py does
 from pages import site
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 site.build(FakeSimulators(places=2, longest=24), FakeCatalogue()).launch(

@@ -1,0 +1,42 @@
+"""`vlm4vla.system.memory`."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# `malloc_info` writes one <heap> for every arena.
+THREADS = """
+import ctypes, sys, threading
+from vlm4vla.system import memory
+if sys.argv[1] == "share":
+    assert memory.share_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.fopen.restype = ctypes.c_void_p
+meet = threading.Barrier(12)
+def allocate():
+    meet.wait()
+    libc.malloc(1000)
+    meet.wait()
+threads = [threading.Thread(target=allocate) for _ in range(12)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+file = ctypes.c_void_p(libc.fopen(sys.argv[2].encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+"""
+
+
+def arenas(how: str, file: Path) -> int:
+    subprocess.run([sys.executable, "-c", THREADS, how, str(file)], check=True, timeout=120)
+    return file.read_text("utf-8").count("<heap nr=")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+def test_twelve_threads_share_two_arenas(tmp_path: Path) -> None:
+    assert arenas("share", tmp_path / "shared") == 2
+    assert arenas("leave", tmp_path / "left") > 2

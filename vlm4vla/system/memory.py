@@ -1,0 +1,27 @@
+"""What glibc's allocator keeps of freed memory."""
+
+import ctypes
+from typing import Final
+
+_M_ARENA_MAX: Final = -8
+"""<malloc.h>"""
+
+ARENAS: Final = 2
+"""A server has some forty threads. With arenas for each core's worth of them, every one keeps what
+its busiest moment took: 120 MB more after ten minutes of twenty visitors."""
+
+
+def share_arenas(most: int = ARENAS) -> bool:
+    """Lets all threads allocate from a few arenas; call it before other threads are started.
+
+    Args:
+        most: how many.
+
+    Returns:
+        Whether the C library took it: only glibc has arenas.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(_M_ARENA_MAX, most))
