@@ -18,6 +18,8 @@ from typing import Any, Final
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vlm4vla.system import memory
+
 LARGEST_EVENT: Final = 4_096
 """Bytes of the largest event that a page or a program has a reason to send.
 
@@ -247,6 +249,7 @@ class Limits:
         while self._sessions:
             await asyncio.sleep(pause)
             now = time.monotonic()
+            before = len(self._sessions)
             for name, session in list(self._sessions.items()):
                 if not session.listeners and now - session.since > session.keep:
                     del self._sessions[name]
@@ -256,6 +259,8 @@ class Limits:
                     if name not in self._open_pages:
                         app.state_holder.session_data.pop(name, None)
                         app.state_holder.time_last_used.pop(name, None)
+            if len(self._sessions) < before:
+                memory.give_back()
 
 
 async def _forget(app: Any, name: str) -> None:

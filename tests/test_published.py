@@ -5,6 +5,7 @@ import ast
 import hashlib
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,10 @@ def test_shipped_weights_are_few_bytes_in_half_precision_and_each_is_there_once(
         copies[digest] = file
     others = {file.suffix for file in SHIPPED.rglob("*") if file.is_file()}
     assert others <= {".json", ".safetensors", ".md", ".parquet", ".png", ".jinja"}
+
+
+def test_nothing_that_is_shipped_names_anybodys_folders() -> None:
+    files = [file for name in ("assets", "checkpoints") for file in (ROOT / name).rglob("*.json")]
+    folder = re.compile(r"(?<![\w~$.}/])/(root|home|work|tmp|Users)/")
+    found = [file for file in files if folder.search(file.read_text("utf-8"))]
+    assert files and found == []

@@ -200,8 +200,8 @@ def build(page: gr.Blocks, services: Services) -> None:
 def _policies(table: EpisodeTable) -> Mapping[str, str]:
     """Digests of the policies by name, those with most perturbed episodes first."""
     perturbed = Filter(agent_kind="policy", split=SPLIT, kind=STUDY.kind, name=STUDY.name)
-    measured = facets(table, perturbed)["agent"]
-    evaluated = facets(table, Filter(agent_kind="policy", split=SPLIT, kind="evaluation"))["agent"]
+    evaluation = Filter(agent_kind="policy", split=SPLIT, kind="evaluation")
+    measured, evaluated = (facets(table, f, ["agent"])["agent"] for f in (perturbed, evaluation))
     digests = sorted(measured, key=lambda one: -measured[one])
     digests += [one for one in evaluated if one not in measured]
     return {f"{_name(table, one)} ({one[:6]})": one for one in digests}

@@ -137,6 +137,9 @@ def test_facets_count_every_value(table: EpisodeTable) -> None:
     assert found["split"] == {"select": 1, "test": 2}
     assert found["kind"] == {"evaluation": 2, "live": 1}
     assert facets(table, Filter(words="trained"))["agent"] == {AGENT: 1}
+    some = ["agent", "kind"]
+    assert facets(table, of=some) == {name: found[name] for name in some}
+    assert facets(table, Filter(kind="live"), ["outcome"]) == {"outcome": {"success": 1}}
 
 
 def test_the_best_rate_there_is_stands_first(table: EpisodeTable) -> None:

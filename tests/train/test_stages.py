@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import shutil
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from synthetic import make_cache
 
 from tests import waiting
@@ -218,6 +220,32 @@ def test_imitation_learns_and_only_the_named_groups(language, cache, tmp_path):
     assert manifest["data"] == {"cache": "synthetic"}
     stages_so_far = [entry["stage"] for entry in manifest["training"]["stages"]]
     assert stages_so_far == ["language", "imitation"]
+
+
+def test_a_run_goes_on_from_the_same_weights_in_another_folder_and_from_no_others(
+    language, cache, tmp_path
+):
+    def learn(vlm):
+        run = Run(tmp_path / "run", device="cpu", start=stages.identity_of(vlm))
+        recipe = ImitationRecipe(replace(LOOP, steps=2, warmup=0, batch=2), instructions=1)
+        return run_imitation(run, recipe, stages.start_policy(vlm, "vlm", "cpu"), cache, ["reach"])
+
+    elsewhere = shutil.copytree(language / "vlm", tmp_path / "elsewhere")
+    learn(language / "vlm")
+    learn(elsewhere)
+    weights = load_file(elsewhere / "model.safetensors")
+    next(iter(weights.values())).mul_(1.01)
+    save_file(weights, elsewhere / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"another recipe \(start differ\)"):
+        learn(elsewhere)
+
+
+def test_a_start_is_named_by_its_weights_or_as_it_was_given(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    # sha256 of sha256(b"abc"), by sha256sum.
+    assert stages.identity_of(tmp_path) == "4f8b42c22dd3729b"
+    assert stages.identity_of(tmp_path, "scratch") == "4f8b42c22dd3729b, scratch"
+    assert stages.identity_of("qwen3-vl:tiny") == "qwen3-vl:tiny"
 
 
 def test_scratch_keeps_the_architecture_and_nothing_else(language):

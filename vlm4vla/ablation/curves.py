@@ -72,7 +72,10 @@ def alone(table: EpisodeTable, agent: str, tasks: Collection[str]) -> list[Pertu
         tasks: which tasks count.
     """
     wanted = Filter(agent=agent, split=SPLIT, current=True, task=tuple(tasks))
-    found = [Condition.from_json(json.loads(one)) for one in facets(table, wanted)["condition"]]
+    found = [
+        Condition.from_json(json.loads(one))
+        for one in facets(table, wanted, ["condition"])["condition"]
+    ]
     return [
         change
         for one in found

@@ -25,6 +25,7 @@ from vlm4vla.train.stages import (
     VLM,
     Run,
     alone,
+    identity_of,
     learned_and_unseen,
     open_frames,
     run_grounding,
@@ -245,7 +246,9 @@ def _learn(job: Run, recipe: Any, args: argparse.Namespace) -> Path:
     if args.stage == "imitation":
         before = _run_of("grounding") / CHECKPOINT
     query = "zero" if args.preset == "paper" else "embedding"
-    policy = start_policy(args.source or before, args.init, args.device, query, recipe.loop.seed)
+    before = args.source or before
+    job = replace(job, start=identity_of(before, args.init))
+    policy = start_policy(before, args.init, args.device, query, recipe.loop.seed)
     set_trainable(policy, args.train)
     if args.stage == "grounding":
         return run_grounding(job, recipe, policy, cache, args.tasks)

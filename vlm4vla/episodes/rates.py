@@ -1,7 +1,7 @@
 """Success rates from the table: like is counted with like, and nothing twice."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from vlm4vla.core.condition import GIVEN, Condition
@@ -106,25 +106,34 @@ def _rate_row(key: tuple[Any, ...], n: int, successes: int, wrong: int, old: int
     )
 
 
-def facets(table: EpisodeTable, wanted: Filter = EVERYTHING) -> dict[str, dict[str, int]]:
-    """How many of the chosen episodes have which value, for every one of `FACETS` and "kind".
+def facets(
+    table: EpisodeTable, wanted: Filter = EVERYTHING, of: Sequence[str] = (*FACETS, "kind")
+) -> dict[str, dict[str, int]]:
+    """How many of the chosen episodes have which value.
 
     Conditions stand there as canonical JSON; see `Condition.from_json`.
+
+    Args:
+        table: where they are.
+        wanted: which.
+        of: some of `FACETS` and "kind"; the fewer, the sooner.
     """
     where, values = wanted.sql()
-    # In the order of the index "counted".
-    names = ", ".join((*FACETS[:8], "belongs", *FACETS[8:]))
+    # In the order of the index, which is read alone: by rows, 100,000 take four times as long.
+    order = (*FACETS[:8], "belongs", *FACETS[8:])
+    columns = [name for name in order if name in of or (name == "belongs" and "kind" in of)]
     with table.database.reading() as db:
         found = db.execute(
-            f"SELECT count(*), belongs, {', '.join(FACETS)} FROM episodes WHERE {where} "
-            f"GROUP BY {names}",
+            f"SELECT {', '.join(columns)}, count(*) FROM episodes INDEXED BY counted "
+            f"WHERE {where} GROUP BY {', '.join(columns)}",
             values,
         ).fetchall()
-    counts: dict[str, dict[str, int]] = {name: {} for name in (*FACETS, "kind")}
-    for n, belongs, *shown in found:
-        pairs = [*zip(FACETS, shown, strict=True), *(("kind", k) for k in kinds_of(belongs))]
-        for name, value in pairs:
-            counts[name][value] = counts[name].get(value, 0) + n
+    counts: dict[str, dict[str, int]] = {name: {} for name in of}
+    for *shown, n in found:
+        for name, value in zip(columns, shown, strict=True):
+            column = "kind" if name == "belongs" else name
+            for one in kinds_of(value) if column == "kind" else (value,):
+                counts[column][one] = counts[column].get(one, 0) + n
     return {name: dict(sorted(values.items())) for name, values in counts.items()}
 
 

@@ -84,7 +84,8 @@ class Scale:
         preset: of the training command.
         constants: see `Cell.constants`, without the learning rate.
         rates: learning rates that the study `rate` tries.
-        chosen_rates: those of the grids: one, or several where starts differ in their best.
+        chosen_rates: the VLM's best, then that of random starts where it is another one. Grids
+            that have a random start are run at each, the others at the first.
         seeds: training seeds of the grids.
         selection_seed: training seed of the study `rate`.
         data: fingerprint of the training cache.
@@ -201,14 +202,14 @@ def modules(scale: Scale) -> Study:
     """What has to learn."""
     members = [
         Member(level, _cell(scale, vlm, "vlm", seed, value, frozen))
-        for value in scale.chosen_rates
+        for value in scale.chosen_rates[:1]
         for seed in scale.seeds
         for vlm in scale.vlms
         for level, frozen in MODULES.items()
     ]
     members += [
         Member(HEAD_ONLY, _cell(scale, vlm, "vlm", scale.seeds[0], value, GROUPS[:-1]))
-        for value in scale.chosen_rates
+        for value in scale.chosen_rates[:1]
         for vlm in scale.vlms
     ]
     return Study(
@@ -233,7 +234,7 @@ def injection(scale: Scale) -> Study:
                 after(name, downstream),
                 _cell(scale, vlm, "vlm", seed, value, frozen, step=_step(scale, vlm, seed, name)),
             )
-            for value in scale.chosen_rates
+            for value in scale.chosen_rates[:1]
             for seed in scale.seeds[:INJECTION_SEEDS]
             for downstream, frozen in DOWNSTREAM.items()
             for name in STEPS

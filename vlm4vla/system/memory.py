@@ -1,4 +1,4 @@
-"""What glibc's allocator keeps of freed memory."""
+"""What glibc's allocator keeps of freed memory, and how it is given back."""
 
 import ctypes
 from typing import Final
@@ -25,3 +25,16 @@ def share_arenas(most: int = ARENAS) -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_M_ARENA_MAX, most))
+
+
+def give_back() -> bool:
+    """Gives what is free within the heap back to the system, which `free` does at its end alone.
+
+    Returns:
+        Whether there was something, as glibc tells; False elsewhere.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(trim(0))

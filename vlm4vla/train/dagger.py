@@ -23,7 +23,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.seeds import TRAIN
 from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.train.objectives.imitation import ImitationRecipe
-from vlm4vla.train.stages import CHECKPOINT, Run, one_at_a_time, run_imitation
+from vlm4vla.train.stages import CHECKPOINT, Run, identity_of, one_at_a_time, run_imitation
 
 _FIRST_SEED = TRAIN.start + 20_000_000
 _SEEDS_A_ROUND = 1_000_000
@@ -159,7 +159,8 @@ def run_dagger(
             policy = Policy.from_pretrained(checkpoint, run.device)
             loop = replace(recipe.imitation.loop, seed=recipe.imitation.loop.seed + number)
             training = replace(recipe.imitation, loop=loop)
-            run_imitation(replace(run, folder=folder), training, policy, cache, tasks, groups)
+            begun = replace(run, folder=folder, start=identity_of(checkpoint))
+            run_imitation(begun, training, policy, cache, tasks, groups)
         checkpoint = folder / CHECKPOINT
         del cache
         # The next round's cache holds this one's frames again.

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from vlm4vla.errors import UserError
@@ -11,6 +12,8 @@ from vlm4vla.paths import home
 
 FILE: Final = "training.json"
 """Lies in every folder of a VLM or policy that our stages made."""
+
+_CHECKOUT: Final = Path(__file__).parents[2]
 
 
 def lineage(vlm: Vlm) -> list[dict[str, Any]]:
@@ -69,5 +72,9 @@ def forget(vlm: Vlm) -> None:
 
 def command() -> str:
     """The command that is running, without the name of anybody's folders."""
-    words = ["vlm4vla", *sys.argv[1:]]
-    return " ".join(words).replace(str(home()), "$VLM4VLA_HOME")
+    words = " ".join(["vlm4vla", *sys.argv[1:]])
+    # A checkout and the data may lie in a home directory.
+    known = {str(home()): "$VLM4VLA_HOME", f"{_CHECKOUT}/": "", f"{Path.home()}/": "~/"}
+    for folder, text in known.items():
+        words = words.replace(folder, text)
+    return words

@@ -6,6 +6,7 @@ tokens) or `checkpoint` (the others), from which the next stage starts.
 
 import contextlib
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -84,6 +85,7 @@ class Run:
             samples a second afterwards.
         workers: processes that prepare batches; None for one a core beside this one where an
             accelerator does the rest, and none elsewhere.
+        start: what its policy starts from, as `identity_of` names it.
     """
 
     folder: Path
@@ -92,6 +94,7 @@ class Run:
     device: str | None = None
     compiled: bool = False
     workers: int | None = None
+    start: str = ""
 
     @property
     def preparing(self) -> int:
@@ -250,7 +253,8 @@ def run_language(
     if source:
         vlm = load_vlm(source, torch.float32, run.device)
         recipe = replace(recipe, family=vlm.family.name)
-    about = _about("language", recipe, start=str(source or "random weights"))
+    start = identity_of(source) if source else "random weights"
+    about = _about("language", recipe, start=start)
     check_same(run.folder, recipe.loop, about)
     if not source:
         vlm = make_backbone(recipe.family, recipe.loop.seed, **(sizes or {}))
@@ -282,6 +286,30 @@ def run_language(
         keep=keep,
     )
     return run_stage(run, stage, policy)
+
+
+def identity_of(source: Path | str, init: str = "vlm") -> str:
+    """Which weights a run starts from, the same wherever their folder lies.
+
+    A run that was begun on one machine goes on on another, and one whose folder holds other
+    weights by now does not.
+
+    Args:
+        source: a checkpoint folder, a VLM folder, a preset or a Hub id.
+        init: one of `INITS`; with another than "vlm" the architecture alone is taken over.
+
+    Returns:
+        The first sixteen hexadecimal digits of the SHA-256 of a folder's safetensors, in the
+        order of their names, or what has none as it was given; then the init, if not "vlm".
+    """
+    name = str(source)
+    if files := sorted(Path(source).glob("*.safetensors")):
+        found = hashlib.sha256()
+        for file in files:
+            with open(file, "rb") as content:
+                found.update(hashlib.file_digest(content, "sha256").digest())
+        name = found.hexdigest()[:16]
+    return name if init == "vlm" else f"{name}, {init}"
 
 
 def start_policy(
@@ -337,7 +365,7 @@ def run_grounding(
         UserError: a gate failed, or another process trains in the same folder.
     """
     learned, unseen = learned_and_unseen(cache, tasks)
-    about = _about("grounding", recipe, **_robot(policy, cache, tasks))
+    about = _about("grounding", recipe, **_robot(run, policy, cache, tasks))
     objective = GroundingObjective(policy, learned, recipe)
     head = objective.grounding.head
     few, many = check_numbers(unseen, 48, 48), check_numbers(unseen, 200, 400)
@@ -388,7 +416,7 @@ def run_imitation(
         name="imitation",
         objective=ImitationObjective(policy, learned, recipe),
         recipe=recipe,
-        about=_about("imitation", recipe, **_robot(policy, cache, tasks)),
+        about=_about("imitation", recipe, **_robot(run, policy, cache, tasks)),
         data={"cache": cache.fingerprint},
         check=lambda: measure_imitation(policy, unseen, few),
         measure=lambda: measure_imitation(policy, unseen, many),
@@ -436,7 +464,7 @@ def run_tokens(
         name="tokens",
         objective=TokensObjective(policy, tokens, learned, recipe),
         recipe=recipe,
-        about=_about("tokens", recipe, **_robot(policy, cache, tasks), groups=groups),
+        about=_about("tokens", recipe, **_robot(run, policy, cache, tasks), groups=groups),
         data={"cache": cache.fingerprint},
         check=lambda: measure_tokens(policy, tokens, unseen, few),
         measure=lambda: measure_tokens(policy, tokens, unseen, many),
@@ -489,12 +517,12 @@ def _about(stage: str, recipe: Any, **more: Any) -> dict[str, Any]:
     return {"stage": stage, **own, **more}
 
 
-def _robot(policy: Policy, cache: Cache, tasks: Sequence[Task]) -> dict[str, Any]:
+def _robot(run: Run, policy: Policy, cache: Cache, tasks: Sequence[Task]) -> dict[str, Any]:
     """What a stage on robot frames starts from and learns."""
     sizes = describe_trainable(policy)
     frozen = [name for name, size in sizes.items() if size.parameters and not size.trainable]
     return {
-        "start": policy.vlm.source,
+        "start": run.start or policy.vlm.source,
         "data": cache.fingerprint,
         "tasks": tasks,
         "frozen": frozen,

@@ -15,6 +15,7 @@ from vlm4vla.train.stages import (
     CHECKPOINT,
     VLM,
     Run,
+    identity_of,
     run_grounding,
     run_imitation,
     run_language,
@@ -65,7 +66,7 @@ def run_whole(
             recipes["grounding"],
             grounded,
             lambda: run_grounding(
-                grounding,
+                replace(grounding, start=identity_of(vlm)),
                 recipes["grounding"],
                 start_policy(vlm, "vlm", run.device),
                 cache,
@@ -77,7 +78,7 @@ def run_whole(
             recipes["imitation"],
             policy,
             lambda: run_imitation(
-                imitation,
+                replace(imitation, start=identity_of(grounded)),
                 recipes["imitation"],
                 start_policy(grounded, "vlm", run.device),
                 cache,
