@@ -215,8 +215,14 @@ def _read(found: Mapping[str, Any]) -> Measured | None:
     # Of another version: it is made again.
     if tuple(found.get("columns", ())) != Row._fields:
         return None
-    head = (found[name] for name in ("name", "agent", "pictures", "command", "seconds"))
-    return Measured(*head, tuple(Row(*row) for row in rows))
+    return Measured(
+        name=found["name"],
+        agent=found["agent"],
+        pictures=found["pictures"],
+        command=found["command"],
+        seconds=found["seconds"],
+        rows=tuple(Row(*row) for row in rows),
+    )
 
 
 def measures_of(cell: Cell, folder: Path, agent: str) -> Measures | None:

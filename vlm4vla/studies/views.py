@@ -23,11 +23,9 @@ from vlm4vla.representations.pictures import Moment, Pictures, draw
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.workers.environment import EnvironmentProcess
 
-SCENES: Final = 200
-"""Test seeds that probes are fitted to and judged on."""
-
-MOMENTS: Final = 2
-"""Pictures along the expert's way, a task and seed, besides the start of the scene."""
+SCENES: Final = 600
+"""Test seeds that probes are fitted to and judged on, with two pictures each: where things stand is
+another question in every scene, and the same one in every picture of a scene."""
 
 EXPLAINED: Final = 50
 """Test seeds whose first inferences are explained, of every task."""
@@ -89,7 +87,7 @@ def views(tasks: Sequence[str], tell: Callable[[str], None]) -> Views:
     Raises:
         UserError: they have to be drawn, and the simulator does not start.
     """
-    what = [list(tasks), SCENES, MOMENTS, EXPLAINED, dict(TABLETOP.versions())]
+    what = [list(tasks), SCENES, EXPLAINED, dict(TABLETOP.versions())]
     key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
     folder = paths.cache() / "views" / key
     if not (folder / _ASKED).is_file():
@@ -127,22 +125,18 @@ def _draw(
 
 
 def moments_of(environment: Environment, tasks: Sequence[str], seed: int) -> list[Moment]:
-    """A seed's start, asked about in one of the tasks, and moments of the expert in each.
+    """A seed's start, asked about in one task, and a moment of the expert in the next one.
 
     Args:
         environment: of the tabletop suite.
         tasks: which; their scenes must be the seed's one scene.
         seed: which.
     """
-    found = [Moment(TABLETOP.spec(tasks[seed % len(tasks)], seed, Condition()), None)]
-    for place, task in enumerate(tasks):
-        spec = TABLETOP.spec(task, seed, Condition())
-        steps = [one.transition.pose for one in rollout(environment, ExpertAgent(), spec)]
-        later = [pose for pose in steps[1:] if pose is not None]
-        rng = np.random.default_rng([seed, place])
-        chosen = rng.choice(len(later), min(MOMENTS, len(later)), replace=False)
-        found += [Moment(spec, later[index]) for index in sorted(chosen)]
-    return found
+    first, other = (tasks[(seed + ahead) % len(tasks)] for ahead in (0, 1))
+    spec = TABLETOP.spec(other, seed, Condition())
+    way = [one.transition.pose for one in rollout(environment, ExpertAgent(), spec)][1:]
+    chosen = way[int(np.random.default_rng(seed).integers(len(way)))]
+    return [Moment(TABLETOP.spec(first, seed, Condition()), None), Moment(spec, chosen)]
 
 
 def _asked(environment: Environment, spec: EpisodeSpec) -> Asked:
