@@ -207,9 +207,8 @@ def test_views_are_drawn_once_and_come_back(environment, tmp_path, monkeypatch):
     asked = (("reach", 0), ("pick", 0), ("pick", 1), ("reach", 1))
     said = tuple(TABLETOP.spec(*one, Condition()).instruction for one in asked)
     assert pictures.instructions == said
-    # At the start the gripper is where it always is; later it is not.
+    # In a moment of the expert the gripper has left the place where it began.
     where = pictures.truth["gripper"][:, 0]
-    assert np.abs(where[0] - where[2]).max() < 0.1
     assert (np.linalg.norm(where[[1, 3]] - where[[0, 2]], axis=1) > 0.5).all()
     for one, task in zip(drawn.asked, ("reach", "pick"), strict=True):
         assert one.seed == 0

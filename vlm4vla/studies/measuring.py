@@ -125,7 +125,7 @@ def _read_layers(policy: Policy, views: Views, tell: Tell) -> tuple[list[Row], G
 def _finite(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Those whose score can be told; None for ends of intervals that cannot be."""
     return tuple(
-        row._replace(**{end: _known(getattr(row, end)) for end in ("low", "high", "baseline")})
+        row._replace(low=_known(row.low), high=_known(row.high), baseline=_known(row.baseline))
         for row in rows
         if np.isfinite(row.score)
     )
