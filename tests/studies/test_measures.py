@@ -35,7 +35,7 @@ from vlm4vla.studies.measures import (
     origin_of,
     read,
 )
-from vlm4vla.studies.measuring import measure, share
+from vlm4vla.studies.measuring import measure, shares
 from vlm4vla.studies.run import Runner
 from vlm4vla.studies.study import Member, studies
 from vlm4vla.suites.registry import TABLETOP
@@ -130,15 +130,24 @@ def test_shares_are_those_of_the_scenes() -> None:
     # Whole cell and none, half and half, a quarter and three quarters: 0.5 in every scene.
     alike = [asked(0, 16, 16), asked(0, 0, 0), asked(1, 8, 16), asked(1, 16, 8)]
     alike += [asked(2, 8, 8), asked(2, 16, 12)]
-    row = share(policy, alike, "occlusion")
+    row, some = shares(policy, alike, "occlusion")
     assert row[:3] == (ATTRIBUTION, "occlusion", "object")
     assert (row.score, row.low, row.high, row.n) == pytest.approx((0.5, 0.5, 0.5, 3))
     # 1 + 0 + 0.5 + 0.5 + 0.25 + 0.75 of 64 cells in six pictures.
     assert row.baseline == pytest.approx(3 / 6 / 64)
     # Scenes of 1, 0.5 and 0: deviation 0.5, Student's t of two degrees 4.30265.
-    row = share(policy, [asked(0, 16, 16), asked(1, 8, 16), asked(2, 0, 0)], "occlusion")
+    assert (some.concept, some.score, some.n) == ("anywhere", 1, 6)
+    row, _ = shares(policy, [asked(0, 16, 16), asked(1, 8, 16), asked(2, 0, 0)], "occlusion")
     assert row.score == pytest.approx(0.5)
     assert row.high == pytest.approx(0.5 + 4.30265 * 0.5 / 3**0.5, abs=1e-4)
+    # Where the picture changes nothing, there is no share of it.
+    grey = Question(np.full_like(picture, 90), "pick up the red cube")
+    mixed = [asked(0, 16, 16), asked(1, 8, 16), asked(2, 0, 0)._replace(question=grey)]
+    row, some = shares(policy, mixed, "occlusion")
+    assert (row.score, row.n) == (pytest.approx(0.75), 2)
+    assert (some.score, some.n) == (pytest.approx(2 / 3), 3)
+    row, some = shares(policy, [one._replace(question=grey) for one in mixed], "occlusion")
+    assert np.isnan(row.score) and some.score == 0
 
 
 class InProcess(Runner):
@@ -169,9 +178,12 @@ def test_the_start_is_found_again(level, folder, cells, tmp_path, monkeypatch):
         if not row.layer.startswith("query"):
             after = found.trained.find(*row[:3])
             assert after is not None and after.score == pytest.approx(row.score, rel=1e-3)
-    shares = [row for row in found.trained.rows if row.what == ATTRIBUTION]
-    assert [row.layer for row in shares] == ["occlusion", "attention"]
-    assert all(0 <= row.score <= 1 and row.n == 2 for row in shares)
+    told = [row for row in found.trained.rows if row.what == ATTRIBUTION]
+    assert [row[1:3] for row in told if row.layer == "attention"] == [
+        ("attention", "object"),
+        ("attention", "anywhere"),
+    ]
+    assert all(0 <= row.score <= 1 and row.n == 2 for row in told)
     kept = json.loads((tmp_path / "studies" / cell.name / OF_CELL).read_text())
     assert kept["pictures"] == found.before.pictures == miniature.views().fingerprint
     # A second cell of this start reads what is there.
@@ -227,3 +239,10 @@ def test_what_cannot_be_told_is_left_out() -> None:
     nothing = Measures(told("cell", rows=()), None)
     assert nothing.sentences() == []
     assert nothing.to_json()["before"] is None
+    blind = Row(ATTRIBUTION, "occlusion", "anywhere", 0.0, None, None, 100, None)
+    assert Measures(told("cell", rows=(blind,)), None).sentences() == [
+        "occlusion is nothing anywhere at 100 first looks"
+    ]
+    some = (ROWS[-1], blind._replace(score=0.25))
+    [said] = Measures(told("cell", rows=some), None).sentences()
+    assert said.endswith("its area is 1.6 %), at the 25 of 100 first looks that have any")

@@ -28,6 +28,12 @@ ATTENTION: Final = "attention"
 METHODS: Final = (OCCLUSION, ATTENTION)
 """Attribution methods: one of changes, and one that costs next to nothing."""
 
+OBJECT: Final = "object"
+ANYWHERE: Final = "anywhere"
+"""What is told of a method: the share of its score that lies on the named object, and the share of
+the inferences at which it has any score; where a policy's first action is the same whatever it
+sees, occlusion has none."""
+
 
 class Row(NamedTuple):
     """One measure.
@@ -36,13 +42,13 @@ class Row(NamedTuple):
         what: `PROBE` (linear), `CKA` (with the layer before training) or `ATTRIBUTION`.
         layer: such as "vision 3"; of an attribution its method.
         concept: what a probe is asked, see `vlm4vla.representations.pictures.TARGETS`; of an
-            attribution the part of the picture whose share of all absolute score it is.
+            attribution `OBJECT` or `ANYWHERE`.
         score: in cm or as balanced accuracy; from 0 to 1 for CKA and shares.
         low: of its 95 % interval; None for CKA.
         high: of the same.
-        n: answers judged; pictures of CKA; scenes of an attribution.
-        baseline: of whoever always answers the mean; of an attribution the part's share of the
-            picture, which a map that is the same everywhere would give it; None for CKA.
+        n: answers judged; pictures of CKA; scenes with a share, inferences of `ANYWHERE`.
+        baseline: of whoever always answers the mean; of a share the object's share of the
+            picture, which a map that is the same everywhere would give it; else None.
     """
 
     what: str
@@ -167,12 +173,19 @@ class Measures(NamedTuple):
         return f"CKA of {rows[-1].layer} with its start is {rows[-1].score:.2f}"
 
     def _share(self, method: str) -> str:
-        row = self.trained.find(ATTRIBUTION, method, "object")
+        some = self.trained.find(ATTRIBUTION, method, ANYWHERE)
+        if some is not None and some.score == 0:
+            return f"{method} is nothing anywhere at {some.n} first looks"
+        row = self.trained.find(ATTRIBUTION, method, OBJECT)
         if row is None or row.low is None or row.high is None or row.baseline is None:
             return ""
+        among = ""
+        if some is not None and some.score < 1:
+            among = f", at the {some.score * some.n:.0f} of {some.n} first looks that have any"
         return (
             f"{100 * row.score:.1f} % of {method} lies on the named object (95 % "
             f"{100 * row.low:.1f} to {100 * row.high:.1f}; its area is {100 * row.baseline:.1f} %)"
+            f"{among}"
         )
 
     def to_json(self) -> dict[str, Any]:

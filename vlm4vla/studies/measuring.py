@@ -21,9 +21,11 @@ from vlm4vla.representations.pictures import TARGETS, split
 from vlm4vla.representations.similarity import Gram, cka, gram
 from vlm4vla.studies.cell import Cell, digest_of
 from vlm4vla.studies.measures import (
+    ANYWHERE,
     ATTRIBUTION,
     CKA,
     METHODS,
+    OBJECT,
     OF_CELL,
     OF_ORIGIN,
     PROBE,
@@ -75,7 +77,7 @@ def measure(cell: Cell, views: Views, command: str, tell: Tell) -> Measures:
         for layer, mine in own.items()
     ]
     for method in METHODS:
-        rows.append(share(policy, views.asked, method))
+        rows += shares(policy, views.asked, method)
         tell(f"{method} explained at {len(views.asked)} inferences")
     policy.detach()
     spent = time.process_time() - began
@@ -86,24 +88,29 @@ def measure(cell: Cell, views: Views, command: str, tell: Tell) -> Measures:
     return Measures(found, before)
 
 
-def share(policy: Explained, asked: Sequence[Asked], method: str) -> Row:
-    """How much of a method's maps lies on the named object, with its interval over scenes.
+def shares(policy: Explained, asked: Sequence[Asked], method: str) -> list[Row]:
+    """How much of a method's maps lies on the named object, and at how many inferences any score.
 
-    Maps are of how far the first action goes its own way. The tasks of one scene are averaged
-    first.
+    Maps are of how far the first action goes its own way. Those without any score say nothing of
+    where it lies and are left out; the tasks of a scene are averaged; the interval is over scenes.
 
     Args:
         policy: whom the maps explain.
         asked: the inferences.
         method: one of `vlm4vla.attribution.methods.METHODS`.
     """
-    shares: dict[int, list[float]] = {}
+    found: dict[int, list[float]] = {}
     for one in asked:
         scores = MAPS[method](policy, one.question, DISPLACEMENT).scores
-        shares.setdefault(one.seed, []).append(mass_shares(scores, {"": one.object})[""])
-    found = mean_of(float(np.mean(some)) for some in shares.values())
+        if scores.any():
+            found.setdefault(one.seed, []).append(mass_shares(scores, {"": one.object})[""])
+    told = mean_of(float(np.mean(some)) for some in found.values())
     area = float(np.mean([one.object.mean() for one in asked]))
-    return Row(ATTRIBUTION, method, "object", found.mean, found.low, found.high, found.n, area)
+    some = sum(map(len, found.values())) / len(asked)
+    return [
+        Row(ATTRIBUTION, method, OBJECT, told.mean, told.low, told.high, told.n, area),
+        Row(ATTRIBUTION, method, ANYWHERE, some, None, None, len(asked), None),
+    ]
 
 
 def _read_layers(policy: Policy, views: Views, tell: Tell) -> tuple[list[Row], Grams]:
