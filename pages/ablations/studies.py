@@ -123,13 +123,15 @@ def _cell(found: Sequence[Report], chosen: str) -> str:
     if one.account:
         sizes = one.account["parameters"].values()
         facts.append(f"{sum(size['trainable'] for size in sizes):,} parameters trained")
+    gauged = one.measures.sentences() if one.measures else []
+    measures = f"<p>Measured: {html.escape('; '.join(gauged))}.</p>" if gauged else ""
     items = "".join(episode_item(row) for _, row in sorted(one.found.rows.items()))
     listed = (
         f'<ul class="ab-episodes" tabindex="0" aria-label="Episodes">{items}</ul>' if items else ""
     )
     return (
         f'<section id="{CELL}"><h3>{html.escape(one.member.label)}</h3>'
-        f"<p>{html.escape('; '.join(facts))}.</p>"
+        f"<p>{html.escape('; '.join(facts))}.</p>{measures}"
         f'<pre tabindex="0"><code>{html.escape(line)}</code></pre>{listed}</section>'
     )
 

@@ -17,13 +17,16 @@ from typing import Any
 import numpy as np
 
 from tests.episodes.examples import motion
+from tests.representations.test_command import painted
 from vlm4vla import cli
+from vlm4vla.attribution.inputs import Question
 from vlm4vla.commands import eval as eval_command
 from vlm4vla.commands import study as command
 from vlm4vla.core.episode import AgentId, AgentSpan, Episode, EpisodeSpec, Outcome, Times
 from vlm4vla.core.rollout import versions_of
 from vlm4vla.data.cache import Cache
 from vlm4vla.model.vlm import save_vlm
+from vlm4vla.studies import views as seen
 from vlm4vla.studies.cell import Scenes
 from vlm4vla.studies.registry import TINY
 from vlm4vla.studies.run import Runner
@@ -69,6 +72,18 @@ def scale(folder: Path) -> Scale:
         scenes=Scenes(0, 2),
         selection=Scenes(100_000, 2),
     )
+
+
+def views(*args: object) -> seen.Views:
+    """Drawn noise in place of scenes: 40 pictures, and two scenes that are explained."""
+    pictures = painted()
+    object_ = np.zeros((128, 128), bool)
+    object_[32:64, 48:80] = True
+    asked = (
+        seen.Asked(seed, Question(pictures.images[seed], pictures.instructions[seed]), object_)
+        for seed in range(2)
+    )
+    return seen.Views(pictures, tuple(asked))
 
 
 def outcome(agent: AgentId, spec: EpisodeSpec) -> Episode:
@@ -128,6 +143,7 @@ def main(words: Sequence[str]) -> int:
     command.STUDIES.update(studies(scale(Path(os.environ[FOLDER]))))
     eval_command.run_missing = run_missing  # type: ignore[assignment]
     command.Runner = Here  # type: ignore[misc]
+    seen.views = views  # type: ignore[assignment]
     command.SHIPPED = Path("nothing-is-shipped")  # type: ignore[misc]
     return cli.main(words)
 

@@ -22,9 +22,13 @@ from vlm4vla.core.episode import AgentId, AgentSpan, Outcome
 from vlm4vla.episodes.filters import Filter
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.studies.cell import train_command
+from vlm4vla.studies import measuring, views
+from vlm4vla.studies.cell import Cell, train_command
+from vlm4vla.studies.measures import OF_CELL, Measured
 from vlm4vla.studies.run import Runner
 from vlm4vla.studies.study import Study, studies
+from vlm4vla.studies.trained import folder_of
+from vlm4vla.studies.views import Views
 from vlm4vla.train.loop import train as loop
 
 
@@ -60,7 +64,17 @@ def known(folder, monkeypatch) -> dict[str, Study]:
     monkeypatch.setattr(eval_command, "run_missing", miniature.run_missing)
     monkeypatch.setattr(eval_command, "evaluate", None)
     monkeypatch.setattr(InProcess, "ended", [])
+    # What is measured is looked at in test_measures.py.
+    monkeypatch.setattr(views, "views", miniature.views)
+    monkeypatch.setattr(measuring, "measure", quickly)
     return found
+
+
+def quickly(cell: Cell, views: Views, command: str, tell: object) -> None:
+    """Measures of nothing, in no time."""
+    agent = json.loads((folder_of(cell) / "cell.json").read_text())["agent"]
+    found = Measured(cell.name, agent, views.fingerprint, command, 0.0, ())
+    found.write(folder_of(cell) / OF_CELL)
 
 
 @pytest.fixture
@@ -106,7 +120,7 @@ def test_two_cells_of_a_study_are_trained_and_evaluated(name, levels, folder, kn
     assert run(folder, name, "--cells", *levels, "--json") == 0
     cells = json.loads(capsys.readouterr().out.splitlines()[-1])["cells"]
     assert [(cell["level"], cell["episodes"]) for cell in cells] == [(one, 4) for one in levels]
-    assert InProcess.ended == ["train", "eval"] * 2
+    assert InProcess.ended == ["train", "eval", "study"] * 2
     for cell in cells:
         account = json.loads((home / "studies" / cell["name"] / "cell.json").read_text())
         vision = [one for one in account["trained"] if one.startswith("base.visual")]
@@ -116,13 +130,13 @@ def test_two_cells_of_a_study_are_trained_and_evaluated(name, levels, folder, kn
             assert {one.split(".")[0] for one in account["trained"]} == {"query", "head"}
     # What is done is not done again.
     assert run(folder, name, "--cells", *levels) == 0
-    assert len(InProcess.ended) == 4
+    assert len(InProcess.ended) == 6
 
 
 def test_cells_that_begin_with_the_same_vlm_make_it_once(folder, known, home, monkeypatch, capsys):
     levels = tuple(f"shuffled tokens to all, then vision {how}" for how in ("frozen", "trained"))
     assert run(folder, "injection", "--cells", *levels) == 0
-    assert InProcess.ended == ["train", "train", "eval", "train", "eval"]
+    assert InProcess.ended == ["train", "train", "eval", "study", "train", "eval", "study"]
     cells = [m.cell for m in known["injection"].members if m.level in levels]
     step = cells[0].step
     assert cells[1].step == step
@@ -140,7 +154,7 @@ def test_cells_that_begin_with_the_same_vlm_make_it_once(folder, known, home, mo
     # The account is written last; without it nothing is trained again that is there.
     (home / "studies" / cells[0].name / "cell.json").unlink()
     assert run(folder, "injection", "--cells", *levels, "--resume") == 0
-    assert InProcess.ended[5:] == []
+    assert InProcess.ended[7:] == []
     # A second training makes the VLM again, too.
     monkeypatch.setattr(command.subprocess, "run", in_process)
     words = ["study", "verify", "injection", "--cell", cells[0].name, "--json"]
@@ -196,11 +210,55 @@ def ending(patch, number):
 def test_the_cell_of_two_studies_is_run_once(folder, known, home):
     assert run(folder, "initialisation", "--cells", "VLM") == 0
     assert run(folder, "modules", "--cells", "all") == 0
-    assert InProcess.ended == ["train", "eval"]
+    assert InProcess.ended == ["train", "eval", "study"]
 
 
 class Killed(BaseException):
     """Stands for the end of a process."""
+
+
+def killed(*args):
+    raise Killed
+
+
+def test_an_evaluated_cell_is_measured_once(folder, known, home, monkeypatch, capsys):
+    words = ["study", "measure", "modules", "--cells", "all"]
+    assert cli.main(words) == 2
+    assert "has 0 of 4 episodes" in capsys.readouterr().err
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(measuring, "measure", killed)
+        run(folder, "modules", "--cells", "all")
+    assert len(content()) == 4
+    capsys.readouterr()
+    assert cli.main(["study", "list", "modules"]) == 0
+    [line] = [one for one in capsys.readouterr().out.splitlines() if " all, qwen3-vl" in one]
+    assert "4 of 4 episodes" in line and line.endswith("(not measured)")
+    # Begun before, and not by chance.
+    assert run(folder, "modules", "--cells", "all") == 2
+    assert "--resume" in capsys.readouterr().err
+    InProcess.ended.clear()
+    assert run(folder, "modules", "--cells", "all", "--resume", "--json") == 0
+    assert InProcess.ended == ["study"]
+    [cell] = json.loads(capsys.readouterr().out.splitlines()[-1])["cells"]
+    assert cell["measured"]
+    # What is measured is not measured again, by whichever study it is named.
+    monkeypatch.setattr(measuring, "measure", killed)
+    assert run(folder, "initialisation", "--cells", "VLM") == 0
+    assert cli.main([*words, "--json"]) == 0
+    [told] = json.loads(capsys.readouterr().out.splitlines()[-1])["cells"]
+    assert told["name"] == cell["name"]
+    assert told["trained"]["command"] == f"vlm4vla study measure --cells {cell['name']}"
+    # Elsewhere the table and the account may be, and the policy is not.
+    (home / "studies" / cell["name"] / OF_CELL).unlink()
+    shutil.rmtree(home / "studies" / cell["name"] / "run")
+    assert cli.main(words) == 2
+    assert "Measure the cell where it was trained." in capsys.readouterr().err
+    assert cli.main(["study", "measure"]) == 0
+    assert "No cell is measured" in capsys.readouterr().out
+    assert run(folder, "modules", "--cells", "all") == 0
+    assert InProcess.ended == ["study"]
+    assert cli.main(["study", "measure", "--cells", "nonsense"]) == 2
+    assert "No study has a cell 'nonsense'" in capsys.readouterr().err
 
 
 def test_a_run_that_ends_anywhere_goes_on_to_the_same_table(

@@ -1,5 +1,6 @@
 """Cells as processes of their own, killed for good, and gone on with to the same table."""
 
+import json
 import os
 import signal
 import subprocess
@@ -51,6 +52,12 @@ def rows(home: Path) -> list[tuple[str, str, int]]:
     return sorted((r.id, r.outcome.kind, r.steps) for r in table.query(Filter(kind="study")))
 
 
+def measures(home: Path, name: str) -> object:
+    """What was measured of a cell, without what depends on the clock."""
+    found = json.loads((home / "studies" / name / "measures.json").read_text())
+    return found["agent"], found["pictures"], found["rows"]
+
+
 @pytest.mark.long
 def test_kill_9_anywhere_leads_to_the_same_table(tmp_path):
     folder = tmp_path / "made"
@@ -80,3 +87,6 @@ def test_kill_9_anywhere_leads_to_the_same_table(tmp_path):
     assert table.count(Filter(kind=kind, name=name)) == 4
     assert start(folder, broken, "--resume").wait(300) == 0
     assert rows(broken) == rows(whole)
+    for cell in (first, second):
+        one, other = (measures(home, cell.name) for home in (whole, broken))
+        assert one and one == other

@@ -7,7 +7,9 @@ import pytest
 from tests.episodes.examples import example
 from vlm4vla.episodes.filters import Membership
 from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.studies import report as module
 from vlm4vla.studies.cell import Scenes
+from vlm4vla.studies.measures import CKA, Measured, Measures, Row
 from vlm4vla.studies.paper import _RECORDS, direction, records, reported
 from vlm4vla.studies.registry import TINY
 from vlm4vla.studies.report import Report, lines, report, to_json
@@ -100,6 +102,24 @@ def test_beside_the_paper_stands_a_direction_alone(initialisation):
     by_level = {one.contrast.a: one.sentence() for one in modules.agreements}
     assert by_level["language frozen"].endswith("the paper has no number.")
     assert by_level["vision frozen"].endswith("ours does not tell a direction in every family.")
+
+
+def test_measures_stand_below_their_cell(table, monkeypatch):
+    study = STUDIES["modules"]
+    whole = study.members[0]
+    row = Row(CKA, "vision 4", "", 0.25, None, None, 300, None)
+    measures = Measures(
+        Measured(whole.cell.name, "agent", "pictures", "command", 1.0, (row,)), None
+    )
+    monkeypatch.setattr(module, "measured", lambda cell: measures if cell == whole.cell else None)
+    found = report(table, study)
+    told = lines(found)
+    at = next(place for place, line in enumerate(told) if whole.cell.name in line)
+    assert told[at + 1] == "    CKA of vision 4 with its start is 0.25"
+    assert sum("CKA" in line for line in told) == 1
+    first, second, *_ = to_json(found)["cells"]
+    assert first["measures"]["trained"]["rows"][0]["score"] == 0.25
+    assert second["measures"] is None
 
 
 def test_nothing_is_invented_where_nothing_ran(table):

@@ -70,6 +70,7 @@ def test_cells_that_share_a_step_make_it_one_after_the_other(tmp_path, monkeypat
     monkeypatch.setattr(run, "check_step", lambda step, where: {"name": step.name})
     monkeypatch.setattr(run, "check_trained", lambda *args: {})
     monkeypatch.setattr(run, "done", lambda table, cell: True)
+    monkeypatch.setattr(run, "measured", lambda cell: {})
     runner = Making(EpisodeTable.in_memory(), tmp_path, [0, 1], print)
     runner.other = threading.Event()
     runner.run([first, second])

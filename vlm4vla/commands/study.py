@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,11 +17,12 @@ from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.studies import cluster, report
+from vlm4vla.studies.cell import measure_command
 from vlm4vla.studies.registry import PAPER, STUDIES
 from vlm4vla.studies.run import CLI, Runner
-from vlm4vla.studies.status import done, episodes_of
+from vlm4vla.studies.status import done, episodes_of, measured, to_measure
 from vlm4vla.studies.study import Member, Study, studies
-from vlm4vla.studies.trained import begun
+from vlm4vla.studies.trained import begun, checkpoint_of
 from vlm4vla.studies.verify import verify
 from vlm4vla.workers import pinned
 
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listed = actions.add_parser("list", help="the studies, their cells, and what is done")
     listed.add_argument("name", nargs="?", choices=STUDIES, help="one of them, cell by cell")
-    ran = actions.add_parser("run", help="train and evaluate the cells that lack episodes")
+    ran = actions.add_parser("run", help="train, evaluate and measure the cells that lack it")
     ran.add_argument("name", choices=STUDIES)
     ran.add_argument(
         "--preset",
@@ -58,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     reported = actions.add_parser("report", help="results with intervals, from the table alone")
     reported.add_argument("name", nargs="?", choices=STUDIES, help="one of them (default: all)")
+    gauged = actions.add_parser(
+        "measure", help="probes, CKA and attribution of evaluated cells whose policies are here"
+    )
+    gauged.add_argument("name", nargs="?", choices=STUDIES, help="one study (default: all)")
+    gauged.add_argument("--cells", nargs="+", metavar="NAME", help="only these, by name or level")
     verified = actions.add_parser("verify", help="train a cell again and compare its episodes")
     verified.add_argument("name", choices=STUDIES)
     verified.add_argument("--cell", required=True, help="the cell's name; see `study list`")
@@ -87,10 +94,16 @@ def _list(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
         if args.name:
             lines += [
                 f"  {cell['name']}  {cell['episodes']:4} of {cell['expected']} episodes  "
-                f"{cell['label']}" + ("" if cell["episodes"] else "  (not run)")
+                f"{cell['label']}{_lacks(cell)}"
                 for cell in cells
             ]
     return {"studies": answer}, lines
+
+
+def _lacks(cell: dict[str, Any]) -> str:
+    if not cell["episodes"]:
+        return "  (not run)"
+    return "" if cell["measured"] or cell["episodes"] < cell["expected"] else "  (not measured)"
 
 
 def _status(table: EpisodeTable, member: Member) -> dict[str, Any]:
@@ -102,6 +115,7 @@ def _status(table: EpisodeTable, member: Member) -> dict[str, Any]:
         "seed": member.cell.seed,
         "episodes": len(episodes_of(table, member.cell).rows),
         "expected": member.cell.expected,
+        "measured": measured(member.cell) is not None,
     }
 
 
@@ -112,7 +126,11 @@ def _run(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
         raise UserError("--out is for the scripts of --preset paper.", "Leave it out.")
     study = STUDIES[args.name]
     chosen = select(study, args.cells, args.seeds, args.families)
-    missing = [member for member in chosen if not done(table, member.cell)]
+    missing = [
+        member
+        for member in chosen
+        if not done(table, member.cell) or to_measure(table, member.cell)
+    ]
     cores = list(dict.fromkeys(args.cores or _CORES))
     _check_cores(cores)
     if missing:
@@ -194,6 +212,60 @@ def _report(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
     ]
 
 
+def _measure(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
+    wanted = [one for one in _named(args) if measured(one.cell) is None]
+    for member in wanted if args.cells else ():
+        _check_measurable(table, member)
+    wanted = [one for one in wanted if to_measure(table, one.cell)]
+    if wanted:
+        # They take seconds: torch.
+        from vlm4vla.studies.measuring import measure
+        from vlm4vla.studies.views import views
+    for place, member in enumerate(wanted, 1):
+        cell = member.cell
+
+        def tell(line: str, place: int = place, name: str = cell.name) -> None:
+            _tell(f"[{place}/{len(wanted)}] {name}: {line}")
+
+        command = shlex.join(["vlm4vla", *measure_command(cell)])
+        measure(cell, views(cell.tasks, tell), command, tell)
+    answer, lines = [], []
+    for member in _named(args):
+        if (found := measured(member.cell)) is not None:
+            answer.append({"name": member.cell.name, "label": member.label, **found.to_json()})
+            lines.append(f"{member.cell.name}  {member.label}: {'; '.join(found.sentences())}")
+    return {"cells": answer}, lines or [
+        "No cell is measured: none is evaluated whose policy is here."
+    ]
+
+
+def _named(args: argparse.Namespace) -> list[Member]:
+    """The cells of one study or of all, each once."""
+    if args.name:
+        return select(STUDIES[args.name], args.cells)
+    every = {one.cell.name: one for study in STUDIES.values() for one in study.members}
+    if unknown := sorted(set(args.cells or ()) - set(every)):
+        raise UserError(
+            f"No study has a cell {unknown[0]!r}.", "`vlm4vla study list STUDY` lists them."
+        )
+    return [one for name, one in every.items() if not args.cells or name in args.cells]
+
+
+def _check_measurable(table: EpisodeTable, member: Member) -> None:
+    cell = member.cell
+    if not done(table, cell):
+        raise UserError(
+            f"{member.label} has {len(episodes_of(table, cell).rows)} of {cell.expected} "
+            "episodes, and a cell is measured after its evaluation.",
+            "`vlm4vla study run` goes on with it.",
+        )
+    if not checkpoint_of(cell).is_dir():
+        raise UserError(
+            f"The policy of {member.label} is not in {checkpoint_of(cell)}.",
+            "Measure the cell where it was trained.",
+        )
+
+
 def _verify(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
     _check_cores([args.core])
     [member, *others] = select(STUDIES[args.name], [args.cell])
@@ -264,4 +336,10 @@ def _frames() -> Path:
     return paths.home() / "cache" / "frames"
 
 
-_ACTIONS: Final = {"list": _list, "run": _run, "report": _report, "verify": _verify}
+_ACTIONS: Final = {
+    "list": _list,
+    "run": _run,
+    "measure": _measure,
+    "report": _report,
+    "verify": _verify,
+}

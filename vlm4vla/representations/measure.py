@@ -104,7 +104,7 @@ def rows_of(encoder: Encoder, pictures: Pictures, work: Path, command: str, tell
     policy.detach()
     parts = split(pictures.scenes)
     found = probe(seen, pictures, parts, tell)
-    baselines = {target.name: _mean_score(pictures, parts, target.name) for target in TARGETS}
+    baselines = {target.name: mean_score(pictures, parts, target.name) for target in TARGETS}
     layers = list(seen)
     rows = []
     for (layer, target, how), told in found.items():
@@ -140,11 +140,13 @@ def kernels(digest: str, work: Path) -> dict[str, Gram]:
         return {name: found[name] for name in found.files}
 
 
-def probe(seen: Features, pictures: Pictures, parts: Split, tell: Tell) -> dict[Key, Score]:
+def probe(
+    seen: Features, pictures: Pictures, parts: Split, tell: Tell, *, attentive: bool = True
+) -> dict[Key, Score]:
     """Scores of all probes by layer, target and probe.
 
     Linear probes read every layer. Attentive ones, which cost more, read the projector and the
-    last layer of the language model at the image tokens.
+    last layer of the language model at the image tokens, if they are asked for.
     """
     found: dict[Key, Score] = {}
     last = {layer.part: layer for layer in seen}
@@ -154,7 +156,7 @@ def probe(seen: Features, pictures: Pictures, parts: Split, tell: Tell) -> dict[
         products = kernel(values, parts.fit)
         for name, told in linear_probes(products, pictures.truth, parts, choices).items():
             found[layer.name, name, "linear"] = _score(told, pictures, parts, name)
-        if layer in looked_at:
+        if attentive and layer in looked_at:
             for name, told in attentive_probes(values, pictures.truth, parts).items():
                 found[layer.name, name, "attentive"] = _score(told, pictures, parts, name)
         tell(f"{layer.name} probed")
@@ -179,7 +181,7 @@ def _score(predicted: NDArray[Any], pictures: Pictures, parts: Split, name: str)
     return score(predicted, pictures.truth[name], pictures.scenes, parts, kind)
 
 
-def _mean_score(pictures: Pictures, parts: Split, name: str) -> Score:
+def mean_score(pictures: Pictures, parts: Split, name: str) -> Score:
     """Of whoever always answers the mean of the pictures that probes are fitted to."""
     truth = pictures.truth[name]
     mean = np.broadcast_to(np.nanmean(truth[parts.fit], axis=0), truth.shape)

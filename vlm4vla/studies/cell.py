@@ -178,6 +178,11 @@ def _train(
     return [*words, "--seed", str(training.seed), "--check-every", "0", "--workers", str(workers)]
 
 
+def measure_command(cell: Cell) -> list[str]:
+    """The words after `vlm4vla` that measure a cell's policy after its evaluation."""
+    return ["study", "measure", "--cells", cell.name]
+
+
 def eval_command(cell: Cell, checkpoint: Path, workers: int = 1) -> list[str]:
     """The words after `vlm4vla` that evaluate a cell's policy, into the cell.
 

@@ -11,8 +11,9 @@ from vlm4vla.episodes.pairs import Half, Pair
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.eval.compare import ALPHA, Comparison, compare_several
 from vlm4vla.statistics import Rate, detectable_difference, wilson
+from vlm4vla.studies.measures import Measures
 from vlm4vla.studies.paper import Reported, direction, reported
-from vlm4vla.studies.status import Found, episodes_of
+from vlm4vla.studies.status import Found, episodes_of, measured
 from vlm4vla.studies.study import Contrast, Member, Study
 from vlm4vla.studies.trained import account
 
@@ -31,12 +32,14 @@ class CellResult(NamedTuple):
         found: its episodes.
         rates: success by task, and "all".
         account: what is known about its training, see `vlm4vla.studies.trained.check_trained`.
+        measures: what was measured of its policy; None where nothing was.
     """
 
     member: Member
     found: Found
     rates: Mapping[str, Rate]
     account: Mapping[str, Any] | None
+    measures: Measures | None
 
     @property
     def missing(self) -> int:
@@ -209,6 +212,8 @@ def lines(found: Report) -> list[str]:
             notes.append(f"{cell.found.others} further policies not counted")
         said = "; ".join([rates or "not run", *notes])
         out.append(f"  {cell.member.cell.name}  {cell.member.label}: {said}")
+        if cell.measures:
+            out.append(f"    {'; '.join(cell.measures.sentences())}")
     out += [f"  {one.sentence()}" for one in found.chosen]
     for recipe in found.recipes:
         out.append(f"  {recipe.sentence()}")
@@ -238,6 +243,7 @@ def to_json(found: Report) -> dict[str, Any]:
                 "missing": cell.missing,
                 "rates": {task: rate._asdict() for task, rate in cell.rates.items()},
                 "account": cell.account,
+                "measures": cell.measures.to_json() if cell.measures else None,
             }
             for cell in found.cells
         ],
@@ -308,7 +314,7 @@ def _cell(table: EpisodeTable, member: Member) -> CellResult:
     rates = {task: wilson(sum(some), len(some)) for task, some in won.items()}
     if len(rates) > 1:
         rates[ALL] = _overall(found)
-    return CellResult(member, found, rates, account(member.cell))
+    return CellResult(member, found, rates, account(member.cell), measured(member.cell))
 
 
 def _overall(found: Found) -> Rate:

@@ -15,8 +15,14 @@ from typing import Any, Final
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.files import held
-from vlm4vla.studies.cell import Cell, eval_command, step_command, train_command
-from vlm4vla.studies.status import done
+from vlm4vla.studies.cell import (
+    Cell,
+    eval_command,
+    measure_command,
+    step_command,
+    train_command,
+)
+from vlm4vla.studies.status import done, measured
 from vlm4vla.studies.study import Member
 from vlm4vla.studies.trained import (
     CHECKPOINT,
@@ -45,7 +51,7 @@ _TAIL: Final = 2_000
 
 
 class Runner:
-    """Runs cells that lack episodes, several at a time, and tells how far they are.
+    """Runs cells that lack episodes or measures, several at a time, and tells how far they are.
 
     Args:
         table: where the commands keep episodes: that of the data folder.
@@ -81,7 +87,7 @@ class Runner:
         Ctrl-C lets every training save its state first.
 
         Args:
-            members: what lacks episodes.
+            members: what lacks episodes or measures.
 
         Raises:
             UserError: cells failed; the message says which and where their logs are.
@@ -130,8 +136,12 @@ class Runner:
             self._train(core, member)
             if not done(self._table, cell):
                 self._command(core, cell, eval_command(cell, checkpoint_of(cell)))
-        if not done(self._table, cell):
-            raise UserError("Its evaluation ended, and the table lacks episodes.", "Run it again.")
+            if not done(self._table, cell):
+                raise UserError(
+                    "Its evaluation ended, and the table lacks episodes.", "Run it again."
+                )
+            if measured(cell) is None:
+                self._command(core, cell, measure_command(cell))
 
     def _train(self, core: int, member: Member) -> None:
         cell = member.cell

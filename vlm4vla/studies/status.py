@@ -8,6 +8,8 @@ from vlm4vla.episodes.filters import Filter, Membership
 from vlm4vla.episodes.rows import Row
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.studies.cell import Cell
+from vlm4vla.studies.measures import Measures, measures_of
+from vlm4vla.studies.trained import account, checkpoint_of, folder_of
 
 Scene = tuple[str, int]
 """Task and seed."""
@@ -53,3 +55,14 @@ def episodes_of(table: EpisodeTable, cell: Cell) -> Found:
 def done(table: EpisodeTable, cell: Cell) -> bool:
     """Whether every scene of a cell has its episode."""
     return len(episodes_of(table, cell).rows) == cell.expected
+
+
+def measured(cell: Cell) -> Measures | None:
+    """What was measured of the policy that a cell's account tells of; None where nothing was."""
+    known = account(cell)
+    return measures_of(cell, folder_of(cell), known["agent"]) if known else None
+
+
+def to_measure(table: EpisodeTable, cell: Cell) -> bool:
+    """Whether a cell is evaluated and not measured, and its policy is here."""
+    return done(table, cell) and checkpoint_of(cell).is_dir() and measured(cell) is None

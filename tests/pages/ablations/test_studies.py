@@ -12,7 +12,10 @@ from tests.pages.test_access import LOOKS, serious_findings
 from vlm4vla.episodes.filters import Membership
 from vlm4vla.episodes.rows import Entry
 from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.files import write_json
+from vlm4vla.studies.measures import CKA, OF_CELL, Measured, Row
 from vlm4vla.studies.registry import STUDIES
+from vlm4vla.studies.trained import FILE, folder_of
 
 CELLS = {
     (one.level, one.cell.start.family, one.cell.seed): one.cell
@@ -32,6 +35,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     outcome = "success" if seed < successes else "dropped"
                     one = example(seed, steps=2, task=task, outcome=outcome, agent=cell.name)
                     entries.append(Entry(one, (Membership("study", cell.name),)))
+        told = {"name": FROZEN.name, "agent": "frozen", "parameters": {}}
+        write_json(folder_of(FROZEN) / FILE, told)
+        row = Row(CKA, "vision 4", "", 0.5, None, None, 300, None)
+        found = Measured(FROZEN.name, "frozen", "pictures", "command", 60.0, (row,))
+        found.write(folder_of(FROZEN) / OF_CELL)
         # Somebody whose matrix stands above.
         entries.append(Entry(example(500), (EVALUATION,)))
         EpisodeTable().put_all(entries)
@@ -84,6 +92,7 @@ def test_a_point_opens_its_episodes(page: Any, address: str) -> None:
     told = page.inner_text("#study-cell")
     assert "pick 25 of 100 (95 % 18 to 34 %)" in told
     assert "learned: language, embeddings, projector, head" in told
+    assert "Measured: CKA of vision 4 with its start is 0.50." in told
     assert f"vlm4vla study run modules --cells {FROZEN.name} --data CACHE" in told
     page.goto(f"{address}?study-cell=nonsense")
     page.wait_for_selector("#study-modules .st-table")
