@@ -22,6 +22,7 @@ SCALE = replace(
     scenes=Scenes(0, 20),
     selection=Scenes(100_000, 10),
     rates=(1e-3, 1e-4),
+    chosen_rates=(6e-4,),
 )
 STUDIES = studies(SCALE)
 
