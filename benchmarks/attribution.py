@@ -2,31 +2,26 @@
 
     python benchmarks/attribution.py [--rounds 5]
 
-`checkpoints/qwen3vl-tiny` on one of its scenes. A map of 64 cells is made in batches, in batches of
-the model's own layers, and by captum's FeatureAblation as it comes, one cell a call
-(`perturbations_per_eval=1`); all give the same scores up to rounding. Gradient maps are counted in
-forward passes of one picture. All take turns; medians over the rounds, and the lowest, which others
-on the machine disturb least. One thread is measured in the processor's seconds for the same reason,
-several by the clock. Beside them what the map's products alone would take at the rate of
-the one product that it has most of.
+`checkpoints/qwen3vl-tiny` on one of its scenes. A map of 64 cells is made in batches and by
+captum's FeatureAblation as it comes, one cell a call (`perturbations_per_eval=1`); both give the
+same scores up to rounding. Gradient maps are counted in forward passes of one picture. All take
+turns; medians over the rounds.
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 from captum.attr import FeatureAblation
-from torch.utils.flop_counter import FlopCounterMode
 
 from vlm4vla.agents.catalogue import SHIPPED
 from vlm4vla.attribution.grad_cam import grad_cam
 from vlm4vla.attribution.gradient import gradient_times_input
 from vlm4vla.attribution.inputs import GRID, Question, covered
 from vlm4vla.attribution.occlusion import occlusion
-from vlm4vla.attribution.score import BATCH, Explained, intact
+from vlm4vla.attribution.score import intact
 from vlm4vla.attribution.target import DISPLACEMENT
 from vlm4vla.core.condition import Condition
 from vlm4vla.model.policy import Policy
@@ -47,28 +42,10 @@ def captum_map(policy: Policy, question: Question) -> torch.Tensor:
         return FeatureAblation(value).attribute(torch.ones(1, GRID**2))[0]
 
 
-def own_layers(policy: Policy) -> Explained:
-    """The policy, in a form that no faster layers are known for."""
-    names = ("spec", "encode", "prompt", "predict")
-    return SimpleNamespace(**{name: getattr(policy, name) for name in names})
-
-
-def products(policy: Policy, question: Question) -> tuple[float, float]:
-    """GFLOP of a map's matrix products, and GFLOP/s of a vision layer's widest one alone."""
-    with FlopCounterMode(display=False) as counter:
-        occlusion(policy, question, DISPLACEMENT)
-    weight = policy.base.visual.blocks[0].mlp.linear_fc1.weight.detach()
-    wide, narrow = weight.shape
-    entries = torch.randn(BATCH * policy.vlm.image_tokens, narrow)
-    fastest = min(seconds(lambda: torch.nn.functional.linear(entries, weight)) for _ in range(100))
-    return counter.get_total_flops() / 1e9, 2e-9 * len(entries) * wide * narrow / fastest
-
-
 def seconds(work: Callable[[], object]) -> float:
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    began = clock()
+    began = time.perf_counter()
     work()
-    return clock() - began
+    return time.perf_counter() - began
 
 
 def main() -> None:
@@ -84,7 +61,6 @@ def main() -> None:
     work: dict[str, Callable[[], object]] = {
         "forward pass": lambda: intact(policy, question),
         "map": lambda: occlusion(policy, question, DISPLACEMENT),
-        "own layers": lambda: occlusion(own_layers(policy), question, DISPLACEMENT),
         "captum": lambda: captum_map(policy, question),
         "gradient": lambda: gradient_times_input(policy, question, DISPLACEMENT),
         "grad-cam": lambda: grad_cam(policy, question, DISPLACEMENT),
@@ -97,23 +73,12 @@ def main() -> None:
             found[name].append(seconds(one))
     # The first round fills caches.
     median = {name: float(np.median(times[1:])) for name, times in found.items()}
-    lowest = {name: min(times[1:]) for name, times in found.items()}
     ratios = np.array(found["captum"][1:]) / np.array(found["map"][1:])
     print(
         f"{torch.get_num_threads()} threads; a map of {GRID**2} cells {median['map']:.3f}"
         f" s, captum's loop {median['captum']:.3f} s, times "
         f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f}); largest difference "
         f"of a score {difference:.4f} mm of {np.abs(own).max():.1f}"
-    )
-    print(
-        f"lowest: a map {lowest['map']:.3f} s, by the model's own layers "
-        f"{lowest['own layers']:.3f} s, captum's loop {lowest['captum']:.3f} s, times "
-        f"{lowest['captum'] / lowest['map']:.2f}; own layers' median {median['own layers']:.3f} s"
-    )
-    work_done, rate = products(policy, question)
-    print(
-        f"a map's products are {work_done:.1f} GFLOP, and one of them runs at {rate:.0f} GFLOP/s "
-        f"alone: {work_done / rate:.3f} s at least"
     )
     for name in ("gradient", "grad-cam"):
         passes = np.array(found[name][1:]) / np.array(found["forward pass"][1:])

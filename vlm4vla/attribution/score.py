@@ -15,11 +15,9 @@ from vlm4vla.model.family import Rows
 from vlm4vla.model.features import Features
 from vlm4vla.model.head import Prediction
 from vlm4vla.model.images import Images
-from vlm4vla.model.packed import packed_prediction, predicts_packed
-from vlm4vla.model.policy import Policy
 
-BATCH: Final = 16
-"""Most pictures in one forward pass: more leave the processor's cache."""
+BATCH: Final = 32
+"""Pictures in one forward pass."""
 
 
 class Explained(Protocol):
@@ -73,15 +71,11 @@ def intact(policy: Explained, question: Question) -> Prediction:
 @torch.no_grad()
 def predictions(policy: Explained, question: Question, pictures: Image) -> Prediction:
     """The predictions of N rows for other pictures (N, H, W, 3) under the question's sentence."""
-    packed = policy if isinstance(policy, Policy) and predicts_packed(policy) else None
     found = []
-    # Batches of one size, as a small last one would take longer a picture.
-    for some in np.array_split(pictures, -(-len(pictures) // BATCH)):
+    for start in range(0, len(pictures), BATCH):
+        some = pictures[start : start + BATCH]
         rows = policy.prompt([question.instruction] * len(some))
-        if packed is not None:
-            found.append(packed_prediction(packed, some, rows))
-        else:
-            found.append(policy.predict(policy.encode(some), rows))
+        found.append(policy.predict(policy.encode(some), rows))
     return Prediction(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 

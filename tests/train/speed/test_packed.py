@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from vlm4vla import action
-from vlm4vla.model.packed import is_packed, packed_layers, why_not_packed
 from vlm4vla.model.policy import Policy
 from vlm4vla.train.auxiliary.noun_positions import NounPositionLoss
 from vlm4vla.train.batches.transfer import to_tensors
 from vlm4vla.train.objectives.language import make_backbone
 from vlm4vla.train.speed.cpu_layers import chosen_layers, fast_layers
+from vlm4vla.train.speed.packed import is_packed, packed_layers, why_not_packed
 from vlm4vla.train.speed.prefix_cache import ask_rows, query_of, row_states
 
 SIZES = {"vision_layers": 3, "vision_width": 48, "language_layers": 3, "language_width": 48}

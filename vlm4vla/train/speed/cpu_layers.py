@@ -15,8 +15,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlm4vla.errors import UserError
 from vlm4vla.model.groups import inside
-from vlm4vla.model.packed import packed_layers, why_not_packed
 from vlm4vla.model.policy import Policy
+from vlm4vla.train.speed.packed import packed_layers, why_not_packed
 
 _WHOLE: Final = "whole_flash"
 """Vision towers hand over all pictures at once only to implementations named like this."""

@@ -18,11 +18,11 @@ from transformers import DynamicCache
 
 from vlm4vla.model.family import Rows
 from vlm4vla.model.features import Features
-from vlm4vla.model.packed import is_packed, packed_states
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.prompt import build_rows
 from vlm4vla.model.vlm import Vlm
 from vlm4vla.train.batches.transfer import to_tensors
+from vlm4vla.train.speed.packed import is_packed, packed_states
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Qwen3-VL's layers for many rows on a CPU: no padding, plain products that compile well.
+"""Qwen3-VL's layers for training on a CPU: rows without padding, plain products that compile well.
 
 The text before the picture runs once, a picture's tokens once, and of a row only its own tokens,
 one row after another without padding. Keys and values alone are needed of what nobody reads in the
@@ -7,7 +7,6 @@ answer's. Layers are functions of their weights and are compiled one by one, so 
 one compiled form. Sizes are symbols in it: what a batch gives does not depend on those before it.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,8 +20,6 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
 from vlm4vla.model.family import Rows
 from vlm4vla.model.features import Features
-from vlm4vla.model.head import Prediction
-from vlm4vla.model.images import Images
 from vlm4vla.model.policy import Policy
 
 _VARIANTS: Final = 64
@@ -198,66 +195,6 @@ def is_packed(policy: Policy) -> bool:
     return policy in _PACKED and torch.is_grad_enabled()
 
 
-def predicts_packed(policy: object) -> bool:
-    """Whether `packed_prediction` says what the policy says.
-
-    Not where somebody listens to a part of it or changes one, or it is a policy of another class.
-    """
-    return (
-        type(policy) is Policy
-        and why_not_packed(policy) is None
-        and not policy.training
-        and not any(map(_is_touched, policy.base.modules()))
-    )
-
-
-def _is_touched(module: nn.Module) -> bool:
-    # The query's own hooks are on embeddings, which are called as they are.
-    hooked = bool(module._forward_hooks or module._forward_pre_hooks)
-    return "forward" in vars(module) or (hooked and not isinstance(module, nn.Embedding))
-
-
-@torch.no_grad()
-def packed_prediction(policy: Policy, images: Images, rows: Rows) -> Prediction:
-    """What `policy.predict(policy.encode(images), rows)` gives, up to rounding, in less time.
-
-    Nothing on the policy is replaced, so other threads may use it meanwhile.
-
-    Args:
-        policy: one that `predicts_packed`.
-        images: R pictures.
-        rows: R rows from `policy.prompt`.
-    """
-    pixels = policy.pixels(images)
-    given = policy.vlm.family.pixels(pixels, policy.base.config)
-    tower = _fast_tower(policy.base.visual)
-    output = tower(given["pixel_values"], grid_thw=given["image_grid_thw"], return_dict=True)
-    features = Features.of(output, len(pixels))
-    each = torch.arange(len(pixels))
-    column = int(rows.is_image[0].nonzero().max()) + 1
-    states = packed_states(policy, features, rows, each, column)
-    return policy.head(states[each, rows.last - column])
-
-
-class _Instead(nn.Module):
-    """A function in the place of a module."""
-
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.forward = function
-
-
-def _fast_tower(visual: Any) -> Any:
-    """The tower's own forward over these blocks, in another module with the same weights."""
-    tower, project = copy.copy(visual), visual.patch_embed.proj
-    blocks = [_Instead(partial(_run_block, block, _block)) for block in visual.blocks]
-    # The kernel is as large as a patch.
-    product = partial(F.linear, weight=project.weight.flatten(1), bias=project.bias)
-    others = {"patch_embed": _Instead(product), "blocks": nn.ModuleList(blocks)}
-    tower._modules = visual._modules | others
-    return tower
-
-
 def packed_states(
     policy: Policy, features: Features, rows: Rows, image_index: Tensor, column: int
 ) -> Tensor:
@@ -266,13 +203,13 @@ def packed_states(
     They are read at the action query, and at the token before each one of an answer.
 
     Args:
-        policy: one for which `why_not_packed` gives None; compiled where `packed_layers` says so.
+        policy: inside `packed_layers`.
         features: of B pictures.
         rows: R rows.
         image_index: (R,) the picture of each.
         column: of the first token after the picture.
     """
-    parts, base = _PACKED.get(policy, _Parts(_block, _layer, _last_layer)), policy.base
+    parts, base = _PACKED[policy], policy.base
     model = base.language_model
     pictures, tokens, width = features.tokens.shape
     own = rows.attention[:, column:].bool()
@@ -395,18 +332,6 @@ def _block_forward(
             block, hidden_states, cu_seqlens, position_embeddings, **further
         )
         return plain
-    return _run_block(block, function, hidden_states, cu_seqlens, position_embeddings)
-
-
-def _run_block(
-    block: Any,
-    function: Callable[..., Tensor],
-    hidden_states: Tensor,
-    cu_seqlens: Tensor,
-    position_embeddings: tuple[Tensor, Tensor],
-    **_: Any,
-) -> Tensor:
-    """A vision block, by a function of its weights; see `_block_forward`."""
     pictures = len(cu_seqlens) - 1
     tokens = len(hidden_states) // pictures
     cos, sin = (table[:tokens, None, : table.shape[1] // 2] for table in position_embeddings)
