@@ -5,7 +5,9 @@
 `checkpoints/qwen3vl-tiny` on one of its scenes. A map of 64 cells is made in batches and by
 captum's FeatureAblation as it comes, one cell a call (`perturbations_per_eval=1`); both give the
 same scores up to rounding. Gradient maps are counted in forward passes of one picture. All take
-turns; medians over the rounds.
+turns; medians over the rounds, and the lowest, which others on the machine disturb least. One
+thread is measured in the processor's seconds for the same reason, several by the clock. Beside them
+what the map's products alone would take at the rate of the one product that it has most of.
 """
 
 import argparse
@@ -15,13 +17,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from captum.attr import FeatureAblation
+from torch.utils.flop_counter import FlopCounterMode
 
 from vlm4vla.agents.catalogue import SHIPPED
 from vlm4vla.attribution.grad_cam import grad_cam
 from vlm4vla.attribution.gradient import gradient_times_input
 from vlm4vla.attribution.inputs import GRID, Question, covered
 from vlm4vla.attribution.occlusion import occlusion
-from vlm4vla.attribution.score import intact
+from vlm4vla.attribution.score import BATCH, intact
 from vlm4vla.attribution.target import DISPLACEMENT
 from vlm4vla.core.condition import Condition
 from vlm4vla.model.policy import Policy
@@ -42,10 +45,22 @@ def captum_map(policy: Policy, question: Question) -> torch.Tensor:
         return FeatureAblation(value).attribute(torch.ones(1, GRID**2))[0]
 
 
+def products(policy: Policy, question: Question) -> tuple[float, float]:
+    """GFLOP of a map's matrix products, and GFLOP/s of a vision layer's widest one alone."""
+    with FlopCounterMode(display=False) as counter:
+        occlusion(policy, question, DISPLACEMENT)
+    weight = policy.base.visual.blocks[0].mlp.linear_fc1.weight.detach()
+    wide, narrow = weight.shape
+    entries = torch.randn(BATCH * policy.vlm.image_tokens, narrow)
+    fastest = min(seconds(lambda: torch.nn.functional.linear(entries, weight)) for _ in range(100))
+    return counter.get_total_flops() / 1e9, 2e-9 * len(entries) * wide * narrow / fastest
+
+
 def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    began = clock()
     work()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def main() -> None:
@@ -79,6 +94,13 @@ def main() -> None:
         f" s, captum's loop {median['captum']:.3f} s, times "
         f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f}); largest difference "
         f"of a score {difference:.4f} mm of {np.abs(own).max():.1f}"
+    )
+    lowest = {name: min(times[1:]) for name, times in found.items()}
+    work_done, rate = products(policy, question)
+    print(
+        f"lowest: a map {lowest['map']:.3f} s, captum's loop {lowest['captum']:.3f} s; a map's "
+        f"products are {work_done:.1f} GFLOP, and one of them runs at {rate:.0f} GFLOP/s alone: "
+        f"{work_done / rate:.3f} s at least"
     )
     for name in ("gradient", "grad-cam"):
         passes = np.array(found[name][1:]) / np.array(found["forward pass"][1:])
