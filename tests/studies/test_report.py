@@ -163,7 +163,10 @@ def test_a_cell_counts_one_policy_and_says_so(table):
 
 
 def test_the_papers_numbers_name_their_table():
-    assert all(one["source"].startswith("paper") for one in records())
+    page = [one for one in records() if one["source"].startswith("project page")]
+    # The present version of the paper has nine VLMs; this one is on its page alone.
+    assert {(one["table"], one["model"]) for one in page} == {("main", "InternVL3.5-4B")}
+    assert all(one["source"].startswith("paper") for one in records() if one not in page)
     assert {one["confidence"] for one in records()} == {"table", "read-off-chart", "secondary"}
     frozen = reported("vision frozen")
     # Table 3: three VLMs on two benchmarks, all lower; of embeddings one is higher.
