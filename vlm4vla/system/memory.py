@@ -8,7 +8,8 @@ _M_ARENA_MAX: Final = -8
 
 ARENAS: Final = 2
 """A server has some forty threads. With arenas for each core's worth of them, every one keeps what
-its busiest moment took: 242 MB after ten minutes of twenty visitors, 120 MB with two (a run each)."""
+its busiest moment took. Ten minutes of twenty visitors added 242 MB, and 120 MB with two arenas (a
+run each)."""
 
 
 def share_arenas(most: int = ARENAS) -> bool:
