@@ -12,7 +12,7 @@ from vlm4vla.attribution.faithfulness import infidelity, random_drops
 from vlm4vla.attribution.grad_cam import class_activation
 from vlm4vla.attribution.inputs import Question, covered
 from vlm4vla.attribution.occlusion import occlusion
-from vlm4vla.attribution.score import picture_values
+from vlm4vla.attribution.score import intact, picture_values
 from vlm4vla.attribution.target import DISPLACEMENT, GRIPPER
 
 
@@ -38,6 +38,23 @@ def test_occlusion_is_captums_feature_ablation():
     found = occlusion(policy, asked, DISPLACEMENT).scores
     assert np.count_nonzero(found) > 60
     np.testing.assert_allclose(found.ravel(), own[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["qwen3-vl", "internvl"])
+def test_occlusion_inside_a_vlm_is_captums_one_cell_at_a_time(family):
+    policy, asked = small(family), noise()
+    before = intact(policy, asked)
+
+    def value(seen):
+        pictures = covered(asked.picture, ~seen.bool().numpy())
+        found = policy.predict(policy.encode(pictures), policy.prompt([asked.instruction]))
+        return DISPLACEMENT.of(found, before, policy.spec)
+
+    with torch.no_grad():
+        own = FeatureAblation(value).attribute(torch.ones(1, 64))[0].numpy()
+    found = occlusion(policy, asked, DISPLACEMENT).scores.ravel()
+    assert np.abs(own).max() > 1e-3
+    np.testing.assert_allclose(found, own, atol=2e-4)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
