@@ -119,7 +119,8 @@ def facets(
         of: some of `FACETS` and "kind"; the fewer, the sooner.
     """
     where, values = wanted.sql()
-    # In the order of the index, which is read alone: by rows, 100,000 take four times as long.
+    # The index holds them all, in this order: no row is read, and nothing sorted. Left to itself,
+    # SQLite would look up the rows of a membership one by one.
     order = (*FACETS[:8], "belongs", *FACETS[8:])
     columns = [name for name in order if name in of or (name == "belongs" and "kind" in of)]
     with table.database.reading() as db:

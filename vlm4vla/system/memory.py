@@ -7,7 +7,7 @@ _M_ARENA_MAX: Final = -8
 """<malloc.h>"""
 
 ARENAS: Final = 2
-"""A server has some forty threads. With arenas for each core's worth of them, every one keeps what
+"""A server has some forty threads. glibc gives them eight arenas a core, each of which keeps what
 its busiest moment took. Ten minutes of twenty visitors added 242 MB, and 120 MB with two arenas (a
 run each)."""
 

@@ -1,6 +1,7 @@
 """What a VLM has been through: one entry a stage, carried along with its weights."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,8 +74,10 @@ def forget(vlm: Vlm) -> None:
 def command() -> str:
     """The command that is running, without the name of anybody's folders."""
     words = " ".join(["vlm4vla", *sys.argv[1:]])
-    # A checkout and the data may lie in a home directory.
-    known = {str(home()): "$VLM4VLA_HOME", f"{_CHECKOUT}/": "", f"{Path.home()}/": "~/"}
-    for folder, text in known.items():
-        words = words.replace(folder, text)
+    # The data folder first: it may lie in a checkout, and both in a home directory.
+    known = ((f"{home()}", "$VLM4VLA_HOME"), (f"{_CHECKOUT}/", ""), (f"{Path.home()}", "~"))
+    for folder, text in known:
+        # Whole names alone, where a word or an option's value begins.
+        end = "" if folder.endswith("/") else r"(?=/|\s|$)"
+        words = re.sub(rf"(?<![^\s=]){re.escape(folder)}{end}", text, words)
     return words
