@@ -52,6 +52,17 @@ def test_states_are_those_of_the_whole_rows_in_every_family_that_shares(images):
         assert torch.allclose(part[attended], whole[:, column:][attended], atol=3e-5), name
 
 
+def test_one_row_a_picture_shares_nothing_and_runs_whole(policy, images):
+    order = torch.tensor([2, 0, 1])
+    asked = to_tensors(ask_rows(policy.vlm, TEXTS[:3], None, order.numpy()), policy.device)
+    with torch.inference_mode():
+        features = policy.encode(images)
+        states, column = row_states(policy, features, asked)
+        whole = policy.states(features, asked.rows, order)
+    assert column == 0
+    assert torch.equal(states, whole)
+
+
 def test_a_family_with_prefix_attention_runs_rows_whole(images):
     vlm = make_backbone("paligemma", width=48, layers=2, vision_layers=1, heads=4)
     policy = Policy.from_vlm(vlm, action.tiny(), device="cpu")

@@ -3,7 +3,8 @@
 Rows of one picture begin alike up to the end of the image tokens. Where text attends backwards
 only, that part runs once a picture; its keys and values then serve every row, whose own part is
 short. For three rows a picture this halves the language model's work, in training and when
-measuring. Other families (prefix attention, encoder-decoders) run every row whole.
+measuring. Other families (prefix attention, encoder-decoders) run every row whole, and so does
+whoever asks one thing about each picture.
 """
 
 import dataclasses
@@ -77,7 +78,8 @@ def row_states(policy: Policy, features: Features, asked: Asked) -> tuple[Tensor
     if is_packed(policy):
         args = features, asked.rows, asked.image_index, asked.beginning
         return packed_states(policy, *args), asked.beginning
-    if not policy.vlm.family.causal:
+    # Where each row has a picture of its own nothing is repeated, and two passes cost more.
+    if not policy.vlm.family.causal or len(asked.image_index) == len(features.tokens):
         return policy.states(features, asked.rows, asked.image_index), 0
     return _states_after_picture(policy, features, asked), asked.beginning
 
