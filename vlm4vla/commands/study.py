@@ -20,6 +20,7 @@ from vlm4vla.studies import cluster, report
 from vlm4vla.studies.cell import measure_command
 from vlm4vla.studies.registry import PAPER, STUDIES
 from vlm4vla.studies.run import CLI, Runner
+from vlm4vla.studies.same_data import same_data
 from vlm4vla.studies.status import done, episodes_of, measured, to_measure
 from vlm4vla.studies.study import Member, Study, studies
 from vlm4vla.studies.trained import begun, checkpoint_of
@@ -320,7 +321,7 @@ def _check(members: Sequence[Member], data: Path) -> None:
     found = open_cache(data).fingerprint
     for member in members:
         member.cell.start.check()
-        if member.cell.data != found:
+        if not same_data(found, member.cell.data):
             raise UserError(
                 f"{data} holds other frames ({found[:12]}) than the study was declared on "
                 f"({member.cell.data[:12]}).",

@@ -11,14 +11,12 @@ from vlm4vla.episodes.start import SHIPPED
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
 from vlm4vla.studies.cell import Cell, Training, VlmStep, digest_of
+from vlm4vla.studies.same_data import same_data
 
 FILE: Final = "cell.json"
 RUN: Final = "run"
 CHECKPOINT: Final = "checkpoint"
 VLM: Final = "vlm"
-
-_UNCHANGING: Final = ("seed", "data")
-"""What a run writes beside its constants, under the cell's own names for it."""
 
 
 def folder_of(training: Training) -> Path:
@@ -64,16 +62,17 @@ def check_step(step: VlmStep, run: Path) -> dict[str, Any]:
         run: the folder of a finished run.
 
     Returns:
-        "name", "step", "figures" (on frames of unseen scenes), "weights" (their digest) and
-        "command".
+        "name", "data" (fingerprint of what it learned from), "step", "figures" (on frames of unseen
+        scenes), "weights" (their digest) and "command".
 
     Raises:
         UserError: it made something else, or it is not whole.
     """
     wanted = {"groups": list(step.groups), "shuffled": step.shuffled}
-    _check_recipe(step, run, wanted)
+    data = _check_recipe(step, run, wanted)
     return {
         "name": step.name,
+        "data": data,
         "step": json.loads(json.dumps(asdict(step))),
         "figures": _read(run / "tokens.json"),
         "weights": digest_of(run / VLM),
@@ -93,9 +92,10 @@ def check_trained(
         step: what `check_step` found; None for a cell without one.
 
     Returns:
-        "name", "label", "cell", "trained" (names of the parameters that learned), "parameters"
-        (by freeze group: how many there are, and how many of them learned), "figures" (on frames of
-        unseen scenes), "agent" (digest of the policy), "command", and "step" where there is one.
+        "name", "label", "cell", "data" (fingerprint of what it learned from), "trained" (names of
+        the parameters that learned), "parameters" (by freeze group: how many there are, and how
+        many of them learned), "figures" (on frames of unseen scenes), "agent" (digest of the
+        policy), "command", and "step" where there is one.
 
     Raises:
         UserError: it trained something else, or it is not whole.
@@ -103,7 +103,7 @@ def check_trained(
     from vlm4vla.model.checkpoint import checkpoint_hash, verify  # takes seconds: torch
 
     manifest = verify(run / CHECKPOINT)
-    _check_recipe(cell, run)
+    data = _check_recipe(cell, run)
     sizes: Mapping[str, Mapping[str, int]] = manifest["parameters"]
     for group, size in sizes.items():
         if size["trainable"] != (size["parameters"] if group in cell.groups else 0):
@@ -116,6 +116,7 @@ def check_trained(
         "name": cell.name,
         "label": label,
         "cell": json.loads(json.dumps(asdict(cell))),
+        "data": data,
         "trained": manifest["trainable"],
         "parameters": sizes,
         "figures": _read(run / "imitation.json"),
@@ -130,15 +131,21 @@ def keep_account(cell: Cell, found: Mapping[str, Any]) -> None:
     write_json(folder_of(cell) / FILE, found)
 
 
-def _check_recipe(training: Training, run: Path, more: Mapping[str, Any] | None = None) -> None:
+def _check_recipe(training: Training, run: Path, more: Mapping[str, Any] | None = None) -> str:
+    """Refuses a run of another recipe; returns the fingerprint of the frames it learned from."""
     recipe = _read(run / "recipe.json")
-    wanted = {**training.constants, **{name: getattr(training, name) for name in _UNCHANGING}}
-    wanted |= {"tasks": list(training.tasks), **(more or {})}
-    if other := sorted(name for name, value in wanted.items() if recipe.get(name) != value):
+    wanted = {**training.constants, "seed": training.seed, "tasks": list(training.tasks)}
+    wanted |= more or {}
+    other = [name for name, value in wanted.items() if recipe.get(name) != value]
+    data = str(recipe.get("data"))
+    if not same_data(data, training.data):
+        other.append("data")
+    if other:
         raise UserError(
-            f"{run} was trained with another {', '.join(other)} than {training.name} says.",
+            f"{run} was trained with another {', '.join(sorted(other))} than {training.name} says.",
             "Remove the folder and run the cell again.",
         )
+    return data
 
 
 def _read(file: Path) -> Any:
