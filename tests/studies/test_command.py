@@ -22,12 +22,12 @@ from vlm4vla.core.episode import AgentId, AgentSpan, Outcome
 from vlm4vla.episodes.filters import Filter
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.studies import measuring, views
+from vlm4vla.studies import measuring, same_data, views
 from vlm4vla.studies.cell import Cell, train_command
 from vlm4vla.studies.measures import OF_CELL, Measured
 from vlm4vla.studies.run import Runner
 from vlm4vla.studies.study import Study, studies
-from vlm4vla.studies.trained import folder_of
+from vlm4vla.studies.trained import account, folder_of
 from vlm4vla.studies.views import Views
 from vlm4vla.train.loop import train as loop
 
@@ -313,6 +313,22 @@ def only_the_first(real):
         real(self, core, member)
 
     return one
+
+
+def test_frames_of_another_kind_of_machine_are_taken_where_they_are_listed_and_told(
+    folder, known, home, monkeypatch, capsys
+):
+    found = studies(replace(miniature.scale(folder), data="there"))
+    monkeypatch.setattr(command, "STUDIES", found)
+    assert run(folder, "modules", "--cells", "vision frozen") == 2
+    assert "other frames (synthetic)" in capsys.readouterr().err
+    monkeypatch.setattr(same_data, "ELSEWHERE", {"there": frozenset({"synthetic"})})
+    assert run(folder, "modules", "--cells", "vision frozen") == 0
+    cell = next(one.cell for one in found["modules"].members if one.level == "vision frozen")
+    told = account(cell)
+    assert told is not None
+    assert told["data"] == "synthetic"
+    assert told["cell"]["data"] == "there"
 
 
 def test_other_data_and_other_weights_are_refused_before_the_work(

@@ -334,11 +334,16 @@ def start_policy(
     """
     if init == "vlm" and (Path(source) / MANIFEST).is_file():
         return Policy.from_pretrained(source, device)
-    vlm = load_vlm(source, torch.float32, device, "vlm" if init == "vlm" else "scratch", seed=seed)
+    # New weights are drawn on the CPU: a seed's are then the same wherever they learn.
+    there = chosen_device(device)
+    at_first = there if init == "vlm" else torch.device("cpu")
+    weights = "vlm" if init == "vlm" else "scratch"
+    vlm = load_vlm(source, torch.float32, at_first, weights, seed=seed)
     if init == "mimetic":
         start_as_pretrained(vlm, seed)
     if init != "vlm":
         forget(vlm)
+    vlm.base.to(there)
     with torch.random.fork_rng(devices=[]):
         # Two runs of one seed would else begin with different heads.
         torch.manual_seed(seed)
