@@ -118,7 +118,7 @@ def answer(asked: Mapping[str, str]) -> list[Any]:
         gr.Dropdown(_CONCEPTS, value=concept),
         gr.Plot(by_layer(chosen), visible=True) if chosen else gr.Plot(visible=False),
         _below(chosen) if chosen else "",
-        f"<p>{html.escape(tally(found))}</p>",
+        f"<p>{html.escape(tally(found))} A press on a point opens the cell's episodes.</p>",
         gr.Plot(overview(found, href_of), visible=True),
         _listed(found),
         about,

@@ -19,7 +19,7 @@ _COLOURS: Final = {_BEFORE: style_of(1)[0], _AFTER: style_of(0)[0]}
 _DASHES: Final = {_BEFORE: "dash", _AFTER: "solid"}
 _ALIKE: Final = style_of(2)[0]
 
-_GREY: Final = "#8a919c"
+_RULE: Final = {"color": "#8a919c", "dash": "dash", "width": 1.5}
 _TEXT: Final = "#7a828e"
 """Readable on a light page and on a dark one."""
 
@@ -102,12 +102,18 @@ def by_layer(change: CellChange) -> "Figure":
     )
     dress(figure, _HEIGHT)
     if change.baseline is not None:
-        _always(figure, change, "y")
+        figure.add_hline(
+            share * change.baseline,
+            line=_RULE,
+            annotation=_always(share),
+            annotation_position="top right",
+            row=1,
+            col=1,
+        )
     if PROJECTOR in names:
         _mark_projector(figure, names.index(PROJECTOR))
     figure.update_xaxes(range=[-0.5, len(names) - 0.5], tickvals=list(range(len(names))))
-    # On a narrow page names stand upright.
-    figure.update_xaxes(ticktext=names, tickfont_size=11, autotickangles=[-45, -90], row=2, col=1)
+    figure.update_xaxes(ticktext=names, tickfont_size=11, tickangle=-45, row=2, col=1)
     figure.update_yaxes(
         title_text=_unit(share), rangemode="tozero" if share == 1 else "normal", row=1, col=1
     )
@@ -156,7 +162,17 @@ def overview(
     pixels = round(height * _ROW) + 160
     dress(figure, pixels)
     if found[0].baseline is not None:
-        _always(figure, found[0], "x")
+        figure.add_vline(share * found[0].baseline, line=_RULE)
+        # Above the heads of blocks; errors lie on the left of it, and accuracies on the right.
+        figure.add_annotation(
+            **_always(share),
+            x=share * found[0].baseline,
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            xanchor="right" if share == 1 else "left",
+            showarrow=False,
+        )
     figure.update_xaxes(title_text=_unit(share))
     figure.update_yaxes(visible=False, range=[height - 0.1, 0])
     figure.update_layout(margin={"l": 12, "r": 12, "t": 90, "b": 60}, legend=_legend(pixels))
@@ -226,36 +242,10 @@ def _broken(points: Sequence[_Point]) -> list[_Point | None]:
     return found
 
 
-def _always(figure: "Figure", change: CellChange, axis: str) -> None:
-    """The score of whoever always answers the same, as a line across an axis."""
-    assert change.baseline is not None
-    share = _share(change)
-    style = {"color": _GREY, "dash": "dash", "width": 1.5}
-    written = {
-        "text": "always the mean" if share == 1 else "always the same answer",
-        "font": {"color": _TEXT},
-    }
-    if axis == "y":
-        figure.add_hline(
-            share * change.baseline,
-            line=style,
-            annotation=written,
-            annotation_position="top right",
-            row=1,
-            col=1,
-        )
-        return
-    figure.add_vline(share * change.baseline, line=style)
-    # Above the heads of blocks, and on the side where the page goes on.
-    figure.add_annotation(
-        x=share * change.baseline,
-        y=1,
-        yref="paper",
-        yanchor="bottom",
-        xanchor="right" if share == 1 else "left",
-        showarrow=False,
-        **written,
-    )
+def _always(share: int) -> dict[str, Any]:
+    """What is written beside the line of whoever does not look."""
+    text = "always the mean" if share == 1 else "always the same answer"
+    return {"text": text, "font": {"color": _TEXT}}
 
 
 def _mark_projector(figure: "Figure", place: int) -> None:
