@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from pages.encoders import distance, drag, loss
+from pages.encoders import before_after, distance, drag, loss
 from pages.encoders.plots import curves, heat
 from pages.services import Services
 from vlm4vla.errors import UserError
@@ -76,6 +76,7 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
     map_ = gr.Plot(visible=False, show_label=False, elem_id="encoder-cka")
     cells = gr.HTML("", elem_id="encoder-cka-csv")
     gr.Markdown(_METHOD)
+    before_after.section(page)
     loss.section(page)
     distance.section(page)
     address = gr.HTML(

@@ -92,6 +92,12 @@ def test_rows_come_back_and_say_the_chief_ones(
     both = measures_of(cell, tmp_path / "own", "agent")
     assert both is not None
     assert "by 10.0 cm (95 % 8.5 to 9.8) before training, 9.1 cm" in both.sentences()[0]
+    # What was shown other pictures cannot be compared.
+    other = replace(both.before, pictures="others") if both.before else None
+    assert other is not None
+    other.write(origin.folder / OF_ORIGIN)
+    alone = measures_of(cell, tmp_path / "own", "agent")
+    assert alone is not None and alone.before is None
     # What is shipped lies in one folder.
     shipped = tmp_path / "shipped"
     told(cell.name, "shipped").write(shipped / "cells" / f"{cell.name}-{OF_CELL}")

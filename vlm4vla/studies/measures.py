@@ -145,7 +145,7 @@ class Measures(NamedTuple):
 
     Attributes:
         trained: of its policy.
-        before: of what it started from; None where that is not kept.
+        before: of what it started from; None where that is not kept, or was shown other pictures.
     """
 
     trained: Measured
@@ -250,4 +250,6 @@ def measures_of(cell: Cell, folder: Path, agent: str) -> Measures | None:
     if trained is None or trained.agent != agent:
         return None
     origin = origin_of(cell)
-    return Measures(trained, read(origin.folder, origin.name, OF_ORIGIN))
+    before = read(origin.folder, origin.name, OF_ORIGIN)
+    comparable = before is not None and before.pictures == trained.pictures
+    return Measures(trained, before if comparable else None)
