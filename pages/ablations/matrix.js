@@ -9,9 +9,9 @@ function place() {
   const shown = element.querySelector('[data-query]');
   if (!shown) return;
   const address = new URL(location.href);
-  const cell = address.searchParams.get('study-cell');
+  const others = ['study-cell', 'paper', 'benchmark'].map((name) => [name, address.searchParams.get(name)]);
   address.search = shown.dataset.query;
-  if (cell) address.searchParams.set('study-cell', cell);
+  others.forEach(([name, value]) => value && address.searchParams.set(name, value));
   history.replaceState(history.state, '', address);
 }
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
-from pages.ablations import view
+from pages.ablations import papers, view
 from pages.ablations.plots import curve_figure, parts_figure
 from pages.compare.duet import live_address
 from pages.services import Services
@@ -95,6 +95,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         js_on_load=(Path(__file__).parent / "studies.js").read_text(),
         elem_id="studies",
     )
+    papers.section(page)
 
     def first_sight(request: gr.Request) -> list[Any]:
         asked = {name: str(value) for name, value in request.query_params.items()}

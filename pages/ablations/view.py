@@ -88,7 +88,7 @@ def matrix_html(cells: Sequence[Sequence[Cell]], chosen: str, live: Live) -> str
         "(rows) and of the sentence (columns)</caption>"
         f"<thead><tr><td></td>{head}</tr>"
         f"</thead><tbody>{''.join(lines)}</tbody></table></div>{mark}"
-        f"{_download('matrix.csv', _matrix_csv(cells), 'Matrix as CSV')}"
+        f"{download('matrix.csv', _csv(_matrix_csv(cells)), 'Matrix as CSV')}"
     )
 
 
@@ -152,10 +152,11 @@ def points_html(marks: Sequence[Mark], chosen: str, column: str, name: str, live
         listed = _episodes(shown.text.capitalize(), shown.cell, live, "this chart's points")
         below = f'<section id="point">{listed}</section>'
     said = html.escape(losses([(one.text, one.cell) for one in marks]))
+    numbers = download(f"{name}.csv", _csv(_points_csv(marks, column)), "These numbers as CSV")
     return (
         f'<p class="ab-loss">{said}</p>'
         f'<ul class="ab-points" aria-label="Points: press one for its episodes">{links}</ul>'
-        f"{_download(f'{name}.csv', _points_csv(marks, column), 'These numbers as CSV')}{below}"
+        f"{numbers}{below}"
     )
 
 
@@ -257,12 +258,22 @@ def _matrix_csv(cells: Sequence[Sequence[Cell]]) -> list[list[str]]:
     return rows
 
 
-def _download(name: str, rows: Sequence[Sequence[str]], text: str) -> str:
-    """A link that holds its file, so that none is served."""
+def _csv(rows: Sequence[Sequence[str]]) -> str:
     written = io.StringIO()
     csv.writer(written).writerows(rows)
-    content = base64.b64encode(written.getvalue().encode()).decode()
+    return written.getvalue()
+
+
+def download(name: str, content: str, text: str) -> str:
+    """A link that holds its file, so that none is served.
+
+    Args:
+        name: of the file.
+        content: what it holds, as CSV.
+        text: of the link.
+    """
+    held = base64.b64encode(content.encode()).decode()
     return (
         f'<a class="ab-csv" download="{html.escape(name)}" '
-        f'href="data:text/csv;base64,{content}">{html.escape(text)}</a>'
+        f'href="data:text/csv;base64,{held}">{html.escape(text)}</a>'
     )

@@ -109,6 +109,35 @@ def test_the_studies_are_listed_with_what_is_done(known, home, capsys):
     assert capsys.readouterr().out.count("(not run)") == 5
 
 
+def test_the_papers_numbers_are_printed_without_the_table_of_episodes(home, monkeypatch, capsys):
+    monkeypatch.setattr(command, "EpisodeTable", None)
+    monkeypatch.setattr(command, "prepare", None)
+    assert cli.main(["study", "paper"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 9 and told[0] == "main: Main results on three benchmarks (36 numbers)"
+    assert cli.main(["study", "paper", "calvin-per-length"]) == 0
+    told = capsys.readouterr().out
+    assert "share of sequences with 5 or more sub-tasks done in a row" in told
+    # Table 1: OpenVLA completes five in a row in 24.5 % of sequences.
+    assert "◇ 0.245  ◇ paper Table 1" in told
+    assert cli.main(["study", "paper", "scratch", "--json"]) == 0
+    [found] = json.loads(capsys.readouterr().out.splitlines()[-1])["tables"]
+    assert found.keys() == {"name", "title", "note", "columns", "rows"}
+    assert [one["unit"] for one in found["columns"]] == ["sub-tasks out of 5", "success, %"]
+    assert found["rows"][1]["entries"][0] == {
+        "benchmark": "CALVIN ABC-D",
+        "metric": "avg_len",
+        "value": 0.284,
+        "delta": -3.222,
+        "source": "paper Table 4",
+        "confidence": "secondary",
+    }
+    assert cli.main(["study", "paper", "--json"]) == 0
+    every = json.loads(capsys.readouterr().out.splitlines()[-1])["tables"]
+    assert sum(len(row["entries"]) for one in every for row in one["rows"]) == 343
+    assert not home.exists()
+
+
 @pytest.mark.parametrize(
     ("name", "levels"),
     [

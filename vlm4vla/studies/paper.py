@@ -42,9 +42,25 @@ class Reported(NamedTuple):
 
 
 @cache
+def _content() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
+    return found
+
+
+@cache
 def records() -> tuple[dict[str, Any], ...]:
     """Every number, as the file has it."""
-    return tuple(json.loads(FILE.read_text("utf-8"))["records"])
+    return tuple(_content()["records"])
+
+
+def confidences() -> dict[str, str]:
+    """What each "confidence" means."""
+    return dict(_content()["confidence"])
+
+
+def axes() -> dict[str, str]:
+    """What a benchmark's usual metric is, with its unit, by benchmark."""
+    return dict(_content()["axes"])
 
 
 def reported(contrast: str) -> list[Reported]:

@@ -9,6 +9,7 @@ import pytest
 from tests.ablation.test_matrix import AGENT, put
 from tests.episodes.examples import EVALUATION
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
+from tests.pages.ablations.test_papers import drawn
 from tests.pages.conftest import PATIENCE, serve
 from tests.pages.test_access import LOOKS, serious_findings
 from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, condition_of
@@ -162,6 +163,7 @@ def test_nothing_serious_is_found_in_any_look(browser: Any, address: str, look: 
     page = opened(context.new_page(), f"{address}?cell=0-1")
     page.wait_for_selector("#ablation-cell .ab-episodes")
     page.wait_for_selector("#curve-picture-blur .js-plotly-plot")
+    drawn(page)
     assert serious_findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     for pressed in ("[data-cell='0-1']", "[data-cell='0-1'] + .ab-live", "#parts .ab-point"):

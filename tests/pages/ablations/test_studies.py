@@ -7,6 +7,7 @@ import pytest
 
 from tests.episodes.examples import EVALUATION, example
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
+from tests.pages.ablations.test_papers import drawn
 from tests.pages.conftest import PATIENCE, serve
 from tests.pages.test_access import LOOKS, serious_findings
 from vlm4vla.episodes.filters import Membership
@@ -104,6 +105,7 @@ def test_nothing_serious_is_found_in_any_look(browser: Any, address: str, look: 
     context = browser.new_context(**LOOKS[look])
     page = opened(context.new_page(), f"{address}?study-cell={WHOLE.name}")
     page.wait_for_selector("#study-cell .ab-episodes")
+    drawn(page)
     assert serious_findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     if look == "narrow":
