@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def test_training_seeds_of_a_level_stand_close_together(only: Path) -> None:
     figure = overview([replace(one, member=member) for member in alike], href_of)
     # Three training seeds of each family, below a head of its own.
     places = sorted(figure.data[0].y)
-    steps = [after - before for before, after in zip(places, places[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(places)]
     assert steps == pytest.approx([0.17, 0.17, 1.26, 0.17, 0.17])
 
 
