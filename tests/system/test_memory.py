@@ -65,3 +65,37 @@ def test_what_is_free_between_kept_blocks_is_given_back() -> None:
     )
     # 200 MB were freed, less a page at each end of a block.
     assert int(told.stdout) > 150_000_000
+
+
+LARGE = """
+import sys
+import psutil
+from vlm4vla.system import memory
+if sys.argv[1] == "map":
+    assert memory.map_large_blocks()
+size = psutil.Process().memory_info
+# Freed, it raises glibc's own bound.
+large = b"a" * 30_000_000
+del large
+kept, freed = [], []
+for _ in range(300):
+    freed.append(b"a" * 500_000)
+    # What is kept behind it holds the heap's end where it is.
+    kept.append(b"a" * 20_000)
+before = size().rss
+del freed
+print(before - size().rss)
+"""
+
+
+def freed_of_150_megabytes(how: str) -> int:
+    told = subprocess.run(
+        [sys.executable, "-c", LARGE, how], check=True, timeout=120, capture_output=True, text=True
+    )
+    return int(told.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has such a bound")
+def test_large_blocks_go_back_even_after_a_larger_one() -> None:
+    assert freed_of_150_megabytes("map") > 140_000_000
+    assert freed_of_150_megabytes("leave") < 10_000_000
