@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from pages.ablations.view import episode_item, rate_text
 from vlm4vla.statistics import Rate
 from vlm4vla.studies.paper import direction
+from vlm4vla.studies.predictor import QUESTION, Prediction
 from vlm4vla.studies.report import ALL, Agreement, CellResult, Report
 
 CELL: Final = "study-cell"
@@ -17,18 +18,26 @@ _SHOWN: Final = ("table", "read-off-chart")
 """How a number of the paper must be known to stand beside ours."""
 
 
-def studies_html(found: Sequence[Report], chosen: str) -> str:
+def studies_html(found: Sequence[Report], told: Sequence[Prediction], chosen: str) -> str:
     """Every study: its question, what it says, and a table of its cells.
 
     Args:
         found: the studies.
+        told: what numbers before training say of success.
         chosen: name of the cell whose episodes are shown; "" for none.
     """
     key = (
         '<p class="ab-legend">● measured here, with its 95 % interval &nbsp; ○ not run &nbsp; '
         "◇ the paper, on its own benchmarks: directions alone can be compared</p>"
     )
-    return key + "".join(_study(one, chosen) for one in found) + _cell(found, chosen)
+    studies = "".join(_study(one, chosen) for one in found)
+    return key + studies + _predictors(told) + _cell(found, chosen)
+
+
+def _predictors(told: Sequence[Prediction]) -> str:
+    said = "".join(f"<li>{html.escape(one.sentence())}</li>" for one in told)
+    question = html.escape(QUESTION)
+    return f'<section id="predictors"><h3>{question}</h3><ul class="st-said">{said}</ul></section>'
 
 
 def _study(found: Report, chosen: str) -> str:

@@ -71,6 +71,9 @@ def test_a_study_says_what_ran_and_what_did_not(page: Any, address: str) -> None
     assert "● 150 of 200" in page.inner_text("#study-initialisation")
     assert "Not run yet" in page.inner_text("#study-initialisation")
     assert "quoted by others only" in page.inner_text("#study-initialisation")
+    predicted = page.inner_text("#predictors")
+    assert "declared, probe of projector for named" in predicted
+    assert "n is too small" in predicted
     # Its policies are not among those that can be perturbed.
     page.click("#ablation-policy input")
     assert page.locator("#ablation-policy [role=option]").count() == 1
