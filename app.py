@@ -50,6 +50,7 @@ def main() -> None:
         print(f"app.py: {error}", file=sys.stderr)
         sys.exit(2)
     memory.share_arenas()
+    memory.one_allocator()
     memory.map_large_blocks()
     # Gradio reads it when it is imported. Nothing here calls home.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

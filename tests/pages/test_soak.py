@@ -30,6 +30,7 @@ SERVER = """
 import sys
 from vlm4vla.system import memory
 memory.share_arenas()  # as app.py does
+memory.one_allocator()
 memory.map_large_blocks()
 from pages import site
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators

@@ -1,5 +1,6 @@
 """`vlm4vla.system.memory`."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -99,3 +100,36 @@ def freed_of_150_megabytes(how: str) -> int:
 def test_large_blocks_go_back_even_after_a_larger_one() -> None:
     assert freed_of_150_megabytes("map") > 140_000_000
     assert freed_of_150_megabytes("leave") < 10_000_000
+
+
+POOL = """
+import os
+from vlm4vla.system import memory
+memory.one_allocator()
+import pyarrow
+print(pyarrow.default_memory_pool().backend_name, os.environ["ARROW_DEFAULT_MEMORY_POOL"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [({}, "system system"), ({"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}, "mimalloc mimalloc")],
+)
+def test_arrow_allocates_as_everybody_does_unless_told_otherwise(
+    chosen: dict[str, str], told: str
+) -> None:
+    known = {k: v for k, v in os.environ.items() if k != "ARROW_DEFAULT_MEMORY_POOL"}
+    said = subprocess.run(
+        [sys.executable, "-c", POOL],
+        check=True,
+        timeout=120,
+        capture_output=True,
+        text=True,
+        env=known | chosen,
+    )
+    assert said.stdout.strip() == told
+
+
+def test_the_app_imports_no_arrow_before_its_allocator_is_chosen() -> None:
+    look = "import sys, app; assert 'pyarrow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", look], check=True, timeout=120)
