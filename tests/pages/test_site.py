@@ -54,7 +54,7 @@ def test_the_recordings_that_come_with_the_app_are_whole() -> None:
         assert film.stat().st_size < 1_000_000
 
 
-@pytest.mark.parametrize(("folder", "most"), [("rounds", 12), ("results", 40), ("", 15)])
+@pytest.mark.parametrize(("folder", "most"), [("rounds", 12), ("results", 60), ("", 15)])
 def test_what_comes_with_the_app_is_small(folder: str, most: int) -> None:
     assets = site.RECORDINGS.parent
     apart = [] if folder else [assets / "rounds", assets / "results"]

@@ -59,8 +59,9 @@ def loss_and_gradients(policy, images, answers, index):
         found = query_of(policy, states, asked, column)
     else:
         found = states[read(asked.rows, column)]
-    own = asked.rows.attention[:, column:].bool()
-    parts = [found, names._states[own], features.tokens]
+    # Rows that ran whole have states of the picture too.
+    own = asked.rows.attention[:, asked.beginning :].bool()
+    parts = [found, names._states[:, asked.beginning - column :][own], features.tokens]
     loss = sum((p * torch.randn(p.shape, generator=draws)).sum() for p in parts)
     loss.backward()
     gradients = {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
