@@ -175,12 +175,13 @@ def build(page: gr.Blocks, services: Services) -> None:
     def studied(request: gr.Request) -> str:
         # scipy and the studies' declarations take half a second.
         from pages.ablations.studies import CELL, studies_html
-        from vlm4vla.studies.predictor import chief, predictions
+        from vlm4vla.studies.measures import NAMED
+        from vlm4vla.studies.predictor import predictions
         from vlm4vla.studies.registry import STUDIES
-        from vlm4vla.studies.report import report
+        from vlm4vla.studies.report import reports
 
-        found = [report(table, study) for study in STUDIES.values()]
-        told = chief(predictions(found))
+        found = reports(table, list(STUDIES.values()))
+        told = predictions(found, NAMED)
         return studies_html(found, told, str(request.query_params.get(CELL, "")))
 
     def press(digest: str | None, which: str, words: str, event: gr.SelectData) -> list[str]:

@@ -18,6 +18,7 @@ from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.studies import cluster, paper_tables, predictor, report
 from vlm4vla.studies.cell import measure_command
+from vlm4vla.studies.measures import NAMED
 from vlm4vla.studies.registry import PAPER, STUDIES
 from vlm4vla.studies.run import CLI, Runner
 from vlm4vla.studies.same_data import same_data
@@ -226,14 +227,14 @@ def _write(args: argparse.Namespace) -> _Answer:
 
 def _report(table: EpisodeTable, args: argparse.Namespace) -> _Answer:
     chosen = [STUDIES[args.name]] if args.name else list(STUDIES.values())
-    found = [report.report(table, study) for study in chosen]
+    found = report.reports(table, chosen)
     answer = {"studies": [report.to_json(one) for one in found]}
     lines = [line for one in found for line in report.lines(one)]
     if not args.name:
         told = predictor.predictions(found)
         answer["predictors"] = [predictor.to_json(one) for one in told]
         lines.append(f"predictors: {predictor.QUESTION}")
-        lines += [f"  {one.sentence()}" for one in predictor.chief(told)]
+        lines += [f"  {one.sentence()}" for one in told if one.concept == NAMED]
     return answer, lines
 
 

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from vlm4vla import seeds
@@ -202,6 +203,22 @@ def values_of(entry: Entry) -> dict[str, Any]:
     }
 
 
+# Thousands of rows have the same few of these, and parsing them took half the time of a page.
+@lru_cache(maxsize=1024)
+def _condition(text: str) -> Condition:
+    return Condition.from_json(json.loads(text))
+
+
+@lru_cache(maxsize=1024)
+def _agents(text: str) -> tuple[AgentSpan, ...]:
+    return agents_from_json(json.loads(text))
+
+
+@lru_cache(maxsize=1024)
+def _versions(text: str) -> dict[str, str]:
+    return dict(json.loads(text))
+
+
 def row_of(found: sqlite3.Row) -> Row:
     """The row of the columns that a query found."""
     spec = EpisodeSpec(
@@ -210,7 +227,7 @@ def row_of(found: sqlite3.Row) -> Row:
         seed=found["seed"],
         instruction=found["instruction"],
         goal=json.loads(found["goal"]),
-        condition=Condition.from_json(json.loads(found["condition"])),
+        condition=_condition(found["condition"]),
         parent=found["parent"],
         branch_step=found["branch_step"],
     )
@@ -219,13 +236,13 @@ def row_of(found: sqlite3.Row) -> Row:
         legacy_id=found["legacy_id"],
         request_id=found["request_id"],
         spec=spec,
-        agents=agents_from_json(json.loads(found["agents"])),
+        agents=_agents(found["agents"]),
         outcome=Outcome(found["outcome"], found["sentence"], json.loads(found["measures"])),
         steps=found["steps"],
         events=tuple(Event(step, name) for step, name in json.loads(found["events"])),
         times=Times(**json.loads(found["times"])),
         source=found["source"],
-        versions=json.loads(found["versions"]),
+        versions=dict(_versions(found["versions"])),
         reading=json.loads(found["reading"]),
         created=found["created"],
         kinds=kinds_of(found["belongs"]),

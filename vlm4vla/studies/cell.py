@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
@@ -100,7 +101,7 @@ class Training:
     data: str
     tasks: tuple[str, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Twelve hexadecimal digits, a function of everything in it.
 

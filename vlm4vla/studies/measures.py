@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -81,7 +82,7 @@ class Origin:
     seed: int | None
     step: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Twelve hexadecimal digits, a function of everything in it."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))

@@ -86,24 +86,21 @@ class Prediction(NamedTuple):
         )
 
 
-def predictions(found: Sequence[Report]) -> list[Prediction]:
+def predictions(found: Sequence[Report], concept: str = "") -> list[Prediction]:
     """What every probe before training says of control, the declared one first.
 
     Args:
         found: all studies; cells that lack episodes or measures are left out.
+        concept: only those for it; "" for all.
     """
     names: dict[tuple[str, str], None] = {DECLARED: None}
     for report in found:
         for cell in report.cells:
             if cell.measures and cell.measures.before:
-                rows = cell.measures.before.rows
-                names |= {(row.layer, row.concept): None for row in rows if row.what == PROBE}
-    return [_predict(*name, points(found, *name)) for name in names]
-
-
-def chief(told: Sequence[Prediction]) -> list[Prediction]:
-    """The declared one and those of the same concept at other layers."""
-    return [one for one in told if one.declared or one.concept == NAMED]
+                rows = (row for row in cell.measures.before.rows if row.what == PROBE)
+                names |= {(row.layer, row.concept): None for row in rows}
+    wanted = [name for name in names if name[1] == concept or not concept]
+    return [_predict(*name, points(found, *name)) for name in wanted]
 
 
 def points(found: Sequence[Report], layer: str, concept: str) -> list[Point]:

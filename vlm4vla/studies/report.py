@@ -185,7 +185,24 @@ def report(table: EpisodeTable, study: Study) -> Report:
         table: where the episodes are.
         study: which.
     """
-    cells = [_cell(table, member) for member in study.members]
+    return reports(table, [study])[0]
+
+
+def reports(table: EpisodeTable, studies: Sequence[Study]) -> list[Report]:
+    """The results of several studies; what cells have in common is read once.
+
+    Args:
+        table: where the episodes are.
+        studies: which.
+    """
+    members = [member for study in studies for member in study.members]
+    cells = {member.cell.name: member.cell for member in members}
+    found = {name: episodes_of(table, cell) for name, cell in cells.items()}
+    return [_report(study, found) for study in studies]
+
+
+def _report(study: Study, found: Mapping[str, Found]) -> Report:
+    cells = [_cell(member, found[member.cell.name]) for member in study.members]
     recipes = _recipes(study, cells)
     agreements = [
         Agreement(contrast, reported(contrast.paper), _direction(contrast, recipes))
@@ -306,8 +323,7 @@ def _compared(row: Comparison, detectable: float | None) -> str:
     )
 
 
-def _cell(table: EpisodeTable, member: Member) -> CellResult:
-    found = episodes_of(table, member.cell)
+def _cell(member: Member, found: Found) -> CellResult:
     won: dict[str, list[bool]] = {}
     for (task, _), row in sorted(found.rows.items()):
         won.setdefault(task, []).append(row.outcome.success)
