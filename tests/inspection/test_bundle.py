@@ -36,7 +36,7 @@ class Painter:
     def __init__(self) -> None:
         self.drawn = 0
 
-    def draw(self, spec: Any, pose: Any, cameras: Any) -> Drawing:
+    def draw(self, spec: Any, pose: Any, cameras: Any, **_: Any) -> Drawing:
         self.drawn += 1
         shades = {"policy": (128, self.drawn), "view": (384, self.drawn)}
         images = {
@@ -157,7 +157,7 @@ def test_other_weights_give_another_map_and_another_place(bundles: Bundles, tmp_
 class Striped(Painter):
     """Pictures in which no cell is like the mean."""
 
-    def draw(self, spec: Any, pose: Any, cameras: Any) -> Drawing:
+    def draw(self, spec: Any, pose: Any, cameras: Any, **_: Any) -> Drawing:
         plain = super().draw(spec, pose, cameras).images
         ramp = {
             n: np.linspace(0, 255, i.size).reshape(i.shape).astype(np.uint8)
@@ -210,10 +210,12 @@ def test_words_that_are_not_heeded_are_named_once_somebody_looked_elsewhere(
     bundle = whole(episode(), bundles, Painter())
     name = bundle.lanes.things[0]
     colour, kind = name.split()
-    said = replace(bundle.diagnosis, kind="aimed elsewhere", sentences="It went off.", park=4)
+    said = replace(bundle.diagnosis, kind="aimed elsewhere", sentences="It went off.", parting=4)
     map_ = Explanation(4, np.zeros((8, 8)), ("the", colour, kind), np.array([0.2, 0.4, 9.0]), 0.0)
     bundle = replace(bundle, diagnosis=said, explanations=(map_,))
-    assert headline(bundle) == f"It went off. At step 4 it did not heed “{colour}” (0.4 mm)."
+    assert said.failure
+    told_of = f"It went off. At step 4 it did not heed “{colour}” (0.4 mm)."
+    assert headline(bundle) == f"{said.failure.text} {told_of}"
 
 
 def test_one_page_scrubs_without_a_server(bundles: Bundles, page: Any, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import Episode
 from vlm4vla.errors import UserError
+from vlm4vla.eval.failures import label
 from vlm4vla.inspection.diagnosis import Diagnosis, diagnose
 from vlm4vla.inspection.explanation import (
     Explanation,
@@ -66,7 +67,7 @@ def started(episode: Episode, bundles: Bundles) -> Bundle:
     return Bundle(
         episode,
         lanes,
-        diagnose(lanes, episode.outcome),
+        diagnose(lanes, episode.outcome, label(episode)),
         tuple(kept_pictures(shelf, episode)),
         tuple(kept_explanations(shelf, episode)),
         len(inferences_of(episode)),

@@ -85,7 +85,7 @@ function paintPolicy() {
   if (map) part('most').textContent = `${mostCells().toFixed(0)} mm`;
   element.querySelectorAll('.iv-none').forEach((note) => (note.hidden = Boolean(bitmaps[step])));
   part('caption').textContent = captionOf(map);
-  canvas.setAttribute('aria-label', map ? `What the policy sees, with a map. ${strongest(map)}` : 'What the policy sees');
+  canvas.setAttribute('aria-label', map ? `${data.seen}, with a map. ${strongest(map)}` : data.seen);
 }
 
 function strongest(map) {
@@ -94,16 +94,17 @@ function strongest(map) {
 }
 
 function captionOf(map) {
-  if (over === 'none') return 'What the policy sees: all of it, 128 x 128 pixels.';
+  const seen = `${data.seen}, 128 x 128 pixels.`;
+  if (over === 'none') return seen;
   if (map) {
     const again = map.apart < 0.05 ? 'the same' : `${map.apart.toFixed(1)} mm from`;
     return (
-      `How far the first action moves (mm of command) if a cell shows the picture's mean colour; inference at step ${map.step}, ` +
+      `${seen} How far the first action moves (mm of command) if a cell shows the picture's mean colour; inference at step ${map.step}, ` +
       `one scale for the episode. ${strongest(map)} Asked again today, the policy does ${again} what it did then.`
     );
   }
-  if (!data.maps_wanted) return 'What a policy would see, 128 x 128 pixels. No policy was asked here, so there is no map.';
-  return data.missing.length ? 'No map: see above.' : 'The maps are being made …';
+  if (!data.maps_wanted) return `${seen} No policy was asked here, so there is no map.`;
+  return `${seen} ${data.missing.length ? 'No map: see above.' : 'The maps are being made …'}`;
 }
 
 function line(context, points, colour, dash, width = 3) {
@@ -209,11 +210,14 @@ function drawLanes() {
 
   lane('Events', 24, (at, height) => {
     let free = scale.left;
-    data.events.forEach(([when, name], i) => {
+    const wrong = data.failure ? [data.failure] : [];
+    const events = [...wrong, ...data.events].sort((one, other) => one[0] - other[0]);
+    events.forEach(([when, name], i) => {
       const x = across(when);
-      const next = i + 1 < data.events.length ? across(data.events[i + 1][0]) - 8 : scale.right;
+      const next = i + 1 < events.length ? across(events[i + 1][0]) - 8 : scale.right;
       const bad = !['reached', 'grasped', 'success'].includes(name);
-      root.append(svg('path', { d: bad ? `M${x - 5},${at + 7} l10,10 m0,-10 l-10,10` : `M${x - 5},${at + 12} l4,5 l7,-10`, stroke: bad ? '#d55e00' : '#009e73', 'stroke-width': 3, fill: 'none' }));
+      if (events[i] === data.failure) root.append(svg('path', { d: `M${x - 6},${at} h12 l-6,8 z`, fill: PARTING }), svg('line', { x1: x, x2: x, y1: at, y2: at + height, stroke: PARTING, 'stroke-width': 3 }));
+      else root.append(svg('path', { d: bad ? `M${x - 5},${at + 7} l10,10 m0,-10 l-10,10` : `M${x - 5},${at + 12} l4,5 l7,-10`, stroke: bad ? '#d55e00' : '#009e73', 'stroke-width': 3, fill: 'none' }));
       const words = name.replaceAll('_', ' ');
       const end = x - 9;
       const length = 7 * words.length;
@@ -318,7 +322,7 @@ function tellWords() {
   told = map;
   const box = part('words');
   box.replaceChildren();
-  if (!map) return;
+  if (!map?.words.length) return;
   box.append(html('p', `Without a word the first action moves (step ${map.step}):`));
   const most = mostWords();
   map.words.forEach((word, i) => {
@@ -468,6 +472,7 @@ function facts() {
   const box = part('facts');
   const told = [
     `“${data.instruction}”`,
+    ...(data.told ? [data.told] : []),
     data.asked ? `judged as “${data.asked.text}”` : 'not judged',
     `acts: ${data.agent}`,
     `scene ${data.scene}`,
@@ -517,7 +522,7 @@ function show() {
   part('diagnosis').textContent = data.diagnosis;
   part('missing').replaceChildren(...data.missing.map((text) => html('li', text)));
   element.querySelector('[data-go=part]').hidden = data.park === 0 && data.parting === null;
-  element.querySelector('[data-go=part]').textContent = data.parting === null ? 'Go to the cause' : 'Go to the parting';
+  element.querySelector('[data-go=part]').textContent = data.parting === data.park ? 'Go to the parting' : 'Go to the cause';
   part('slider').max = data.steps;
   facts();
   paths();
