@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.attribution.toys import small
+from tests.shipped import shipped
 from vlm4vla.agents.policy import load_agent
 from vlm4vla.attribution import names
 from vlm4vla.attribution.methods import METHODS
@@ -104,6 +105,55 @@ def test_attribute_explains_a_stored_episode_from_its_poses(
     with np.load(base.with_suffix(".npz")) as kept:
         again = agent.policy.act(kept["picture"][None], [spec.instruction])[0]
     np.testing.assert_allclose(again, episode.predictions[1].chunk, atol=1e-4)
+
+
+def test_attribute_explains_what_the_policy_was_given_and_not_what_was_there(
+    lent, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    [episode] = shipped("qwen3vl-tiny-ablation", ["b48a1775babec45f"], tmp_path).values()
+    EpisodeTable().put(episode)
+    command = ["attribute", "--run", episode.id, "--step", "5", "--out", str(tmp_path)]
+    assert main(command) == 0
+    line = capsys.readouterr().out
+    assert "step 4, '' under picture-blank (level 128), sentence-empty: " in line
+    base = tmp_path / f"{episode.id}-005-occlusion-displacement"
+    told = json.loads(base.with_suffix(".json").read_text())
+    assert (told["instruction"], told["words"]) == ("", [])
+    assert [one["name"] for one in told["perturbations"]] == ["picture-blank", "sentence-empty"]
+    with np.load(base.with_suffix(".npz")) as kept:
+        assert (kept["picture"] == 128).all()
+        # A cell that shows the mean colour of one grey shows what it had shown.
+        assert np.abs(kept["map"]).max() < 1e-3
+    # The value is how far the first action goes that the policy predicted then.
+    assert told["value"] == pytest.approx(
+        100 * np.linalg.norm(episode.predictions[1].chunk[0, :3]), abs=0.05
+    )
+
+
+def test_attribute_tells_no_places_where_things_are_not_where_they_are_drawn(
+    lent, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    [episode] = shipped("qwen3vl-tiny-ablation", ["0080fa5f9bb1ac15"], tmp_path).values()
+    EpisodeTable().put(episode)
+    command = ["attribute", "--run", episode.id, "--method", "gradient", "--out", str(tmp_path)]
+    assert main(command) == 0
+    base = tmp_path / f"{episode.id}-000-gradient-displacement"
+    told = json.loads(base.with_suffix(".json").read_text())
+    assert told["instruction"] == "go and touch the green cube" != episode.spec.instruction
+    assert told["mass"] == {} and "of the pixels" not in capsys.readouterr().out
+    # Drawn without a thing, the picture's patches are shuffled all the same.
+    assert all(set(ways) == {"drawn without"} for ways in told["things"].values())
+    assert max(abs(ways["drawn without"]) for ways in told["things"].values()) < told["value"]
+
+
+def test_attribute_refuses_an_episode_whose_policy_was_changed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    [episode] = shipped("qwen3vl-tiny-ablation", ["53d06c6d3f67248d"], tmp_path).values()
+    EpisodeTable().put(episode)
+    assert main(["attribute", "--run", episode.id, "--out", str(tmp_path)]) == 2
+    assert "the policy itself was changed (skip-head)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ class PerturbedAgent(AgentLayer):
 
     def _cover(self, what: str) -> tuple[Mask, Mask]:
         """Where something is seen in the last picture, and where the background is."""
-        assert self._environment is not None and self._spec is not None
-        names = self._environment.privileged().names
-        return cover(self._spec, what, self._environment.segmentation(), names)
+        environment = self._environment
+        assert environment is not None and self._spec is not None
+        shown = environment.segmentation()
+        return cover(self._spec, what, shown, lambda: environment.privileged().names)

@@ -3,7 +3,7 @@
 The layer that perturbs a running episode and whoever draws a stored one again both ask here.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -90,7 +90,10 @@ def another_scene(environment: Environment, spec: EpisodeSpec, cameras: Collecti
 
 
 def cover(
-    spec: EpisodeSpec, what: str, segmentation: NDArray[np.int16], names: Sequence[str]
+    spec: EpisodeSpec,
+    what: str,
+    segmentation: NDArray[np.int16],
+    names: Callable[[], Sequence[str]],
 ) -> tuple[Mask, Mask]:
     """Where something is seen in a picture, and where the background is, both (H, W).
 
@@ -98,7 +101,7 @@ def cover(
         spec: whose goal.
         what: "object", "target", "gripper" or "robot".
         segmentation: (H, W), see `vlm4vla.suites.tabletop.types.Snapshot`.
-        names: of the things in it, in the order of the true state.
+        names: gives those of the things in it, in the order of the true state.
 
     Raises:
         UserError: see `check_named`.
@@ -108,7 +111,7 @@ def cover(
         if what == "robot":
             hidden |= segmentation == ROBOT
     else:
-        hidden = segmentation == list(names).index(_named(spec, what))
+        hidden = segmentation == list(names()).index(_named(spec, what))
     return hidden, segmentation == BACKGROUND
 
 
@@ -172,7 +175,7 @@ class GivenPainter:
         def covers(what: str) -> tuple[Mask, Mask]:
             if drawn.segmentation is None:
                 raise UserError("The simulator has no segmentation of this picture.")
-            return cover(spec, what, drawn.segmentation, drawn.privileged.names)
+            return cover(spec, what, drawn.segmentation, lambda: drawn.privileged.names)
 
         plain = drawn.images[POLICY_CAMERA]
         seen = given_picture(plain, changes, spec.seed, self.step, Truth(self.other, covers))
