@@ -90,6 +90,7 @@ function paintPolicy() {
 
 function strongest(map) {
   const best = map.cells.indexOf(Math.max(...map.cells));
+  if (map.cells[best] < 0.05) return 'No cell moves it.';
   return `Strongest cell: row ${Math.floor(best / 8) + 1}, column ${(best % 8) + 1}, ${map.cells[best].toFixed(1)} mm.`;
 }
 
@@ -97,10 +98,10 @@ function captionOf(map) {
   const seen = `${data.seen}, 128 x 128 pixels.`;
   if (over === 'none') return seen;
   if (map) {
-    const again = map.apart < 0.05 ? 'the same' : `${map.apart.toFixed(1)} mm from`;
+    const again = map.apart < 0.05 ? 'does' : `is ${map.apart.toFixed(1)} mm from`;
     return (
       `${seen} How far the first action moves (mm of command) if a cell shows the picture's mean colour; inference at step ${map.step}, ` +
-      `one scale for the episode. ${strongest(map)} Asked again today, the policy does ${again} what it did then.`
+      `one scale for the episode. ${strongest(map)} Asked again today, the policy ${again} what it did then.`
     );
   }
   if (!data.maps_wanted) return `${seen} No policy was asked here, so there is no map.`;
@@ -216,7 +217,7 @@ function drawLanes() {
       const x = across(when);
       const next = i + 1 < events.length ? across(events[i + 1][0]) - 8 : scale.right;
       const bad = !['reached', 'grasped', 'success'].includes(name);
-      if (events[i] === data.failure) root.append(svg('path', { d: `M${x - 6},${at} h12 l-6,8 z`, fill: PARTING }), svg('line', { x1: x, x2: x, y1: at, y2: at + height, stroke: PARTING, 'stroke-width': 3 }));
+      if (events[i] === data.failure) root.append(svg('path', { class: 'iv-wrong', d: `M${x - 8},${at} h16 l-8,10 z`, fill: PARTING }), svg('line', { x1: x, x2: x, y1: at, y2: at + height, stroke: PARTING, 'stroke-width': 3 }));
       else root.append(svg('path', { d: bad ? `M${x - 5},${at + 7} l10,10 m0,-10 l-10,10` : `M${x - 5},${at + 12} l4,5 l7,-10`, stroke: bad ? '#d55e00' : '#009e73', 'stroke-width': 3, fill: 'none' }));
       const words = name.replaceAll('_', ' ');
       const end = x - 9;
