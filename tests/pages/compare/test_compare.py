@@ -142,3 +142,52 @@ def test_cells_scenes_and_the_address_in_a_browser(browser: Any, address: str) -
                 "found => found.map((one) => one.getBoundingClientRect().height)",
             )
             assert min(heights) >= 44
+
+
+def test_everything_is_reached_by_the_keyboard_alone(browser: Any, address: str) -> None:
+    with page_without_errors(browser, LOOKS["light"]) as page:
+        page.goto(f"{address}compare")
+        page.wait_for_selector("#compare .cp-card")
+
+        def tab_to(selector: str) -> None:
+            for _ in range(80):
+                page.keyboard.press("Tab")
+                if page.evaluate("s => document.activeElement.matches(s)", selector):
+                    return
+            raise AssertionError(f"{selector} is not reached")
+
+        tab_to("[data-cell=both]")
+        page.keyboard.press("Enter")
+        page.wait_for_function("location.search.includes('cell=both')")
+        page.wait_for_function("document.querySelectorAll('.cp-card').length === 1")
+        tab_to(".cp-card .ec-stage")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".cp-ghost .cp-transport")
+        # Opened, it has the focus: what follows is its own.
+        tab_to(".cp-transport input[type=range]")
+        page.keyboard.press("End")
+        last = page.get_attribute(".cp-transport input", "max")
+        assert page.inner_text(".cp-transport output") == f"step {last}"
+        page.keyboard.press("ArrowLeft")
+        assert page.inner_text(".cp-transport output") == f"step {int(last) - 1}"
+        tab_to(".cp-transport button:not(.cp-play)")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".cp-ghost", state="hidden")
+        assert "scene=" not in page.url
+
+
+def test_a_finger_draws_the_slider_and_opens_the_episode(browser: Any, address: str) -> None:
+    with page_without_errors(browser, LOOKS["narrow"]) as page:
+        page.goto(f"{address}compare?cell=only_a")
+        page.wait_for_selector("#compare .cp-card")
+        page.locator(".cp-card .ec-stage").first.tap()
+        slider = page.locator(".cp-transport input[type=range]")
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        assert box["height"] >= 44
+        page.touchscreen.tap(box["x"] + 2, box["y"] + box["height"] / 2)
+        page.wait_for_function("document.querySelector('.cp-ghost svg').dataset.step === '0'")
+        link = page.locator(".cp-ghost .cp-verdict").first
+        assert link.bounding_box()["height"] >= 44
+        link.tap()
+        page.wait_for_url("**/inspect?run=*")
