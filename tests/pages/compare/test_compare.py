@@ -84,6 +84,31 @@ def test_an_address_opens_what_it_names_and_mends_what_it_cannot(archive: Archiv
     assert "second side" in answer(archive, {"a": asked["a"]})[-1]["problem"]
 
 
+def test_three_are_compared_and_the_scenes_are_of_the_first_and_the_chosen_one(
+    archive: Archive,
+) -> None:
+    two = answer(archive, {})[-1]["address"]
+    for place, episode in enumerate(fill(EpisodeTable.in_memory())):
+        # The third does what the first does not.
+        third = acted(episode, "c" * 16, place == 1)
+        archive.table.put(third, [EVALUATION], created=30.0 + place)
+    # The newest two come first by themselves; who stood there before is named by the address.
+    [key] = {
+        value for name, value in answer(archive, {})[-1]["address"].items() if name in "ab"
+    } - {
+        two["a"],
+        two["b"],
+    }
+    said, sides, _, against, _, _, scenes = answer(archive, {**two, "c": key})
+    assert sides["value"] == [two["a"], two["b"], key]
+    assert against.visible and [one for _, one in against.choices] == ["b", "c"]
+    assert "A in 4" in said and "B in 2" in said and "C in 1" in said
+    assert scenes["cells"] == {"both": 1, "only_a": 3, "only_b": 1, "neither": 0}
+    other = answer(archive, {**two, "c": key, "with": "c"})[-1]
+    assert other["cells"] == {"both": 0, "only_a": 4, "only_b": 1, "neither": 0}
+    assert other["address"]["with"] == "c"
+
+
 def test_an_empty_table_says_what_to_do(tmp_path: Any) -> None:
     table = EpisodeTable.in_memory()
     scenes = answer(Archive(table, Films(table, tmp_path)), {})[-1]
