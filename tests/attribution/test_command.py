@@ -7,7 +7,7 @@ import pytest
 from tests.attribution.toys import small
 from tests.shipped import shipped
 from vlm4vla.agents.policy import load_agent
-from vlm4vla.attribution import names
+from vlm4vla.attribution import names, trust_check
 from vlm4vla.attribution.methods import METHODS
 from vlm4vla.attribution.target import TARGETS
 from vlm4vla.cli import main
@@ -163,6 +163,8 @@ def test_attribute_refuses_an_episode_whose_policy_was_changed(tmp_path, monkeyp
         (["--checkpoint", "qwen3vl-tiny", "--step", "4"], "needs an episode"),
         (["--checkpoint", "qwen3vl-tiny", "--seeds", "-1"], "start at 0"),
         (["--run", "0123456789abcdef"], "no such"),
+        (["verify", "--seeds", "3"], "belongs to a checkpoint"),
+        (["--checkpoint", "qwen3vl-tiny", "--json"], "one of its files"),
     ],
 )
 def test_attribute_says_what_it_cannot_do(words, why, tmp_path, capsys):
@@ -209,4 +211,23 @@ def test_trust_measures_every_method_and_goes_on_where_it_stopped(
     )
     assert main([*command, "--seeds", "7", "8"]) == 0
     assert measured == [8]
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 2
+    table = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert table["episodes"] == 2
+    # Other scenes are set against the table, which is found by the checkpoint alone.
+    asked = []
+    monkeypatch.setattr(
+        trust_check, "shipped_table", lambda digest: asked.append(digest) or {**table}
+    )
+    verify = ["attribute", "verify", "--checkpoint", str(checkpoint), "--task", "reach"]
+    verify += ["--seeds", "9", "10", "--out", str(tmp_path / "other")]
+    assert main(verify) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"shipped: {table['command']}"
+    assert len(said) == 2 and " measures agree with the shipped table" in said[1]
+    assert asked == [checkpoint_hash(checkpoint)] and measured == [8, 9, 10]
+    shifted = table["rows"][0]["infidelity"]
+    shifted |= {name: shifted[name] + 1 for name in ("mean", "low", "high")}
+    assert main([*verify, "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out.splitlines()[-1])
+    [bad] = [one for one in checks if not one["holds"]]
+    assert (bad["measure"], bad["high"]) == ("infidelity", pytest.approx(-1))

@@ -13,6 +13,7 @@ import numpy as np
 from vlm4vla.ablation.given import GivenPainter, displaced, given_sentence, unrepeatable
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.attribution.names import METHODS, TARGETS
+from vlm4vla.commands import trust
 from vlm4vla.core.condition import Condition, Perturbation
 from vlm4vla.core.environment import Painter
 from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, episode_id
@@ -35,6 +36,14 @@ RANDOM_ORDERS: Final = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("map", "verify"),
+        default="map",
+        help="map: explain (the default); verify: measure the shipped trust table's methods over "
+        "the scenes of --seeds, and say where it does not hold",
+    )
+    parser.add_argument(
         "--run", metavar="ID", help="a stored episode, whose pictures are drawn again"
     )
     parser.add_argument("--step", type=int, default=0, help="control step of that episode")
@@ -42,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         help="checkpoint folder, or its name; for a stored episode by default the one that acted",
     )
-    parser.add_argument("--task", choices=TASKS, default="pick", help="which kind of scene")
+    parser.add_argument(
+        "--task", choices=TASKS, help="which kind of scene (default: pick; to verify: all five)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="which scenes")
     parser.add_argument(
         "--method",
@@ -57,10 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="; ".join(f"{name}: {meaning}" for name, meaning in TARGETS.items()),
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for three files a map")
+    parser.add_argument("--json", action="store_true", help="to verify: one line of JSON, last")
 
 
 def run(args: argparse.Namespace) -> int:
     """Explains an inference of each scene, or one of a stored episode; a line for each."""
+    if args.action == "verify":
+        return _verify(args)
+    if args.json:
+        raise UserError("A map's JSON is one of its files.", "Leave --json out, or verify.")
     if min(*args.seeds, args.step) < 0:
         raise UserError("Seeds and steps start at 0.")
     if args.run is None and args.checkpoint is None:
@@ -93,7 +109,10 @@ def run(args: argparse.Namespace) -> int:
     agent = load_agent(catalogue.folder(name))
     span = (AgentSpan(agent.identity),)
     versions = versions_of(TABLETOP, span)
-    drawn = [TABLETOP.spec(args.task, seed, Condition(KNOWN)) for seed in dict.fromkeys(args.seeds)]
+    drawn = [
+        TABLETOP.spec(args.task or "pick", seed, Condition(KNOWN))
+        for seed in dict.fromkeys(args.seeds)
+    ]
     environment = None
     try:
         for spec in [stored.spec] if stored is not None else drawn:
@@ -123,6 +142,24 @@ def run(args: argparse.Namespace) -> int:
         if environment is not None:
             environment.close()
     return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    if args.checkpoint is None or args.run is not None:
+        raise UserError(
+            "A trust table belongs to a checkpoint and is verified on scenes.",
+            "Name --checkpoint and --seeds.",
+        )
+    return trust.verify(
+        argparse.Namespace(
+            checkpoint=args.checkpoint,
+            tasks=[args.task] if args.task else list(TASKS),
+            seeds=args.seeds,
+            randomised=len(args.seeds) * len(TASKS),
+            out=args.out,
+            json=args.json,
+        )
+    )
 
 
 def _inference(
