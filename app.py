@@ -59,7 +59,10 @@ def main() -> None:
     simulators.open()
     from pages import site
 
-    Archive.open().table.database.read_ahead()
+    table = Archive.open().table
+    # Pages are served before anything is brought in, and read no table of an earlier version.
+    table.database.upgrade()
+    table.database.read_ahead()
     filling = Filling()
     blocks = site.build(simulators, catalogue, filling.progress)
     blocks.launch(

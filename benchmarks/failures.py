@@ -60,6 +60,13 @@ def told(name: str, ask: Callable[[], Any]) -> None:
     print(f"{name}: {statistics.median(times):.0f} ms (longest of {LOOKS}: {max(times):.0f})")
 
 
+def after_a_change(table: EpisodeTable) -> None:
+    """The first question after one: everything is counted anew."""
+    with table.database.writing() as db:
+        db.execute("UPDATE label_changes SET number = number + 1")
+    summarise(table, Query())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=100_000)
@@ -77,9 +84,11 @@ def measure(table: EpisodeTable, number: int) -> None:
     if done:
         each = (time.perf_counter() - began) * 1e3 / done
         print(f"{done:,} episodes labelled, {each:.1f} ms each")
+    told("facets after a change of the table", partial(after_a_change, table))
     for name, query in (
         ("newest evaluation", Query()),
         ("every agent and condition", Query(agent=("all",), condition=("all",))),
+        ("everything recorded", Query(kind="all", agent=("all",), condition=("all",))),
     ):
         found = summarise(table, query)
         print(f"{name}: {found.sentence}")

@@ -12,7 +12,7 @@ import numpy as np
 from vlm4vla.core.episode import Episode
 from vlm4vla.core.motion import Motion
 from vlm4vla.episodes.labels import SUCCESS, Shown
-from vlm4vla.eval.labelling import condition_text
+from vlm4vla.eval.tally import condition_text
 from vlm4vla.suites.registry import SUITES
 
 SCRIPT: Final = (Path(__file__).parent / "episode_card.js").read_text("utf-8")

@@ -17,7 +17,7 @@ from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.pairs import Candidate, Half, Pair, candidates, newest_that_share, pairs
 from vlm4vla.errors import UserError
 from vlm4vla.eval.compare import ALL, Comparison, compare_several, to_csv
-from vlm4vla.eval.labelling import condition_text
+from vlm4vla.eval.tally import condition_text
 
 _FOLDER: Final = Path(__file__).parent
 

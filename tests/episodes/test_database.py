@@ -56,7 +56,9 @@ def first_version(folder: Path) -> None:
     """A table as version 1 wrote it, with rows."""
     filled(folder).close()
     with sqlite3.connect(folder / FILE) as db:
-        for name in ("findings", "automatic_labels", "labels"):
+        for name in ("counted_otherwise", "joined"):
+            db.execute(f"DROP TRIGGER {name}")
+        for name in ("findings", "automatic_labels", "labels", "label_changes"):
             db.execute(f"DROP TABLE {name}")
         db.execute("PRAGMA user_version = 1")
     db.close()

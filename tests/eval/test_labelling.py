@@ -9,8 +9,10 @@ import pytest
 
 from tests.episodes.examples import EVALUATION, LIVE, example
 from tests.suites.tabletop.moved import episode_of
+from vlm4vla.ablation.registry import perturbation
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentId, Trace
+from vlm4vla.episodes.filters import Membership
 from vlm4vla.episodes.labels import SUCCESS, UNTOLD, Region
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
@@ -23,6 +25,7 @@ from vlm4vla.eval.labelling import (
     as_jsonl,
     examine,
     label_missing,
+    question_about,
     say,
     summarise,
     wall,
@@ -104,10 +107,97 @@ def test_a_region_of_the_table_is_a_filter_of_everything() -> None:
     assert found.total == found.failed.successes <= found.failed.n < 14
 
 
+def kinds_of(table: EpisodeTable, query: Query) -> dict[str, tuple[int, int]]:
+    return {one.value: (one.failed, one.n) for one in summarise(table, query).facets["kind"]}
+
+
+def test_every_kind_of_episode_can_be_chosen() -> None:
+    table = filled()
+    ablation, study = Membership("study", "ablation"), Membership("study", "0c00a45e2ec1")
+    blank = Condition(perturbations=(perturbation("picture-blank"),))
+    for seed in range(3):
+        put(table, "push", seed, "not reached", NEW, 1e9, kind=ablation, condition=blank)
+    both = put(table, "push", 7, "success", OLD, 1e9, kind=study)
+    label_missing(table)
+    # Of every agent and condition, as long as the question leaves them open: 5 of the old agent.
+    wanted = {"evaluation": (12, 19), "live": (1, 1), "ablation": (3, 3), "study": (0, 1)}
+    assert kinds_of(table, Query()) == wanted
+    assert summarise(table, Query()).whole["kind"][2:4] == (16, 24)
+    known = Query(agent=(NEW.digest,), condition=("known sentences",))
+    assert kinds_of(table, known) == {"evaluation": (7, 14), "live": (1, 1)}
+    # One that is of two kinds is counted with both, and once in all.
+    table.join(both, ablation)
+    assert kinds_of(table, Query())["ablation"] == (3, 4)
+    assert summarise(table, Query()).whole["kind"][2:4] == (16, 24)
+    for kind, n in (("study", 1), ("ablation", 4), ("all", 24)):
+        every = Query(kind=kind, agent=("all",), condition=("all",), label=("all",))
+        found = summarise(table, every)
+        assert found.total == n == len(wall(table, found))
+    assert summarise(table, Query(kind="study")).query.agent == (OLD.digest,)
+
+
+def test_failures_and_successes_are_shown_together_where_all_are_asked_for() -> None:
+    table = filled()
+    found = summarise(table, Query(label=("all",)))
+    labels = [one.automatic.label for one in wall(table, found)]
+    assert found.total == 14 and labels == ["never reached"] * 7 + [SUCCESS] * 7
+    assert found.whole["label"] == ("all", "all", 7, 14, True)
+
+
+def test_a_condition_that_no_episode_has_holds_none() -> None:
+    table = filled()
+    found = summarise(table, Query(condition=("nonsense",)))
+    assert found.total == 0 == len(wall(table, found))
+
+
+def test_counts_are_those_of_now() -> None:
+    table = filled()
+    assert summarise(table, Query()).failed[:2] == (14, 7)
+    key = put(table, "pick", 90, "not reached", NEW, 2e9)
+    label_missing(table)
+    assert summarise(table, Query()).failed[:2] == (15, 8)
+    say(table, key, "dropped", "ann")
+    assert summarise(table, Query()).kappa.n == 1
+    table.join(key, Membership("study", "ablation"))
+    assert kinds_of(table, Query())["ablation"] == (1, 1)
+    # A newer run of the same request takes its place.
+    put(table, "pick", 90, "success", NEW, 4e9)
+    label_missing(table)
+    assert summarise(table, Query()).failed[:2] == (15, 7)
+    table.drop(key)
+    assert summarise(table, Query()).failed[:2] == (14, 7)
+
+
+def test_a_question_about_a_run_holds_it() -> None:
+    table = EpisodeTable.in_memory()
+    keys = [put(table, "pick", seed, "not reached", NEW, 1e9) for seed in range(30)]
+    live = put(table, "pick", 50, "not reached", NEW, 3e9, kind=LIVE)
+    done = put(table, "stack", 1, "success", OLD, 3e9)
+    unjudged = put(table, "stack", 2, "not judged", OLD, 3e9)
+    label_missing(table)
+    # The newest comes first: of 30, the first six that were put are on the second page.
+    for key, kind, page in (
+        (keys[0], "evaluation", 2),
+        (keys[29], "evaluation", 1),
+        (live, "live", 1),
+    ):
+        query = question_about(table, key)
+        assert (query.kind, query.page, query.label) == (kind, page, ())
+        assert key in [one.row.id for one in wall(table, summarise(table, query))]
+    query = question_about(table, done)
+    assert query.label == ("all",)
+    assert [one.row.id for one in wall(table, summarise(table, query))] == [done]
+    with pytest.raises(UserError, match="in no list"):
+        question_about(table, unjudged)
+    with pytest.raises(UserError, match="no such stored episode"):
+        question_about(table, "gone")
+
+
 @pytest.mark.parametrize(
     "query",
     [
         Query(),
+        Query(kind="ablation", label=("all",)),
         Query(task=("stack", "pick"), label=("let go beside",), page=3),
         Query(kind="live", agent=("all",), condition=("known sentences, alternate goal",)),
         Query(region=Region(-0.1, 0.05, 0.0, 0.125), objects=("3",), human=("not labelled",)),

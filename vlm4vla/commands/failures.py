@@ -13,16 +13,13 @@ from typing import Any, Final
 from vlm4vla import files, paths
 from vlm4vla.core.environment import Environment
 from vlm4vla.episodes.films import Films
-from vlm4vla.episodes.filters import KINDS
-from vlm4vla.episodes.labels import SUCCESS
+from vlm4vla.episodes.labels import RECORDERS, SUCCESS
 from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.eval import label_check
 from vlm4vla.eval.failures import RULES
 from vlm4vla.eval.labelling import (
-    ALL,
-    FACETS,
     Query,
     Summary,
     as_csv,
@@ -31,6 +28,7 @@ from vlm4vla.eval.labelling import (
     say,
     summarise,
 )
+from vlm4vla.eval.tally import ALL, FACETS
 from vlm4vla.inspection.sheets import contact_sheet
 from vlm4vla.statistics import Kappa, Rate
 from vlm4vla.suites.registry import TABLETOP
@@ -38,7 +36,7 @@ from vlm4vla.workers.environment import EnvironmentProcess
 
 _TEXTS: Final = {
     "task": "the tasks that were carried out",
-    "label": "automatic labels",
+    "label": "automatic labels, or 'all' for successes, too",
     "condition": "conditions, such as 'known sentences', or 'all' (default: the newest)",
     "agent": "digests of agents, or 'all' (default: that of the newest evaluation)",
     "objects": "numbers of movable objects",
@@ -51,7 +49,7 @@ _FORMS: Final = {".csv": as_csv, ".jsonl": as_jsonl}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     for name in FACETS:
-        known = (*RULES, SUCCESS) if name == "label" else None
+        known = (*RULES, SUCCESS, ALL) if name == "label" else None
         parser.add_argument(
             f"--{name}",
             nargs="+",
@@ -60,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=name.upper(),
             help=_TEXTS[name],
         )
-    parser.add_argument("--kind", choices=(*KINDS, ALL), default="evaluation", help="belonging to")
+    parser.add_argument(
+        "--kind", choices=(*RECORDERS, ALL), default="evaluation", help="recorded by"
+    )
     for axis in "xy":
         parser.add_argument(
             f"--{axis}",

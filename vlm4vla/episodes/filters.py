@@ -70,6 +70,7 @@ class Filter:
         success: whether the goal was reached.
         kind: what it belongs to.
         name: which one of that kind.
+        besides: none that is of that kind under this name alone.
         reading_kind: how the instruction was understood.
         source: the door that it came through.
         request_id: what was asked and of whom; see `Episode.request_id`.
@@ -89,6 +90,7 @@ class Filter:
     success: bool | None = None
     kind: Kind | None = None
     name: str | None = None
+    besides: str | None = None
     reading_kind: Values = None
     source: Values = None
     request_id: Values = None
@@ -118,6 +120,13 @@ class Filter:
                 f"row IN (SELECT row FROM memberships WHERE kind IN ({marks}) AND name = ?)"
             )
             values += [*kinds, self.name]
+        elif self.kind is not None and self.besides is not None:
+            # One by one: a list of all of them would be made for every question.
+            parts.append(
+                "belongs & ? <> 0 AND EXISTS (SELECT 1 FROM memberships AS other WHERE "
+                "other.row = episodes.row AND other.kind = ? AND other.name <> ?)"
+            )
+            values += [BITS[self.kind], self.kind, self.besides]
         elif self.kind is not None:
             parts.append("belongs & ? <> 0")
             values.append(BITS[self.kind])

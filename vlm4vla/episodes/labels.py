@@ -4,10 +4,10 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from vlm4vla.core.episode import Episode
-from vlm4vla.episodes.filters import BITS, EVERYTHING, Filter
+from vlm4vla.episodes.filters import BITS, EVERYTHING, KINDS, Filter, Kind
 from vlm4vla.episodes.plain import agents_from_json
 from vlm4vla.episodes.rows import STOPPED, Label, Row, episode_of, row_of
 from vlm4vla.episodes.table import EpisodeTable, entry_of
@@ -27,6 +27,23 @@ _JUDGED: Final = (
     f"AND outcome NOT IN ('{STOPPED}', 'not judged')"
 )
 """What is counted: the newest judged episode of every request; see `rates`."""
+
+ABLATION: Final = "ablation"
+"""The study that perturbed episodes belong to; beside kinds of membership, a kind of its own."""
+
+Recorder = Kind | Literal["ablation"]
+
+RECORDERS: Final[tuple[Recorder, ...]] = (*(one for one in KINDS if one != "imported"), ABLATION)
+"""What labelled episodes can have been recorded by. A "study" is any that is no ablation."""
+
+_ABLATION_BIT: Final = 1 << len(KINDS)
+
+_RECORDED: Final = f"(belongs & ~{BITS['study']}) " + " ".join(
+    f"| {bit} * EXISTS (SELECT 1 FROM memberships AS study WHERE study.row = episodes.row "
+    f"AND study.kind = 'study' AND study.name {sign} '{ABLATION}')"
+    for bit, sign in ((BITS["study"], "<>"), (_ABLATION_BIT, "="))
+)
+"""Bits of what an episode was recorded by."""
 
 _KNOWN: Final = (
     "episodes JOIN automatic_labels USING (row) LEFT JOIN (SELECT row, label AS human, max(number) "
@@ -118,6 +135,7 @@ class Count(NamedTuple):
     label: str
     objects: int
     human: str
+    recorded: tuple[Recorder, ...]
     n: int
 
 
@@ -203,17 +221,44 @@ def keep(table: EpisodeTable, rules: int, labels: Iterable[tuple[int, AutomaticL
             db.execute("INSERT OR REPLACE INTO findings VALUES (?, ?)", (row, content))
 
 
+def recorded_by(recorder: Recorder) -> Filter:
+    """The episodes that something has recorded."""
+    if recorder == ABLATION:
+        return Filter(kind="study", name=ABLATION)
+    return Filter(kind=recorder, besides=ABLATION if recorder == "study" else None)
+
+
+def recorders_of(table: EpisodeTable, key: str) -> tuple[Recorder, ...]:
+    """What has recorded an episode.
+
+    Raises:
+        UserError: there is no such episode.
+    """
+    known = table.row(key)
+    with table.database.reading() as db:
+        mask = db.execute(f"SELECT {_RECORDED} FROM episodes WHERE id = ?", (known.id,)).fetchone()
+        return _recorders(mask[0])
+
+
+def changes(table: EpisodeTable) -> int:
+    """A number that is another one after every change of what `counts` counts."""
+    with table.database.reading() as db:
+        return int(db.execute("SELECT number FROM label_changes").fetchone()[0])
+
+
 def counts(table: EpisodeTable, wanted: LabelFilter = LabelFilter()) -> list[Count]:
     """Every number of judged and labelled episodes, never summed over what `Count` names."""
     where, values = wanted.sql()
     columns = (
-        f"agent, suite, goal_task, condition, automatic, objects, coalesce(human, '{UNLABELLED}')"
+        "agent, suite, goal_task, condition, automatic, objects, "
+        f"coalesce(human, '{UNLABELLED}'), {_RECORDED}"
     )
     with table.database.reading() as db:
         found = db.execute(
             f"SELECT {columns}, count(*) FROM {_KNOWN} WHERE {where} GROUP BY {columns}", values
         ).fetchall()
-    return [Count(*one) for one in found]
+    names = {mask: _recorders(mask) for mask in {one[-2] for one in found}}
+    return [Count._make([*one[:-2], names[one[-2]], one[-1]]) for one in found]
 
 
 def page(
@@ -233,16 +278,20 @@ def page(
         limit: at most so many.
         offset: how many come before.
     """
-    where, values = wanted.sql()
-    rank = " ".join("WHEN ? THEN ?" for _ in order)
-    ranked = f"CASE automatic {rank} ELSE {len(order)} END, " if order else ""
-    ranks = [part for place, name in enumerate(order) for part in (name, place)]
+    listed, values = _listed("row", wanted, order)
     with table.database.reading() as db:
-        rows = db.execute(
-            f"SELECT row FROM {_KNOWN} WHERE {where} ORDER BY {ranked}row DESC LIMIT ? OFFSET ?",
-            [*values, *ranks, limit, offset],
-        ).fetchall()
+        rows = db.execute(f"{listed} LIMIT ? OFFSET ?", [*values, limit, offset]).fetchall()
         return [_shown(db, one["row"]) for one in rows]
+
+
+def place_of(
+    table: EpisodeTable, wanted: LabelFilter, order: Sequence[str], key: str
+) -> int | None:
+    """How many episodes stand before one of an id, see `page`; None if it is not among them."""
+    listed, values = _listed("id", wanted, order)
+    with table.database.reading() as db:
+        ids = (one["id"] for one in db.execute(listed, values))
+        return next((place for place, one in enumerate(ids) if one == key), None)
 
 
 def every(table: EpisodeTable, wanted: LabelFilter) -> Iterator[Shown]:
@@ -348,6 +397,21 @@ def agent_names(table: EpisodeTable, digests: Iterable[str]) -> dict[str, str]:
             ).fetchone()
             found[digest] = agents_from_json(json.loads(one["agents"]))[0].agent.name if one else ""
     return found
+
+
+def _recorders(mask: int) -> tuple[Recorder, ...]:
+    bits = {name: 1 << place for place, name in enumerate((*KINDS, ABLATION))}
+    return tuple(name for name in RECORDERS if mask & bits[name])
+
+
+def _listed(column: str, wanted: LabelFilter, order: Sequence[str]) -> tuple[str, list[Any]]:
+    """The query for a column of labelled episodes in their order, and its parameters."""
+    where, values = wanted.sql()
+    rank = " ".join("WHEN ? THEN ?" for _ in order)
+    ranked = f"CASE automatic {rank} ELSE {len(order)} END, " if order else ""
+    ranks = [part for place, name in enumerate(order) for part in (name, place)]
+    query = f"SELECT {column} FROM {_KNOWN} WHERE {where} ORDER BY {ranked}row DESC"
+    return query, [*values, *ranks]
 
 
 def _readable(db: sqlite3.Connection, found: sqlite3.Row) -> Episode:

@@ -141,7 +141,26 @@ _AUTOMATIC: Final = (
     """,
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_TABLES, _LABELS, _AUTOMATIC)
+_CHANGES: Final = (
+    # A number that is another one after every change of what failures are counted from, so that
+    # counts can be kept. It begins anywhere: a table that is made anew never repeats an old one's.
+    "CREATE TABLE label_changes (number INTEGER NOT NULL) STRICT",
+    "INSERT INTO label_changes VALUES (abs(random() / 2))",
+    *(
+        f"CREATE TRIGGER {name} AFTER {event} "
+        "BEGIN UPDATE label_changes SET number = number + 1; END"
+        for name, event in (
+            ("automatic_added", "INSERT ON automatic_labels"),
+            ("automatic_removed", "DELETE ON automatic_labels"),
+            ("label_added", "INSERT ON labels"),
+            ("label_removed", "DELETE ON labels"),
+            ("counted_otherwise", "UPDATE OF belongs, current ON episodes"),
+            ("joined", "INSERT ON memberships"),
+        )
+    ),
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_TABLES, _LABELS, _AUTOMATIC, _CHANGES)
 """Statements that lead from version n to n + 1, for n = 0, 1, ...; a written one never changes."""
 
 VERSION: Final = len(MIGRATIONS)

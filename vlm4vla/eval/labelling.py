@@ -3,40 +3,37 @@
 import csv
 import io
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Episode
-from vlm4vla.episodes.filters import KINDS, Filter, Kind
+from vlm4vla.episodes.filters import EVERYTHING
 from vlm4vla.episodes.labels import (
+    RECORDERS,
     SUCCESS,
-    UNLABELLED,
     UNTOLD,
     AutomaticLabel,
-    Count,
     LabelFilter,
+    Recorder,
     Region,
     Shown,
-    agent_names,
     count_unlabelled,
-    counts,
     every,
     keep,
     newest,
     page,
+    place_of,
+    recorded_by,
+    recorders_of,
     unlabelled,
 )
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.eval.failures import RULES, RULES_VERSION, Finding, explain, has_failed
-from vlm4vla.statistics import Kappa, Rate, cohens_kappa, wilson
+from vlm4vla.eval.tally import ALL, FACETS, KIND, Cell, Tally, Value, condition_text, tally, text_of
+from vlm4vla.statistics import Kappa, Rate, cohens_kappa
 from vlm4vla.suites.registry import SUITES
-
-ALL: Final = "all"
-"""Every value of a facet, where an address that leaves it out means the newest evaluation's."""
 
 OTHER: Final = "other"
 """What a person may say besides the rules' labels."""
@@ -102,9 +99,9 @@ class Query:
     """A question about failures, as an address writes it; "" and () leave a choice open.
 
     Attributes:
-        kind: what the episodes belong to; `ALL` for whatever.
+        kind: what recorded the episodes, one of `RECORDERS`; `ALL` for whatever.
         task: tasks.
-        label: automatic labels.
+        label: automatic labels, or `ALL` for successes, too; none for every failure.
         agent: digests, or `ALL`; none for the agent of the newest evaluation.
         condition: conditions as `condition_text` writes them, or `ALL`; none for the newest one.
         objects: numbers of movable objects.
@@ -132,7 +129,7 @@ class Query:
         kind = address.get("kind", "evaluation")
         number = address.get("page", "1")
         return cls(
-            kind=kind if kind in (*KINDS, ALL) else "evaluation",
+            kind=kind if kind in (*RECORDERS, ALL) else "evaluation",
             region=_region(address),
             page=max(1, int(number)) if number.isdecimal() and len(number) < 7 else 1,
             **several,
@@ -152,37 +149,8 @@ class Query:
         return {name: value for name, value in plain.items() if value}
 
 
-FACETS: Final = ("task", "label", "condition", "agent", "objects", "human")
-"""What can be chosen among, in the order that a page shows it."""
-
 _BETWEEN: Final = "~"
 """Stands between the values of a parameter: a condition's own text holds commas."""
-
-
-class Value(NamedTuple):
-    """A value of a facet.
-
-    Attributes:
-        value: as an address writes it.
-        text: for people.
-        failed: failed episodes that have it, under what is chosen in the other facets.
-        n: judged episodes that have it.
-        chosen: whether the question asks for it.
-    """
-
-    value: str
-    text: str
-    failed: int
-    n: int
-    chosen: bool
-
-
-class Cell(NamedTuple):
-    """How many episodes of a task failed in one way, of all of that task."""
-
-    task: str
-    label: str
-    rate: Rate
 
 
 class Summary(NamedTuple):
@@ -194,7 +162,9 @@ class Summary(NamedTuple):
         everything: the same without the choice of labels, successes included.
         sentence: the answer in words.
         failed: how many failed, of all judged ones that are chosen.
-        facets: of each of `FACETS` its values, the most failures first.
+        facets: of `KIND` and each of `FACETS` its values, the most failures first.
+        whole: of facets that can be left open, what the choice of `ALL` would hold. Of `KIND` this
+            and its values are of every agent and condition where the question leaves these open.
         cells: label by task; a task without a failure has none.
         total: episodes of the wall.
         order: labels, the most frequent first.
@@ -208,6 +178,7 @@ class Summary(NamedTuple):
     sentence: str
     failed: Rate
     facets: Mapping[str, tuple[Value, ...]]
+    whole: Mapping[str, Value]
     cells: tuple[Cell, ...]
     total: int
     order: tuple[str, ...]
@@ -217,30 +188,26 @@ class Summary(NamedTuple):
 
 def summarise(table: EpisodeTable, query: Query) -> Summary:
     """Answers a question from the labels that are there."""
-    among = Filter(kind=_kind(query.kind))
-    query = _filled(table, query, among)
-    found = counts(table, LabelFilter(among, region=query.region))
-    texts = {key: _text_of(key) for key in {one.condition for one in found}}
-    every_count = [one._replace(condition=texts[one.condition]) for one in found]
-    chosen = {name: _chosen(query, name) for name in FACETS}
-    missed = [(one, _misses(one, chosen)) for one in every_count]
-    facets = {
-        name: _facet(table, name, chosen[name], missed, getattr(query, name)) for name in FACETS
-    }
-    base = [one for one, misses in missed if misses <= {"label", "human"}]
-    total = sum(
-        one.n for one, misses in missed if not misses and (chosen["label"] or one.label != SUCCESS)
-    )
-    ranking: Counter[str] = Counter()
-    for one in base:
-        if one.label != SUCCESS:
-            ranking[one.label] += one.n
-    order = tuple(name for name, _ in ranking.most_common())
-    failed = wilson(sum(ranking.values()), sum(one.n for one in base))
-    conditions = tuple(key for key, text in texts.items() if text in chosen["condition"])
+    left_open = [name for name in ("agent", "condition") if not getattr(query, name)]
+    query = _filled(table, query)
+    counted = tally(table, query.region)
+    chosen = {name: _chosen(query, name) for name in (KIND, *FACETS)}
+    # What the newest evaluation has filled in says nothing about other kinds of episodes.
+    aside = {name: left_open if name == KIND else [] for name in chosen}
+    facets = {name: tuple(counted.facet(name, chosen, but=aside[name])) for name in chosen}
+    facets["agent"] = tuple(counted.named(table, facets["agent"]))
+    base = counted.among(chosen, but=("label", "human"))
+    ranking, failed = counted.ranking(base), counted.rate(base)
+    order = tuple(name for name, _ in ranking)
     everything = LabelFilter(
-        replace(among, goal_task=chosen["task"] or None, agent=chosen["agent"] or None),
-        conditions=conditions,
+        replace(
+            recorded_by(recorder) if (recorder := _recorder(query.kind)) else EVERYTHING,
+            goal_task=chosen["task"] or None,
+            agent=chosen["agent"] or None,
+        ),
+        conditions=_known(key for key, text in counted.texts.items() if text in conditions)
+        if (conditions := chosen["condition"])
+        else (),
         objects=tuple(int(one) for one in query.objects if one.isdecimal()),
         region=query.region,
     )
@@ -248,14 +215,9 @@ def summarise(table: EpisodeTable, query: Query) -> Summary:
         everything,
         labels=chosen["label"],
         human=chosen["human"],
-        failed=None if chosen["label"] else True,
+        failed=None if query.label else True,
     )
-    said = [
-        (one.label, one.human)
-        for one in base
-        if one.human != UNLABELLED and one.label != SUCCESS
-        for _ in range(one.n)
-    ]
+    listed = counted.among(chosen)
     return Summary(
         query=query,
         wanted=wanted,
@@ -263,12 +225,45 @@ def summarise(table: EpisodeTable, query: Query) -> Summary:
         sentence=_sentence(query, failed, ranking),
         failed=failed,
         facets=facets,
-        cells=_cells(base, order),
-        total=total,
+        whole={
+            name: _whole(counted, name, query, chosen, aside[name])
+            for name in (KIND, "label", "agent", "condition")
+        },
+        cells=tuple(counted.cells(base, order)),
+        total=counted.sum(listed) if query.label else counted.rate(listed).successes,
         order=order,
-        kappa=cohens_kappa(said),
+        kappa=cohens_kappa(counted.pairs(base)),
         missing=count_missing(table),
     )
+
+
+def question_about(table: EpisodeTable, key: str) -> Query:
+    """The question whose answer holds an episode: what its agent did under its condition.
+
+    Args:
+        table: where it is.
+        key: its id.
+
+    Raises:
+        UserError: there is no such episode, or it is not counted.
+    """
+    row = table.row(key)
+    recorders = recorders_of(table, row.id)
+    query = Query(
+        kind=recorders[0] if recorders else ALL,
+        agent=(row.agent.digest,),
+        condition=(condition_text(row.spec.condition),),
+        label=(ALL,) if row.outcome.success else (),
+    )
+    found = summarise(table, query)
+    place = place_of(table, found.wanted, found.order, row.id)
+    if place is None:
+        raise UserError(
+            "This run is in no list of failures.",
+            "Listed is the newest run of a scene, sentence and agent, if it was judged and had one "
+            "agent from beginning to end.",
+        )
+    return replace(query, page=1 + place // PER_PAGE)
 
 
 def wall(table: EpisodeTable, summary: Summary) -> list[Shown]:
@@ -375,11 +370,6 @@ def as_csv(table: EpisodeTable, summary: Summary) -> Iterator[str]:
         yield _csv_line(map(_csv_cell, as_record(one).values()))
 
 
-def condition_text(condition: Condition) -> str:
-    """A condition for people and addresses."""
-    return ", ".join(filter(None, [f"{condition.words} sentences", condition.label]))
-
-
 def _csv_cell(value: Any) -> Any:
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
     # A spreadsheet would take a sentence that begins so for a formula.
@@ -396,14 +386,16 @@ def _plain(finding: Finding) -> dict[str, Any]:
     return {**finding._asdict(), "numbers": dict(finding.numbers)}
 
 
-def _kind(name: str) -> Kind | None:
-    return next((kind for kind in KINDS if kind == name), None)
+def _recorder(name: str) -> Recorder | None:
+    return next((one for one in RECORDERS if one == name), None)
 
 
-def _filled(table: EpisodeTable, query: Query, among: Filter) -> Query:
+def _filled(table: EpisodeTable, query: Query) -> Query:
     """The question with the newest evaluation's agent and condition where it names none."""
     if query.agent and query.condition:
         return query
+    recorder = _recorder(query.kind)
+    among = recorded_by(recorder) if recorder else EVERYTHING
     if query.agent and query.agent != (ALL,):
         among = replace(among, agent=query.agent)
     found = newest(table, among)
@@ -411,76 +403,41 @@ def _filled(table: EpisodeTable, query: Query, among: Filter) -> Query:
         return query
     agent, condition = found
     return replace(
-        query, agent=query.agent or (agent,), condition=query.condition or (_text_of(condition),)
+        query, agent=query.agent or (agent,), condition=query.condition or (text_of(condition),)
     )
 
 
+def _whole(
+    counted: Tally,
+    name: str,
+    query: Query,
+    chosen: Mapping[str, tuple[str, ...]],
+    aside: Sequence[str],
+) -> Value:
+    rate = counted.rate(counted.among(chosen, but=[name, *aside]))
+    asked = ALL in (query.kind if name == KIND else getattr(query, name))
+    return Value(ALL, ALL, rate.successes, rate.n, asked)
+
+
+def _known(conditions: Iterable[str]) -> tuple[str, ...]:
+    """Some conditions, or one that no episode has where there is none."""
+    return tuple(conditions) or ("",)
+
+
 def _chosen(query: Query, name: str) -> tuple[str, ...]:
-    values: tuple[str, ...] = getattr(query, name)
+    found = getattr(query, name)
+    values: tuple[str, ...] = (found,) if isinstance(found, str) else found
     return () if ALL in values else values
 
 
-def _text_of(condition: str) -> str:
-    return condition_text(Condition.from_json(json.loads(condition)))
-
-
-def _misses(one: Count, chosen: Mapping[str, tuple[str, ...]]) -> set[str]:
-    """The facets by which an episode is not chosen."""
-    return {
-        name for name, values in chosen.items() if values and str(getattr(one, name)) not in values
-    }
-
-
-def _facet(
-    table: EpisodeTable,
-    name: str,
-    chosen: tuple[str, ...],
-    missed: list[tuple[Count, set[str]]],
-    asked: tuple[str, ...],
-) -> tuple[Value, ...]:
-    failed: Counter[str] = Counter()
-    n: Counter[str] = Counter()
-    for one, misses in missed:
-        if misses <= {name}:
-            value = str(getattr(one, name))
-            n[value] += one.n
-            failed[value] += one.n * (one.label != SUCCESS)
-    n.update({value: 0 for value in asked if value != ALL and value not in n})
-    names = _names(table, list(n)) if name == "agent" else {}
-    values = [
-        Value(value, names.get(value, value), failed[value], n[value], value in chosen)
-        for value in n
-    ]
-    return tuple(sorted(values, key=lambda one: (one.value == SUCCESS, -one.failed, one.value)))
-
-
-def _names(table: EpisodeTable, digests: list[str]) -> dict[str, str]:
-    return {
-        digest: f"{name} ({digest[:8]})" if name not in ("", digest) else digest[:12]
-        for digest, name in agent_names(table, digests).items()
-    }
-
-
-def _cells(base: list[Count], order: tuple[str, ...]) -> tuple[Cell, ...]:
-    tasks = sorted({one.task for one in base})
-    found = []
-    for task in tasks:
-        there = [one for one in base if one.task == task]
-        n = sum(one.n for one in there)
-        for name in order:
-            k = sum(one.n for one in there if one.label == name)
-            found.append(Cell(task, name, wilson(k, n)))
-    return tuple(found)
-
-
-def _sentence(query: Query, failed: Rate, ranking: Counter[str]) -> str:
+def _sentence(query: Query, failed: Rate, ranking: Sequence[tuple[str, int]]) -> str:
     where = ", ".join(_chosen(query, "task")) or "All tasks"
     if not failed.n:
         return f"{where}: no judged episode."
     share = f"{100 * failed.low:.0f} to {100 * failed.high:.0f} %"
-    what = ", ".join(f"{n} {name}" for name, n in ranking.most_common())
+    what = ", ".join(f"{n:,} {name}" for name, n in ranking)
     told = f" {what}." if what else ""
-    return f"{where}: {failed.successes} of {failed.n} failed (95 % {share}).{told}"
+    return f"{where}: {failed.successes:,} of {failed.n:,} failed (95 % {share}).{told}"
 
 
 def _region(address: Mapping[str, str]) -> Region | None:
