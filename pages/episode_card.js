@@ -95,7 +95,8 @@ function drawing(sketch, until, words) {
     at(cut);
   }
   function play() {
-    if (timer || calm()) return;
+    // Behind a clip nobody would see it.
+    if (timer || calm() || picture.closest('[data-clip]')) return;
     const began = performance.now();
     picture.dataset.playing = '1';
     const tick = (now) => {

@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.components import Navbar
 from starlette.middleware import Middleware
 
-from pages import about, api, downloads, episode_card, filling, limits, link_preview
+from pages import about, api, clips, downloads, episode_card, filling, limits, link_preview
 from pages.ablations import page as ablations
 from pages.compare import page as compare
 from pages.encoders import page as encoders
@@ -111,6 +111,6 @@ def launch_settings() -> dict[str, Any]:
                     recordings=Archive.bundled(RECORDINGS),
                 ),
             ],
-            "routes": downloads.ROUTES,
+            "routes": [*downloads.ROUTES, clips.ROUTE],
         },
     }

@@ -182,6 +182,20 @@ def live_address(
     return f"compare?{urlencode(chosen | {'start': '1'})}"
 
 
+def scene_address(one: str, other: str, spec: EpisodeSpec) -> str:
+    """The address that has two agents ready for a scene, its sentence and what was changed in it.
+
+    Args:
+        one: name of the first in the catalogue.
+        other: of the second.
+        spec: the scene, its sentence and its condition.
+    """
+    changes = " ".join(map(words_of, spec.condition.perturbations))
+    values = (one, other, spec.task, str(spec.seed), spec.instruction, changes, changes)
+    chosen = {name: value for name, value in zip(NAMES, values, strict=True) if value}
+    return f"compare?{urlencode(chosen)}#duet"
+
+
 def _asked(known: list[str], asked: Mapping[str, str]) -> tuple[Any, ...]:
     """What the address chooses, and the usual for the rest."""
     one = asked.get("live_a", "") if asked.get("live_a") in known else known[0]

@@ -1,6 +1,9 @@
 // The Failures page. Gradio provides element, props, trigger and watch; the card stands above.
 const part = (name) => element.querySelector(`.fl-${name}`);
 const SEVERAL = '~';
+const ALL = 'all';
+// Values of a facet that stand open; a list of every checkpoint ever measured is long.
+const MOST_VALUES = 8;
 // What is shown. It comes as text: Gradio watches every number of an object, which takes seconds.
 let value = null;
 let turn = 0;
@@ -23,13 +26,15 @@ function fromAddress() {
 }
 
 // The address is the state: going back shows what was there.
-function put(address) {
+function put(address, { anew = true } = {}) {
   const url = new URL(location.href);
   [...url.searchParams.keys()].forEach((name) => {
     if (!name.startsWith('__')) url.searchParams.delete(name);
   });
   Object.entries(address).forEach(([name, value]) => value && url.searchParams.set(name, value));
-  if (url.href !== location.href) history.pushState(null, '', url);
+  if (url.href === location.href) return;
+  if (anew) history.pushState(null, '', url);
+  else history.replaceState(history.state, '', url);
 }
 
 function ask(address, more = {}, { keep = false } = {}) {
@@ -50,37 +55,60 @@ function choose(name, wanted) {
 }
 
 // Labels add up; of the others one is chosen, and Shift adds to it.
-function toggle(facet, value, more) {
-  const now = facet.values.filter((one) => one.chosen).map((one) => one.value);
+function toggle(facet, { value, chosen }, more) {
+  const { name } = facet;
+  if (name === 'kind') {
+    // Its numbers are of every checkpoint and condition, unless some were chosen.
+    const { agent = '', condition = '' } = asked;
+    const kind = value === 'evaluation' ? '' : value;
+    ask({ ...asked, page: '', kind, agent: agent || ALL, condition: condition || ALL });
+    return;
+  }
+  if (value === ALL) {
+    choose(name, chosen ? [] : [ALL]);
+    return;
+  }
+  const now = facet.values.filter((one) => one.chosen && one.value !== ALL).map((one) => one.value);
   const without = now.filter((one) => one !== value);
-  const several = more || facet.name === 'label';
+  const several = more || name === 'label';
   const wanted = several ? (now.includes(value) ? without : [...now, value])
     : now.length === 1 && now[0] === value ? [] : [value];
-  const open = ['agent', 'condition'].includes(facet.name);
-  choose(facet.name, wanted.length || !open ? wanted : ['all']);
+  const open = ['agent', 'condition'].includes(name);
+  choose(name, wanted.length || !open ? wanted : [ALL]);
 }
 
 const percent = (share) => `${Math.round(100 * share)}`;
 
+function drawValue(facet, one) {
+  const button = html('button', { type: 'button' });
+  if (facet.name === 'label' && one.value !== ALL) {
+    const swatch = html('i', { className: 'ec-swatch' });
+    swatch.dataset.label = one.value;
+    button.append(swatch);
+    button.title = value.rules[one.value] ?? '';
+  }
+  const share = facet.name === 'label' ? one.n.toLocaleString('en')
+    : `${one.failed.toLocaleString('en')} of ${one.n.toLocaleString('en')}`;
+  button.append(html('span', {}, one.text), html('b', {}, share));
+  button.setAttribute('aria-pressed', String(one.chosen));
+  button.dataset.facet = facet.name;
+  button.dataset.value = one.value;
+  button.addEventListener('click', (event) => toggle(facet, one, event.shiftKey));
+  return button;
+}
+
 function drawFacets(value) {
-  part('facets').replaceChildren(...value.facets.filter((one) => one.values.length).map((facet) =>
-    html('fieldset', { className: 'fl-facet' }, html('legend', {}, facet.title),
-      ...facet.values.map((one) => {
-        const button = html('button', { type: 'button' });
-        if (facet.name === 'label') {
-          const swatch = html('i', { className: 'ec-swatch' });
-          swatch.dataset.label = one.value;
-          button.append(swatch);
-          button.title = value.rules[one.value] ?? '';
-        }
-        const share = facet.name === 'label' ? `${one.n}` : `${one.failed} of ${one.n}`;
-        button.append(html('span', {}, one.text), html('b', {}, share));
-        button.setAttribute('aria-pressed', String(one.chosen));
-        button.dataset.facet = facet.name;
-        button.dataset.value = one.value;
-        button.addEventListener('click', (event) => toggle(facet, one.value, event.shiftKey));
-        return button;
-      }))));
+  part('facets').replaceChildren(...value.facets.filter((one) => one.values.length).map((facet) => {
+    const open = facet.values.filter((one, place) => place <= MOST_VALUES || one.chosen);
+    const rest = facet.values.filter((one) => !open.includes(one));
+    const made = html('fieldset', { className: 'fl-facet' }, html('legend', {}, facet.title),
+      ...open.map((one) => drawValue(facet, one)));
+    if (rest.length) {
+      made.append(html('details', {}, html('summary', {}, `${rest.length} more`),
+        ...rest.map((one) => drawValue(facet, one))));
+    }
+    return made;
+  }));
 }
 
 // What has room in a part of a bar: a letter takes about 8 pixels.
@@ -112,7 +140,7 @@ function drawBars(value) {
     name.setAttribute('aria-pressed', String(chosen.task.join() === row.task));
     name.addEventListener('click', () => choose('task', chosen.task.join() === row.task ? [] : [row.task]));
     return html('div', { className: 'fl-row' }, name, bar,
-      html('span', { className: 'fl-share' }, `${failed} of ${row.n}`));
+      html('span', { className: 'fl-share' }, `${failed.toLocaleString('en')} of ${row.n.toLocaleString('en')}`));
   }));
 }
 
@@ -208,11 +236,15 @@ function drawCard(one, value) {
     html('li', {}, `${item.who}: ${[item.label, item.note && `“${item.note}”`].filter(Boolean).join(', ')}`)));
   const inspect = html('a', { className: 'ec-link', href: `/inspect?run=${one.id}&t=${one.step}` }, 'Inspect');
   const links = html('p', { className: 'ec-links' }, inspect);
+  if (one.other) {
+    links.append(html('a', { className: 'ec-other', href: one.other, title: 'The same scene and sentence, live on Compare' }, 'On another backbone'));
+  }
   if (one.film) {
-    const film = html('button', { type: 'button' }, 'Film');
+    const film = html('button', { type: 'button' }, 'Whole film');
     film.addEventListener('click', () => {
       const video = html('video', { src: `/films/${one.id}.mp4`, controls: true, muted: true, autoplay: !calm(), loop: true, playsInline: true });
       video.setAttribute('aria-label', `Film of ${one.scene}`);
+      delete card.dataset.clip;
       card.querySelector('.ec-stage').replaceWith(video);
       film.remove();
     });
@@ -220,6 +252,7 @@ function drawCard(one, value) {
   }
   card.append(html('div', { className: 'ec-saying' }, menu, note, keep), said, links);
   if (!one.people.length) said.remove();
+  withClip(card, one.clip);
   return card;
 }
 
@@ -272,6 +305,10 @@ function show() {
     return;
   }
   if (!value.turn) asked = value.asked;
+  if (value.run) {
+    selected = value.run;
+    put(asked, { anew: false });
+  }
   part('sentence').textContent = value.empty ? 'No episode is kept here yet.' : value.sentence;
   part('about').textContent = value.empty
     ? 'Episodes come from the Run page, from `vlm4vla eval` and with the shipped results, which are brought in at the first start.'
@@ -287,7 +324,9 @@ function show() {
   drawMap(value);
   part('kappa').textContent = value.kappa;
   part('check').textContent = value.check.said;
-  part('pairs').hidden = !value.check.rows.length;
+  part('command').textContent = value.check.command;
+  part('pairs').hidden = !value.check.command;
+  part('pairs').querySelector('table').hidden = !value.check.rows.length;
   part('pairs').querySelector('tbody').replaceChildren(...value.check.rows.map((row) =>
     html('tr', {}, ...row.map((cell) => html('td', {}, cell)))));
   const named = values('label').filter((name) => value.rules[name]);
@@ -296,7 +335,7 @@ function show() {
     ([name, words]) => [html('dt', {}, name), html('dd', {}, words)]));
   const first = (value.page - 1) * 24 + 1;
   part('count').textContent = value.total
-    ? `Episodes ${first} to ${first + value.cards.length - 1} of ${value.total}` : 'No episode like this.';
+    ? `Episodes ${first.toLocaleString('en')} to ${(first + value.cards.length - 1).toLocaleString('en')} of ${value.total.toLocaleString('en')}` : 'No episode like this.';
   part('pager').hidden = value.pages < 2;
   part('pager').children[0].disabled = value.page <= 1;
   part('pager').children[1].disabled = value.page >= value.pages;
@@ -305,6 +344,7 @@ function show() {
   part('csv').href = `/failures.csv?${query}`;
   part('jsonl').href = `/failures.jsonl?${query}`;
   part('wall').replaceChildren(...value.cards.map((one) => drawCard(one, value)));
+  drawLook();
   element.dataset.shown = String(Number(element.dataset.shown ?? 0) + 1);
   if (waiting) {
     const cards = element.querySelectorAll('.ec');
@@ -312,7 +352,7 @@ function show() {
     waiting = 0;
   } else if (selected) {
     const card = element.querySelector(`.ec[data-id='${selected}']`);
-    select(card, { focus: Boolean(value.said) });
+    select(card, { focus: Boolean(value.said || value.run) });
   }
   if (focus?.facet) {
     [...element.querySelectorAll('.fl-facet button')]
@@ -320,6 +360,19 @@ function show() {
   }
 }
 
+function drawLook() {
+  part('look').hidden = !value.clips;
+  part('look').querySelectorAll('button').forEach((one) =>
+    one.setAttribute('aria-pressed', String(one.dataset.look === look())));
+  part('clips').hidden = !value.clips || look() !== 'clips';
+  showClips([...element.querySelectorAll('.ec')], Boolean(value.clips));
+}
+
+part('look').addEventListener('click', ({ target }) => {
+  if (!target.dataset.look) return;
+  try { localStorage.setItem(LOOK, target.dataset.look); } catch { /* a browser that keeps nothing */ }
+  drawLook();
+});
 part('wall').addEventListener('focusin', (event) => {
   const card = event.target.closest('.ec');
   if (card && card.dataset.id !== selected) select(card, { focus: false });
@@ -339,6 +392,16 @@ part('region').querySelector('[data-clear]').addEventListener('click', () => ask
 if (window.matchMedia('(max-width: 860px)').matches) part('rail').open = false;
 try { part('who').querySelector('input').value = localStorage.getItem(WHO) ?? ''; } catch { /* nothing kept */ }
 
+// The label of the selected card is wrong: its menu offers the others.
+function sayWrong(event) {
+  const menu = element.querySelector(`.ec[data-id='${selected}'] .ec-human`);
+  if (!menu) return;
+  event.preventDefault();
+  menu.focus();
+  // Not every browser opens a menu for a script.
+  try { menu.showPicker(); } catch { /* it has the focus: a key opens it */ }
+}
+
 function keys(event) {
   if (!element.isConnected) {
     document.removeEventListener('keydown', keys);
@@ -348,6 +411,7 @@ function keys(event) {
   if (event.target.closest('input, textarea, select, [contenteditable]')) return;
   if (event.key === 'j') step(1);
   else if (event.key === 'k') step(-1);
+  else if (event.key === 'x' && selected) sayWrong(event);
   else if (event.key === 'i' && selected) element.querySelector(`.ec[data-id='${selected}'] .ec-link`)?.click();
 }
 document.addEventListener('keydown', keys);

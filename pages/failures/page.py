@@ -2,15 +2,19 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
 
-from pages import episode_card
+from pages import clips, episode_card
+from pages.compare.duet import scene_address
 from pages.services import Services
+from vlm4vla.ablation.parts import PARTS
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.agents.expert import EXPERT
 from vlm4vla.core.episode import Episode
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.labels import Shown, density, dots
@@ -25,14 +29,18 @@ from vlm4vla.eval.labelling import (
     Summary,
     count_missing,
     label_missing,
+    question_about,
     say,
     summarise,
     wall,
 )
 from vlm4vla.statistics import wilson
 from vlm4vla.suites.tabletop.motion import TABLE
+from vlm4vla.suites.tabletop.suite import NAME
 
 _FOLDER: Final = Path(__file__).parent
+
+_SCRIPTS: Final = (_FOLDER / "clips.js", _FOLDER / "failures.js")
 
 STYLE: Final = _FOLDER / "style.css"
 
@@ -46,6 +54,7 @@ FEW: Final = 100
 """So many episodes are given their labels while the visitor waits; more are in the background."""
 
 TITLES: Final = {
+    "kind": "Recorded by",
     "task": "Task",
     "label": "What went wrong first",
     "condition": "Sentences and changes",
@@ -53,6 +62,25 @@ TITLES: Final = {
     "objects": "Objects on the table",
     "human": "Said by people",
 }
+
+KINDS: Final = {
+    "evaluation": "evaluations",
+    "selection": "the choice of checkpoints",
+    "live": "a visitor, live",
+    "collection": "collecting data",
+    "recording": "recording",
+    "study": "studies of training",
+    "ablation": "ablations",
+}
+"""What `Query.kind` is for people."""
+
+EVERY: Final = {
+    "kind": "everything recorded",
+    "label": "failures and successes",
+    "agent": "every checkpoint",
+    "condition": "every condition",
+}
+"""What the choice of `ALL` is for people."""
 
 
 def build(page: gr.Blocks, services: Services) -> None:
@@ -62,11 +90,11 @@ def build(page: gr.Blocks, services: Services) -> None:
         page: the `gr.Blocks` of this page.
         services: what it is built from.
     """
-    handlers = Handlers(services.archive)
+    handlers = Handlers(services, clips.serve(page, services))
     view = gr.HTML(
         None,
         html_template=(_FOLDER / "failures.html").read_text("utf-8"),
-        js_on_load=episode_card.SCRIPT + (_FOLDER / "failures.js").read_text("utf-8"),
+        js_on_load=episode_card.SCRIPT + "".join(script.read_text("utf-8") for script in _SCRIPTS),
         apply_default_css=False,
         elem_id="failures",
         elem_classes="failures",
@@ -85,11 +113,14 @@ class Handlers:
     """What happens on the page.
 
     Args:
-        archive: of whose episodes.
+        services: whose episodes, and who could act in their scenes.
+        drawable: whether clips can be drawn.
     """
 
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
+    def __init__(self, services: Services, drawable: Callable[[], bool]) -> None:
+        self._archive = services.archive
+        self._catalogue = services.catalogue
+        self._drawable = drawable
         self._labelling = threading.Lock()
 
     def first_sight(self, request: gr.Request) -> str:
@@ -118,14 +149,22 @@ class Handlers:
         return {"told": "Kept.", "said": parts[0]}
 
     def _answer(self, address: Mapping[str, str]) -> dict[str, Any]:
+        table, about = self._archive.table, dict[str, str]()
         try:
             waits = self._label()
-            told = answer(self._archive, Query.from_address(address)) | {"waits": waits}
+            query = Query.from_address(address)
+            if run := address.get("run", ""):
+                try:
+                    query, about = question_about(table, run), {"run": run}
+                except UserError as error:
+                    about = {"told": str(error)}
+            names = policies(self._catalogue)
+            told = answer(self._archive, query, names) | {"waits": waits}
         except UserError as error:
             return {"problem": str(error), "turn": 0}
         if waits and not told["bars"]:
             told["sentence"] = "The episodes are being looked at …"
-        return told
+        return told | about | {"clips": self._drawable()}
 
     def _label(self) -> bool:
         """Gives labels to what has none; whether some still wait."""
@@ -147,8 +186,19 @@ class Handlers:
             self._labelling.release()
 
 
-def answer(archive: Archive, query: Query) -> dict[str, Any]:
-    """What the browser is sent for a question."""
+def policies(catalogue: AgentCatalogue) -> list[str]:
+    """Names of the policies that can act here."""
+    return [name for name in catalogue.names() if name != EXPERT.name]
+
+
+def answer(archive: Archive, query: Query, names: Sequence[str] = ()) -> dict[str, Any]:
+    """What the browser is sent for a question.
+
+    Args:
+        archive: whose episodes.
+        query: the question.
+        names: of the policies that could act in their scenes.
+    """
     table = archive.table
     found = summarise(table, query)
     last = max(1, -(-found.total // PER_PAGE))
@@ -163,7 +213,7 @@ def answer(archive: Archive, query: Query) -> dict[str, Any]:
         "facets": [_facet(found, name) for name in TITLES],
         "bars": _bars(found),
         "map": _map(table, found),
-        "cards": [_card(archive, one) for one in wall(table, found)],
+        "cards": [_card(archive, one, names) for one in wall(table, found)],
         "total": found.total,
         "page": found.query.page,
         "pages": last,
@@ -176,21 +226,40 @@ def answer(archive: Archive, query: Query) -> dict[str, Any]:
     }
 
 
-def _card(archive: Archive, one: Shown) -> dict[str, Any]:
+def _card(archive: Archive, one: Shown, names: Sequence[str]) -> dict[str, Any]:
     episode: Episode | None
     try:
         episode = archive.table.get(one.row.id)
     except UserError:
         episode = None  # its arrays are damaged, or it was just dropped
     film = archive.films.path(one.row.id) is not None
-    return episode_card.card(one, episode, film=film)
+    shown = episode_card.card(one, episode, film=film)
+    drawn = clips.clip_of(one) if shown["sketch"] else None
+    return shown | {"clip": drawn, "other": _other(one, names)}
+
+
+def _other(one: Shown, names: Sequence[str]) -> str:
+    """The address where another backbone can do the same; "" where none can."""
+    spec = one.row.spec
+    changed = any(change.name in PARTS for change in spec.condition.perturbations)
+    mine = one.row.agent.name if one.row.agent.name in names else ""
+    others = [name for name in names if name != mine]
+    if spec.suite != NAME or changed or not others:
+        return ""
+    first = mine or others.pop(0)
+    return scene_address(first, others[0], spec) if others else ""
 
 
 def _facet(found: Summary, name: str) -> dict[str, Any]:
+    values = list(found.facets[name])
+    if name == "kind":
+        values = [one._replace(text=KINDS[one.value]) for one in values]
+    if name in found.whole and (values or name == "kind"):
+        values.insert(0, found.whole[name]._replace(text=EVERY[name]))
     return {
         "name": name,
         "title": TITLES[name],
-        "values": [one._asdict() for one in found.facets[name]],
+        "values": [one._asdict() for one in values],
     }
 
 
@@ -242,17 +311,18 @@ def check_of(path: Path) -> dict[str, Any]:
         path: where it is kept.
 
     Returns:
-        `said`, a sentence, and `rows`: of each automatic label how many films it was given, for
-        how many the person said the same, and what was said of the others.
+        `said`, a sentence, `command`, which makes the check, and `rows`: of each automatic label
+        how many films it was given, for how many the person said the same, and what was said of
+        the others.
     """
     try:
         check = read_check(path)
     except UserError as error:
-        return {"said": str(error), "rows": []}
+        return {"said": str(error), "command": "", "rows": []}
     if check is None:
         return {
-            "said": "Nobody who had seen neither rules nor labels has labelled films yet: "
-            "`vlm4vla failures --sheets` makes what it takes.",
+            "said": "Nobody who had seen neither rules nor labels has labelled films yet.",
+            "command": "vlm4vla failures --agent all --condition all --sheets FOLDER",
             "rows": [],
         }
     kappa, same = check.kappa, wilson(check.kappa.agreed, check.kappa.n)
@@ -265,10 +335,10 @@ def check_of(path: Path) -> dict[str, Any]:
         f"Blind check: of {check.drawn_from} failures, {same.n} were labelled from their pictures "
         f"without sight of rules and labels, by {check.who}. The same label in {same.successes} of "
         f"{same.n} (95 % {100 * same.low:.0f} to {100 * same.high:.0f} %): {worth}. "
-        f"{check.date}; {check.command}"
+        f"{check.date}."
     )
     if check.outdated:
-        said += ". The rules have changed since."
+        said += " The rules have changed since."
     rows: dict[str, list[Any]] = {}
     for automatic, person, n in check.confusion():
         row = rows.setdefault(automatic, [automatic, 0, 0, []])
@@ -277,13 +347,20 @@ def check_of(path: Path) -> dict[str, Any]:
             row[2] = n
         else:
             row[3].append(f"{n} {person}")
-    return {"said": said, "rows": [[*row, ", ".join(others)] for *row, others in rows.values()]}
+    return {
+        "said": said,
+        "command": check.command,
+        "rows": [[*row, ", ".join(others)] for *row, others in rows.values()],
+    }
 
 
 def _about(found: Summary) -> str:
-    agents = [one.text for one in found.facets["agent"] if one.chosen] or ["every checkpoint"]
-    conditions = [one.text for one in found.facets["condition"] if one.chosen]
-    return f"{', '.join(agents)}; {', '.join(conditions) or 'every condition'}"
+    kind = KINDS.get(found.query.kind, EVERY["kind"])
+    chosen = [
+        ", ".join(one.text for one in found.facets[name] if one.chosen) or EVERY[name]
+        for name in ("agent", "condition")
+    ]
+    return "; ".join([kind[0].upper() + kind[1:], *chosen])
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -482,7 +482,7 @@ function facts() {
     ...(data.parent ? [`branched off at step ${data.branch}`] : []),
   ];
   box.replaceChildren(told.join(' · '));
-  const links = data.address ? [['Run page', `${data.address}?run=${data.id}`], ['All failures', `${data.address}failures`]] : [];
+  const links = data.address ? [['Run page', `${data.address}?run=${data.id}`], ['All failures', `${data.address}failures?run=${data.id}`]] : [];
   if (data.address && data.parent) links.push(['The run it left', `${data.address}inspect?run=${data.parent}&t=${data.branch}`]);
   links.forEach(([text, href]) => box.append(' · ', html('a', text, { href })));
 }

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,15 +14,23 @@ from urllib.parse import parse_qs, urlparse
 import numpy as np
 import pytest
 
-from pages.failures.page import check_of
-from tests.episodes.examples import EVALUATION
+from pages.failures.page import answer, check_of
+from tests.episodes.examples import EVALUATION, LIVE
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import serve
 from tests.pages.test_access import LOOKS, serious_findings
 from tests.suites.tabletop.moved import episode_of
+from tests.waiting import until
+from vlm4vla.core.episode import AgentId
 from vlm4vla.episodes.archive import Archive
+from vlm4vla.episodes.films import Films
+from vlm4vla.episodes.filters import Filter, Membership
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.eval.failures import RULES_VERSION
 from vlm4vla.eval.label_check import SHIPPED, LabelCheck, write_check
+from vlm4vla.eval.labelling import Query, label_missing
+from vlm4vla.inspection import clip_maker
+from vlm4vla.inspection.clips import Clips
 from vlm4vla.suites.registry import TABLETOP
 
 PATIENCE = 30_000
@@ -29,9 +38,14 @@ PATIENCE = 30_000
 
 SHOWN = ".failures[data-shown]"
 
+OTHER = AgentId("policy", "0ther0ther0ther0", "untrained")
+
 
 def fill(archive: Archive) -> None:
-    """28 failed picks that never reach, 2 whose hand goes to another object, 10 that succeed."""
+    """28 failed picks that never reach, 2 whose hand goes to another object, 10 that succeed.
+
+    Besides 3 pushes, and of another agent 2 failures live and one under an ablation.
+    """
     for seed in range(40):
         outcome = "success" if seed >= 30 else "not reached"
         parts: dict[str, Any] = {}
@@ -45,6 +59,9 @@ def fill(archive: Archive) -> None:
     for seed in range(3):
         one = episode_of("push", steps=3, seed=seed, outcome="not reached")
         archive.table.put(one, [EVALUATION], created=1e9)
+    for seed, kind in ((60, LIVE), (61, LIVE), (62, Membership("study", "ablation"))):
+        one = episode_of("place", steps=3, seed=seed, outcome="not reached", agent=OTHER)
+        archive.table.put(one, [kind], created=2e9 + seed)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +117,174 @@ def test_it_opens_with_the_newest_evaluations_failures(failures: Any) -> None:
     assert failures.locator(".ec").count() == 24
     assert failures.inner_text(".fl-count") == "Episodes 1 to 24 of 33"
     assert asked(failures) == {}
-    assert failures.inner_text(".fl-check") == check_of(SHIPPED)["said"]
+    check = check_of(SHIPPED)
+    assert failures.inner_text(".fl-check") == check["said"]
+    # What a reader of the sentence need not read stands behind it.
+    assert check["command"].startswith("vlm4vla failures --check")
+    assert "vlm4vla" not in failures.inner_text(".fl-bars")
+    failures.locator(".fl-pairs summary").click()
+    assert failures.inner_text(".fl-command") == check["command"]
+
+
+def test_every_recorded_episode_can_be_listed(failures: Any) -> None:
+    kind = failures.locator("[data-facet='kind']")
+    assert kind.all_inner_texts() == [
+        "everything recorded\n36 of 46",
+        "evaluations\n33 of 43",
+        "a visitor, live\n2 of 2",
+        "ablations\n1 of 1",
+    ]
+    after(failures, failures.locator("[data-facet='kind'][data-value='live']").click)
+    assert asked(failures) == {"kind": "live", "agent": "all", "condition": "all"}
+    assert failures.inner_text(".fl-sentence").startswith("All tasks: 2 of 2 failed")
+    assert failures.inner_text(".fl-about") == "A visitor, live; every checkpoint; every condition"
+    # By keyboard, too.
+    failures.focus("[data-facet='kind'][data-value='all']")
+    after(failures, lambda: failures.keyboard.press("Enter"))
+    assert failures.inner_text(".fl-count") == "Episodes 1 to 24 of 36"
+    assert failures.evaluate("document.activeElement.dataset.value") == "all"
+    after(failures, failures.locator("[data-facet='label'][data-value='all']").click)
+    assert failures.inner_text(".fl-count") == "Episodes 1 to 24 of 46"
+    after(failures, failures.locator("[data-facet='label'][data-value='all']").click)
+    after(failures, failures.locator("[data-facet='kind'][data-value='evaluation']").click)
+    assert asked(failures) == {"agent": "all", "condition": "all"}
+
+
+def test_a_list_that_holds_a_run_can_be_asked_for(failures: Any, url: str) -> None:
+    table = Archive.open().table
+    [run] = [row.id for row in table.query(Filter(kind="live")) if row.spec.seed == 60]
+    failures.goto(f"{url}?run={run}")
+    failures.wait_for_selector(SHOWN)
+    assert failures.get_attribute(".ec[aria-current]", "data-id") == run
+    assert asked(failures) == {
+        "kind": "live",
+        "agent": OTHER.digest,
+        "condition": "known sentences",
+    }
+    failures.goto(f"{url}?run=0000000000000000")
+    failures.wait_for_selector(SHOWN)
+    assert "no such stored episode" in failures.inner_text(".fl-message")
+    assert failures.locator(".ec").count() == 24
+
+
+def clips(page: Any) -> Any:
+    return page.locator(".ec[data-clip] .ec-clip")
+
+
+def test_cards_in_view_play_the_moment_and_a_press_stops_it(failures: Any, url: str) -> None:
+    asked_for: list[str] = []
+    failures.on("request", lambda one: asked_for.append(one.url) if "/clips/" in one.url else None)
+    failures.locator(".ec").first.scroll_into_view_if_needed()
+    failures.wait_for_selector(".ec[data-clip]")
+    first = failures.locator(".ec").first
+    playing = "key => !document.querySelector(`.ec[data-id='${key}'] .ec-clip`).paused"
+    key = first.get_attribute("data-id")
+    failures.wait_for_function(playing, arg=key)
+    assert clips(failures).first.evaluate("one => one.muted && one.loop && one.videoWidth") == 256
+    first.locator(".ec-stage").click()
+    assert not failures.evaluate(playing, key)
+    first.locator(".ec-stage").press("Enter")
+    failures.wait_for_function(playing, arg=key)
+    # What is far below is not drawn.
+    last = failures.locator(".ec").last.get_attribute("data-id")
+    assert asked_for and not any(last in one for one in asked_for)
+    # What is out of view rests.
+    failures.locator(".ec").last.scroll_into_view_if_needed()
+    failures.wait_for_function(f"key => !({playing})(key)", arg=key)
+    failures.wait_for_selector(f".ec[data-id='{last}'][data-clip]")
+    # The other look is kept.
+    failures.click("[data-look='drawings']")
+    assert clips(failures).count() == 0
+    failures.reload()
+    failures.wait_for_selector(SHOWN)
+    assert failures.get_attribute("[data-look='drawings']", "aria-pressed") == "true"
+    assert failures.locator(".fl-clips").is_hidden()
+    failures.click("[data-look='clips']")
+    failures.wait_for_selector(".ec[data-clip]")
+
+
+def test_who_wants_nothing_to_move_sees_the_step_itself(browser: Any, url: str) -> None:
+    context = browser.new_context(reduced_motion="reduce", viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{url}?label=never+reached&task=pick")
+    page.wait_for_selector(SHOWN)
+    page.locator(".ec").first.scroll_into_view_if_needed()
+    page.wait_for_selector(".ec[data-clip]")
+    clip = clips(page).first
+    assert clip.evaluate("one => one.paused")
+    # The label is about the last of 30 steps, and the clip begins with the first of them.
+    assert clip.evaluate("one => one.currentTime") == pytest.approx(1.5, abs=0.01)
+    page.locator(".ec-stage").first.click()
+    page.wait_for_function("!document.querySelector('.ec-clip').paused")
+    context.close()
+
+
+def test_a_finger_stops_a_clip(browser: Any, url: str) -> None:
+    context = browser.new_context(**LOOKS["narrow"])
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(url)
+    page.wait_for_selector(SHOWN)
+    page.locator(".ec").first.scroll_into_view_if_needed()
+    page.wait_for_selector(".ec[data-clip]")
+    page.wait_for_function("!document.querySelector('.ec-clip').paused")
+    page.locator(".ec-stage").first.tap()
+    page.wait_for_function("document.querySelector('.ec-clip').paused")
+    page.locator("[data-look='drawings']").tap()
+    page.wait_for_function("!document.querySelector('.ec-clip')")
+    context.close()
+
+
+def test_a_clip_is_served_to_whoever_asks_and_to_nobody_too_often(
+    failures: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = url.removesuffix("/failures")
+    key = failures.locator(".ec").nth(5).get_attribute("data-id")
+
+    def status(name: str) -> tuple[int, Any]:
+        try:
+            with urllib.request.urlopen(f"{origin}/clips/{name}.mp4") as answer:
+                return answer.status, answer.headers
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers
+
+    until(lambda: status(key)[0] == 200, 30)
+    assert "max-age" in status(key)[1]["Cache-Control"]
+    assert [status(name)[0] for name in ("0" * 16, "..%2F..%2Fetc")] == [404, 404]
+    monkeypatch.setattr(clip_maker, "AN_HOUR", 0)
+    drawn = {one.name.partition("-")[0] for one in Clips().folder.iterdir()}
+    rows = Archive.open().table.query(Filter(success=True))
+    fresh = next(row.id for row in rows if row.id not in drawn)
+    code, headers = status(fresh)
+    assert code == 429 and int(headers["Retry-After"]) > 0
+    assert status(key)[0] == 200
+
+
+def test_a_card_leads_to_the_same_scene_on_another_backbone() -> None:
+    table = EpisodeTable.in_memory()
+    one = episode_of("pick", steps=3, seed=4, outcome="not reached")
+    table.put(one, [EVALUATION])
+    label_missing(table)
+    archive = Archive(table, Films(table))
+
+    def chosen(*names: str) -> dict[str, str]:
+        [card] = answer(archive, Query(), names)["cards"]
+        return {name: value for name, [value] in parse_qs(urlparse(card["other"]).query).items()}
+
+    # Its agent is called "tiny".
+    assert chosen("first", "tiny") == {
+        "live_a": "tiny",
+        "live_b": "first",
+        "scene_task": "pick",
+        "scene_seed": "4",
+        "say": one.spec.instruction,
+    }
+    assert (chosen("first", "second")["live_a"], chosen("first", "second")["live_b"]) == (
+        "first",
+        "second",
+    )
+    assert chosen("tiny") == {} == chosen()
 
 
 def test_the_blind_check_is_told_with_who_labelled_and_what_differed(tmp_path: Path) -> None:
@@ -193,9 +377,15 @@ def test_keys_go_through_the_wall_and_inspect(failures: Any, url: str) -> None:
     assert failures.evaluate(current) not in (None, *ids)
     after(failures, lambda: failures.keyboard.press("k"))
     assert failures.evaluate(current) == ids[23]
+    # The label of the chosen one is wrong: its menu has the focus.
+    failures.keyboard.press("x")
+    focused = "document.activeElement.closest('.ec')?.dataset.id"
+    assert failures.evaluate(focused) == ids[23]
+    assert failures.evaluate("document.activeElement.className") == "ec-human"
+    failures.keyboard.press("Escape")
     # Letters that are typed are no keys.
     failures.focus(f".ec[data-id='{ids[0]}'] .ec-note")
-    failures.keyboard.type("jki")
+    failures.keyboard.type("jkix")
     assert urlparse(failures.url).path.endswith("/failures")
     failures.focus(f".ec[data-id='{ids[3]}'] .ec-stage")
     step = failures.inner_text(f".ec[data-id='{ids[3]}'] .ec-badge").split("step ")[1]
@@ -261,12 +451,13 @@ def test_what_is_shown_can_be_taken_away(failures: Any, url: str) -> None:
 
 def test_a_film_is_shown_where_one_is_kept(failures: Any, url: str) -> None:
     key = failures.locator(".ec").first.get_attribute("data-id")
-    assert failures.get_by_role("button", name="Film").count() == 0
+    assert failures.get_by_role("button", name="Whole film").count() == 0
     Archive.open().films.put(key, b"a film")
     failures.reload()
     failures.wait_for_selector(SHOWN)
-    failures.get_by_role("button", name="Film").click()
-    assert failures.get_attribute(f".ec[data-id='{key}'] video", "src") == f"/films/{key}.mp4"
+    failures.get_by_role("button", name="Whole film").click()
+    video = f".ec[data-id='{key}'] video:not(.ec-clip)"
+    assert failures.get_attribute(video, "src") == f"/films/{key}.mp4"
     origin = url.removesuffix("/failures")
     with urllib.request.urlopen(f"{origin}/films/{key}.mp4") as answer:
         assert answer.read() == b"a film"
@@ -277,6 +468,7 @@ def test_a_film_is_shown_where_one_is_kept(failures: Any, url: str) -> None:
 
 
 def test_a_drawing_plays_while_it_is_pointed_at(failures: Any, browser: Any, url: str) -> None:
+    failures.click("[data-look='drawings']")
     drawing = failures.locator(".ec .ec-drawing").first
     still = drawing.get_attribute("data-step")
     failures.locator(".ec-stage").first.hover()
@@ -293,6 +485,7 @@ def test_a_drawing_plays_while_it_is_pointed_at(failures: Any, browser: Any, url
     calm.set_default_timeout(PATIENCE)
     calm.goto(url)
     calm.wait_for_selector(SHOWN)
+    calm.click("[data-look='drawings']")
     calm.locator(".ec-stage").first.hover()
     assert not calm.get_attribute(".ec-drawing >> nth=0", "data-playing")
     context.close()
@@ -314,6 +507,7 @@ def test_everybody_can_use_it(browser: Any, url: str, look: str) -> None:
         )
         assert small == []
         # A finger plays a drawing, and stops it.
+        page.locator("[data-look='drawings']").tap()
         stage = page.locator(".ec-stage").first
         stage.tap()
         page.wait_for_selector(".ec-drawing[data-playing='1']")
