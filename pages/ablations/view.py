@@ -6,12 +6,16 @@ import html
 import io
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
+from urllib.parse import urlencode
 
 from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, Cell, short
 from vlm4vla.ablation.registry import PERTURBATIONS
 from vlm4vla.ablation.summary import floor_of, losses
 from vlm4vla.episodes.rows import Row
+from vlm4vla.eval.labelling import Query
+from vlm4vla.eval.tally import ALL, condition_text
 from vlm4vla.statistics import Rate
+from vlm4vla.suites.tabletop.scene import TASKS
 
 _MOST_EPISODES: Final = 200
 """Episodes of a cell that are listed; its file holds all."""
@@ -121,11 +125,30 @@ def _episodes(title: str, cell: Cell, live: Live, family: str) -> str:
         )
     items = "".join(episode_item(row, live(cell, row)) for row in cell.rows[:_MOST_EPISODES])
     more = len(cell.rows) - _MOST_EPISODES
-    rest = f"<p>{more} more stand in the table of episodes.</p>" if more > 0 else ""
+    rest = f"The first {_MOST_EPISODES} of {len(cell.rows)}. " if more > 0 else ""
+    every = html.escape(_wall(cell), quote=True)
+    rest = (
+        f'<p>{rest}<a class="ab-all" href="{every}">All episodes of this condition</a>, as cards '
+        "with what went wrong.</p>"
+    )
     return (
         f"<h3>{html.escape(title)}</h3><p>{html.escape('; '.join(facts))}.</p>"
         f"{_live(live(cell, None), _BESIDE if cell.paired else _BESIDE_EXPERT, title)}"
         f'<ul class="ab-episodes" tabindex="0" aria-label="Episodes">{items}</ul>{rest}'
+    )
+
+
+def _wall(cell: Cell) -> str:
+    """Where all episodes of a cell's agent and tasks under its condition are shown."""
+    tasks = sorted({row.goal_task for row in cell.rows})
+    return "failures?" + urlencode(
+        Query(
+            kind=ALL,
+            label=(ALL,),
+            agent=(cell.rows[0].agent.digest,),
+            condition=(condition_text(cell.condition),),
+            task=() if len(tasks) == len(TASKS) else tuple(tasks),
+        ).to_address()
     )
 
 

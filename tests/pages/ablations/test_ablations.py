@@ -17,6 +17,7 @@ from vlm4vla.ablation.registry import perturbation
 from vlm4vla.core.condition import Condition
 from vlm4vla.episodes.filters import Filter
 from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.eval.labelling import Query, label_missing, summarise
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,13 @@ def test_a_press_on_a_cell_lists_its_episodes(page: Any, address: str) -> None:
     assert links.count() == 20
     assert links.first.get_attribute("href").startswith("inspect?run=")
     assert "-75 points" in page.inner_text("#ablation-cell")
+    # However many there are, Failures has them all, page by page.
+    href = page.get_attribute("#ablation-cell .ab-all", "href")
+    asked = {name: value for name, [value] in parse_qs(urlsplit(href).query).items()}
+    assert asked["agent"] == AGENT and asked["kind"] == asked["label"] == "all"
+    table = EpisodeTable()
+    label_missing(table)
+    assert summarise(table, Query.from_address(asked)).total == 20
     page.wait_for_function("location.search.includes('cell=0-1')")
     assert f"policy={AGENT}" in page.url
     # The address is the state.
