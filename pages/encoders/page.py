@@ -130,7 +130,7 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
 
 
 def _jumps() -> str:
-    links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in _JUMPS.items())
+    links = "".join(f'<a href="encoders#{anchor}">{name}</a>' for anchor, name in _JUMPS.items())
     return f'<nav aria-label="Sections of this page">{links}</nav>'
 
 

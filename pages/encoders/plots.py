@@ -212,8 +212,8 @@ def shares(rows: Sequence[ShareRow], shown: Sequence[str]) -> "Figure":
         annotation={"text": "the object's area", "font": {"color": _TEXT}},
         annotation_position="top left",
     )
-    dress(figure, 480)
-    figure.update_yaxes(title_text="share on the named object, %", rangemode="tozero")
+    dress(figure, 560)
+    figure.update_yaxes(title_text="on the named object, %", rangemode="tozero")
     figure.update_xaxes(
         type="category",
         categoryorder="array",

@@ -28,9 +28,9 @@ block of the language model, the mean of its heads, as a share of what goes to i
 a VLM that is no policy yet has the empty query that training begins with. A map that is the same
 everywhere has the object's area on it. Intervals are over scenes (95 %, Student's t), the tasks of
 a scene averaged; nothing is adjusted for the number of layers. A map that lies on the object need
-not be true: see [which maps deserve trust](#trust), which also has the shares of methods that know
-no layers, such as occlusion. kosmos-2 has no row: each of its image tokens has seen the whole
-picture.
+not be true: see [which maps deserve trust](encoders#trust), which also has the shares of methods
+that know no layers, such as occlusion. kosmos-2 has no row: each of its image tokens has seen the
+whole picture.
 """
 
 
