@@ -75,7 +75,9 @@ def _maps(
         )
         value = target.of(prediction, before, inside.spec)
         states = [one[0] for one in seen]
-        slopes = torch.autograd.grad(value.sum(), states, allow_unused=True)
+        slopes: Sequence[Tensor | None] = torch.autograd.grad(
+            value.sum(), states, allow_unused=True
+        )
     found: list[Scores | None] = []
     for state, slope in zip(states, slopes, strict=True):
         if slope is None:

@@ -90,8 +90,10 @@ def share_rows(
         for place, layer in enumerate(maps[0]):
             told, some = share_on_object(_at(layer, maps, asked))
             if told.n:
-                measured = (*told[1:], told.n, some, len(asked), area)
-                rows.append(ShareRow(*head, method, layer, place, *measured, command))
+                numbers = (told.mean, told.low, told.high)
+                counts = (told.n, some, len(asked))
+                where = (method, layer, place)
+                rows.append(ShareRow(*head, *where, *numbers, *counts, area, command))
         tell(f"{method} explained at {len(asked)} inferences")
     policy.detach()
     return rows
