@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.attribution.test_shares import asked
 from tests.model.conftest import make
-from tests.representations.test_shares import asked
 from vlm4vla.action import tiny
 from vlm4vla.commands import represent
 from vlm4vla.model.policy import Policy

@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -83,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
     pictures, work = _pictures(args.scenes)
     # They take seconds: torch.
     from vlm4vla.representations.measure import Encoder, kernels, layers_of, rows_of
-    from vlm4vla.representations.shares import share_rows
 
     encoders = [Encoder(_name(folder), folder) for folder in folders]
     if args.drag:
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
             rows_of(encoder, pictures, work, command, tell)
             looked = work / f"{encoder.digest}-shares.json"
             if not looked.is_file():
-                told = share_rows(encoder, asked(), command, tell)
+                told = _shares(encoder, asked(), command, tell)
                 write_json(looked, [row._asdict() for row in told])
         stored = json.loads((work / f"{encoder.digest}.json").read_text("utf-8"))
         own = [ProbeRow(**{**row, "checkpoint": encoder.name}) for row in stored]
@@ -192,6 +192,36 @@ def _pictures(scenes: int) -> tuple[Pictures, Path]:
             environment.close()
         drawn.save(file)
     return Pictures.load(file), work
+
+
+def _shares(
+    encoder: "Encoder", asked: list["Inference"], command: str, tell: Callable[[str], None]
+) -> list[ShareRow]:
+    """How much of where an encoder looks lies on the named object, layer by layer."""
+    from vlm4vla.attribution.shares import shares_by_layer
+
+    policy = encoder.load()
+    found = shares_by_layer(policy, asked, encoder.acts, tell)
+    head = (encoder.name, encoder.digest, policy.vlm.family.name)
+    policy.detach()
+    area = sum(float(one.regions["object"].mean()) for one in asked) / len(asked)
+    return [
+        ShareRow(
+            *head,
+            one.method,
+            one.layer,
+            one.place,
+            one.told.mean,
+            one.told.low,
+            one.told.high,
+            one.told.n,
+            one.maps,
+            len(asked),
+            area,
+            command,
+        )
+        for one in found
+    ]
 
 
 def _inferences(scenes: int) -> list["Inference"]:

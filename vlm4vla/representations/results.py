@@ -76,7 +76,7 @@ class ShareRow(NamedTuple):
         checkpoint: name of the policy or VLM.
         digest: hash of its weights.
         family: its family.
-        method: see `vlm4vla.representations.shares.METHODS`.
+        method: see `vlm4vla.attribution.shares.METHODS`.
         layer: such as "vision 3", or "query 2" for the attention of the query in the language
             model's second block.
         place: of the layer among those of its method, from 0.

@@ -9,6 +9,7 @@ import numpy as np
 
 from vlm4vla.attribution.methods import METHODS as MAPS
 from vlm4vla.attribution.score import Explained
+from vlm4vla.attribution.shares import share_on_object
 from vlm4vla.attribution.target import DISPLACEMENT
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing
@@ -16,7 +17,6 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.representations.layers import features
 from vlm4vla.representations.measure import CKA_PICTURES, Encoder, mean_score, probe
 from vlm4vla.representations.pictures import split
-from vlm4vla.representations.shares import share_on_object
 from vlm4vla.representations.similarity import Gram, cka, gram
 from vlm4vla.studies.cell import Cell, digest_of
 from vlm4vla.studies.measures import (

@@ -1,7 +1,7 @@
-"""Shares on target: how much of where an encoder looks lies on the object that is named."""
+"""Shares on target: how much of where a policy looks lies on the object that is named."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,6 @@ from vlm4vla.attribution.target import DISPLACEMENT
 from vlm4vla.attribution.trust_table import Mean, mean_of
 from vlm4vla.errors import UserError
 from vlm4vla.model.policy import Policy
-from vlm4vla.representations.measure import Encoder
-from vlm4vla.representations.results import ShareRow
 
 Maps = dict[str, Scores | None]
 """By layer; None where nothing reads it."""
@@ -62,25 +60,40 @@ def share_on_object(maps: Iterable[tuple[int, Scores, Cells]]) -> tuple[Mean, in
     return mean_of(float(np.mean(some)) for some in found.values()), sum(map(len, found.values()))
 
 
-def share_rows(
-    encoder: Encoder, asked: Sequence[Inference], command: str, tell: Callable[[str], None]
-) -> list[ShareRow]:
-    """The shares of all methods that an encoder allows, layer by layer.
+class LayerShare(NamedTuple):
+    """The share of one method's maps at one layer that lies on the named object.
+
+    Attributes:
+        method: one of `METHODS`.
+        layer: such as "vision 3", or "query 2" for the query's attention in the second block.
+        place: of the layer among those of its method, from 0.
+        told: over scenes.
+        maps: that have any score; only these count.
+    """
+
+    method: str
+    layer: str
+    place: int
+    told: Mean
+    maps: int
+
+
+def shares_by_layer(
+    policy: Policy, asked: Sequence[Inference], acts: bool, tell: Callable[[str], None]
+) -> list[LayerShare]:
+    """The shares of all methods that a policy allows, layer by layer.
 
     Maps are of how far the first action goes its own way; attention does not depend on it.
 
     Args:
-        encoder: whose.
+        policy: whose.
         asked: inferences with their true regions.
-        command: stands in the rows.
+        acts: whether it has learned to act; else it has no action to explain.
         tell: takes a line about how far it is.
     """
-    policy = encoder.load()
-    head = (encoder.name, encoder.digest, policy.vlm.family.name)
-    area = float(np.mean([one.regions["object"].mean() for one in asked]))
-    rows = []
+    found = []
     for method, maps_of in METHODS.items():
-        if method in _OF_ACTIONS and not encoder.acts:
+        if method in _OF_ACTIONS and not acts:
             continue
         try:
             maps = [maps_of(policy, one.question) for one in asked]
@@ -90,13 +103,9 @@ def share_rows(
         for place, layer in enumerate(maps[0]):
             told, some = share_on_object(_at(layer, maps, asked))
             if told.n:
-                numbers = (told.mean, told.low, told.high)
-                counts = (told.n, some, len(asked))
-                where = (method, layer, place)
-                rows.append(ShareRow(*head, *where, *numbers, *counts, area, command))
+                found.append(LayerShare(method, layer, place, told, some))
         tell(f"{method} explained at {len(asked)} inferences")
-    policy.detach()
-    return rows
+    return found
 
 
 def _at(

@@ -1,17 +1,13 @@
 """Shares on target, worked out by hand and of small policies."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from tests.attribution.toys import noise, small
 from vlm4vla.attribution.inferences import Inference
+from vlm4vla.attribution.shares import share_on_object, shares_by_layer
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.environment import Pose
-from vlm4vla.model.vlm import save_vlm
-from vlm4vla.representations.measure import Encoder
-from vlm4vla.representations.shares import share_on_object, share_rows
 from vlm4vla.suites.registry import TABLETOP
 
 
@@ -47,27 +43,22 @@ def test_scenes_count_alike_and_empty_maps_do_not() -> None:
 
 
 @pytest.mark.parametrize("family", ["qwen3-vl", "internvl", "paligemma"])
-def test_every_layer_of_a_policy_has_its_share(family: str, tmp_path: Path) -> None:
-    small(family).save_pretrained(tmp_path / "policy")
-    encoder = Encoder("policy", tmp_path / "policy")
+def test_every_layer_of_a_policy_has_its_share(family: str) -> None:
     whole = np.ones((128, 128), bool)
-    rows = share_rows(encoder, [asked(0, whole), asked(1, whole)], "made", lambda line: None)
-    layers = {
-        method: [r.layer for r in rows if r.method == method]
-        for method in ("grad-cam", "attention")
-    }
+    some = [asked(0, whole), asked(1, whole)]
+    found = shares_by_layer(small(family), some, True, lambda line: None)
+    layers: dict[str, list[str]] = {}
+    for one in found:
+        layers.setdefault(one.method, []).append(one.layer)
     assert layers["grad-cam"][0] == "vision 1" and layers["attention"][0] == "query 1"
     assert all(len(names) >= 2 for names in layers.values())
-    # An object that fills the picture has all of every map, and all of its area.
-    assert all(row.value == pytest.approx(1) and row.area == 1 for row in rows)
-    assert {row.n for row in rows} == {2} and {row.command for row in rows} == {"made"}
+    # An object that fills the picture has all of every map.
+    assert all(one.told.mean == pytest.approx(1) and one.told.n == 2 for one in found)
 
 
-def test_a_vlm_has_no_action_to_explain_and_kosmos_no_map(tmp_path: Path) -> None:
-    save_vlm(small("qwen3-vl").vlm, tmp_path / "vlm")
-    rows = share_rows(Encoder("vlm", tmp_path / "vlm"), [asked(0)], "made", lambda line: None)
-    assert {row.method for row in rows} == {"attention"}
-    save_vlm(small("kosmos-2").vlm, tmp_path / "kosmos")
+def test_a_vlm_has_no_action_to_explain_and_kosmos_no_map() -> None:
+    found = shares_by_layer(small("qwen3-vl"), [asked(0)], False, lambda line: None)
+    assert {one.method for one in found} == {"attention"}
     said: list[str] = []
-    assert share_rows(Encoder("kosmos", tmp_path / "kosmos"), [asked(0)], "made", said.append) == []
+    assert shares_by_layer(small("kosmos-2"), [asked(0)], False, said.append) == []
     assert "kosmos-2" in said[0]
