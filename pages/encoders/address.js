@@ -2,8 +2,8 @@
 function put() {
   const url = new URL(location.href);
   [...url.searchParams.keys()].forEach((name) => {
-    // Where the moved object stands, and which cell is shown, is kept by their own sections.
-    if (!/^(__|drag-|trained-)/.test(name)) url.searchParams.delete(name);
+    // Where the moved object stands, which cell and whose maps are shown, is kept by their sections.
+    if (!/^(__|drag-|trained-|trust-)/.test(name)) url.searchParams.delete(name);
   });
   Object.entries(props.value ?? {}).forEach(([name, value]) => value && url.searchParams.set(name, value));
   if (props.value && url.href !== location.href) history.replaceState(history.state, '', url);

@@ -1,10 +1,3 @@
-// Keeps the address in step with the cell that is shown before and after its training.
-function put() {
-  const url = new URL(location.href);
-  Object.entries(props.value ?? {}).forEach(([name, value]) => url.searchParams.set(name, value));
-  if (url.href !== location.href) history.replaceState(history.state, '', url);
-}
-
 // A press on a point of the overview opens the cell's episodes, as the list below it does. The plot is
 // drawn after the page, and anew for another question.
 function hear() {
@@ -19,6 +12,4 @@ function hear() {
 
 new MutationObserver(hear)
   .observe(element.closest('.gradio-container') ?? document.body, { childList: true, subtree: true });
-watch('value', put);
-put();
 hear();

@@ -10,10 +10,9 @@ from urllib.parse import urlencode
 import gradio as gr
 
 from pages.encoders.before_after_plots import by_layer, overview
-from vlm4vla.representations.pictures import TARGETS
 from vlm4vla.representations.summary import with_unit
 from vlm4vla.studies.before_after import CellChange, changes, tally, to_csv
-from vlm4vla.studies.measures import NAMED, PROJECTOR
+from vlm4vla.studies.measures import NAMED, PROBED, PROJECTOR
 from vlm4vla.studies.registry import STUDIES
 
 _FOLDER: Final = Path(__file__).parent
@@ -23,7 +22,7 @@ CELL: Final = "trained-cell"
 TARGET: Final = "trained-target"
 """What they are called in the address; see `address.js`."""
 
-_CONCEPTS: Final = [(one.meaning, one.name) for one in TARGETS]
+_CONCEPTS: Final = [(one.meaning, one.name) for one in PROBED]
 
 _EMPTY: Final = (
     "No cell has been measured yet. Run `vlm4vla study run initialisation --data CACHE`, which "
@@ -46,7 +45,7 @@ def section(page: gr.Blocks) -> None:
     Args:
         page: the `gr.Blocks` of the page.
     """
-    gr.Markdown("## Before and after learning to act")
+    gr.Markdown("## Before and after learning to act", elem_id="trained")
     said = gr.HTML("", elem_id="trained-answer")
     with gr.Row(elem_id="trained-controls"):
         cell = gr.Dropdown([], label="Cell of a study", scale=3, min_width=280)
@@ -63,7 +62,7 @@ def section(page: gr.Blocks) -> None:
     address = gr.HTML(
         None,
         html_template="",
-        js_on_load=(_FOLDER / "before_after.js").read_text("utf-8"),
+        js_on_load=_script("section_address.js") + _script("before_after.js"),
         elem_id="trained-address",
         visible="hidden",
     )
@@ -88,6 +87,10 @@ def section(page: gr.Blocks) -> None:
     )
 
 
+def _script(name: str) -> str:
+    return (_FOLDER / name).read_text("utf-8")
+
+
 def answer(asked: Mapping[str, str]) -> list[Any]:
     """Updates of the section's parts for an address.
 
@@ -96,7 +99,7 @@ def answer(asked: Mapping[str, str]) -> list[Any]:
             chosen.
     """
     concept = asked.get(TARGET, "")
-    concept = concept if concept in {one.name for one in TARGETS} else NAMED
+    concept = concept if concept in {one.name for one in PROBED} else NAMED
     # The choice of the learning rate compares nothing: the grids come first.
     found = changes(sorted(STUDIES.values(), key=lambda one: not one.contrasts), concept)
     missing = _not_measured(asked.get(CELL, ""), found)

@@ -50,7 +50,7 @@ def section(page: gr.Blocks, folder: Path = SHIPPED) -> None:
         page: the `gr.Blocks` of the page.
         folder: of the results.
     """
-    gr.Markdown("### How far rollouts lead from what was learned from")
+    gr.Markdown("### How far rollouts lead from what was learned from", elem_id="distance")
     said = gr.HTML("", elem_id="distance-answer")
     plot = gr.Plot(visible=False, show_label=False, elem_id="distance-plot")
     made = gr.HTML("", elem_id="distance-made")

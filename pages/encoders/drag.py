@@ -30,7 +30,7 @@ def section(folder: Path = SHIPPED) -> None:
     Args:
         folder: where `vlm4vla represent --drag` left its file.
     """
-    gr.Markdown("## Move an object")
+    gr.Markdown("## Move an object", elem_id="drag")
     gr.HTML(
         {"problem": "" if (folder / FILE).is_file() else _EMPTY},
         html_template=(_FOLDER / "drag.html").read_text("utf-8"),

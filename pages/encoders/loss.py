@@ -48,7 +48,7 @@ def section(page: gr.Blocks, folder: Path = SHIPPED) -> None:
         page: the `gr.Blocks` of the page.
         folder: of the results.
     """
-    gr.Markdown("## From loss to success")
+    gr.Markdown("## From loss to success", elem_id="loss")
     said = gr.HTML("", elem_id="loss-answer")
     phases = gr.Plot(visible=False, show_label=False, elem_id="loss-phases")
     with gr.Row():

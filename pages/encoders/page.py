@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from pages.encoders import before_after, distance, drag, loss
+from pages.encoders import before_after, distance, drag, loss, shares, trust
 from pages.encoders.plots import curves, heat
 from pages.services import Services
 from vlm4vla.errors import UserError
@@ -24,6 +24,18 @@ TARGET: Final = "named"
 PROBES: Final = ("linear", "attentive")
 MOST: Final = 6
 """Encoders drawn at first; all can be chosen."""
+
+_JUMPS: Final = {
+    "encoder-answer": "Probes",
+    "drag": "Move an object",
+    "cka": "CKA",
+    "shares": "Attention and share",
+    "trust": "Trust",
+    "trained": "Before and after",
+    "loss": "Loss and success",
+    "distance": "Rollouts",
+}
+"""Sections by their anchors."""
 
 _EMPTY: Final = (
     "No encoder has been probed yet. Run `vlm4vla represent --checkpoint qwen3vl-tiny vlm-init "
@@ -58,6 +70,11 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
         folder: where the rows are.
     """
     gr.Markdown("# Encoders")
+    gr.HTML(
+        _jumps(),
+        js_on_load=(_FOLDER / "jump.js").read_text("utf-8"),
+        elem_id="encoder-jumps",
+    )
     said = gr.HTML("<p>Looking …</p>", elem_id="encoder-answer")
     with gr.Column(elem_id="encoder-controls"):
         target = gr.Radio(
@@ -69,13 +86,15 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
     plot = gr.Plot(visible=False, show_label=False, elem_id="encoder-curves")
     below = gr.HTML("", elem_id="encoder-csv")
     drag.section()
-    gr.Markdown("## How alike two encoders are, layer by layer")
+    gr.Markdown("## How alike two encoders are, layer by layer", elem_id="cka")
     with gr.Row(elem_id="encoder-pair"):
         first = gr.Dropdown([], label="Up")
         second = gr.Dropdown([], label="To the right")
     map_ = gr.Plot(visible=False, show_label=False, elem_id="encoder-cka")
     cells = gr.HTML("", elem_id="encoder-cka-csv")
     gr.Markdown(_METHOD)
+    shares.section(page, folder)
+    trust.section(page)
     before_after.section(page)
     loss.section(page)
     distance.section(page)
@@ -108,6 +127,11 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
         trigger_mode="always_last",
         **private,
     )
+
+
+def _jumps() -> str:
+    links = "".join(f'<a href="encoders#{anchor}">{name}</a>' for anchor, name in _JUMPS.items())
+    return f'<nav aria-label="Sections of this page">{links}</nav>'
 
 
 def answer(folder: Path, asked: Mapping[str, str]) -> list[Any]:

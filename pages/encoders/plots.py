@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pages.whiskers import whiskers
-from vlm4vla.representations.results import CkaRow, ProbeRow
-from vlm4vla.representations.summary import layers, line, part_of
+from vlm4vla.representations.results import CkaRow, ProbeRow, ShareRow
+from vlm4vla.representations.summary import encoders, layers, line, part_of, share_line
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -162,6 +162,66 @@ def heat(rows: Sequence[CkaRow], a: str, b: str) -> "Figure":
     dress(figure, 520)
     figure.update_xaxes(title_text=b, tickangle=-45, type="category")
     figure.update_yaxes(title_text=a, type="category")
+    return figure
+
+
+def shares(rows: Sequence[ShareRow], shown: Sequence[str]) -> "Figure":
+    """The share of maps that lies on the named object, by layer: Grad-CAM, then attention.
+
+    Args:
+        rows: all rows.
+        shown: encoders that are drawn at first; the legend adds the others.
+    """
+    import plotly.graph_objects as go  # half a second
+
+    figure = go.Figure()
+    methods = ("grad-cam", "attention")
+    longest = {
+        method: max((share_line(rows, name, method) for name in encoders(rows)), key=len)
+        for method in methods
+    }
+    order = [row.layer for method in methods for row in longest[method]]
+    for index, name in enumerate(encoders(rows)):
+        colour, symbol, dash = style_of(index)
+        kept: list[ShareRow | None] = []
+        for method in methods:
+            # Another method begins: no line leads there.
+            kept += [None] * bool(kept) + list(share_line(rows, name, method))
+        figure.add_scatter(
+            x=[row.layer if row else order[0] for row in kept],
+            y=[100 * row.value if row else None for row in kept],
+            mode="lines+markers",
+            name=name,
+            visible=True if name in shown else "legendonly",
+            line={"color": colour, "width": 2.5, "dash": dash},
+            marker={"size": 9, "symbol": symbol, "color": colour},
+            error_y=whiskers(
+                ((row.value, row.low, row.high) if row else None for row in kept),
+                100,
+                thickness=1,
+                width=3,
+                color=colour,
+            ),
+            customdata=[[100 * r.low, 100 * r.high, r.n, r.maps] if r else None for r in kept],
+            hovertemplate="%{x}: %{y:.1f} % (95 % %{customdata[0]:.1f} to %{customdata[1]:.1f}, "
+            "%{customdata[2]} scenes, %{customdata[3]} maps)<extra>" + name + "</extra>",
+        )
+    figure.add_hline(
+        y=100 * rows[0].area,
+        line={"color": _GREY, "dash": "dash", "width": 1.5},
+        annotation={"text": "the object's area", "font": {"color": _TEXT}},
+        annotation_position="top left",
+    )
+    dress(figure, 560)
+    figure.update_yaxes(title_text="on the named object, %", rangemode="tozero")
+    figure.update_xaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=order,
+        tickangle=-45,
+        range=[-0.5, len(order) - 0.5],
+    )
+    figure.update_layout(legend={"orientation": "h", "y": -0.25, "yanchor": "top"})
     return figure
 
 

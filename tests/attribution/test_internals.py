@@ -6,7 +6,7 @@ import torch
 
 from tests.attribution.toys import SIZES, noise, small
 from vlm4vla.attribution.attention import attention, query_attention, rolled_out
-from vlm4vla.attribution.grad_cam import grad_cam
+from vlm4vla.attribution.grad_cam import grad_cam, grad_cam_by_layer
 from vlm4vla.attribution.internals import (
     language_layers,
     patch_grid,
@@ -138,6 +138,8 @@ def test_grad_cam_at_any_layer(policies, family):
     policy = policies[family]
     count = len(vision_layers(policy))
     maps = [grad_cam(policy, noise(), GRIPPER, layer=layer).scores for layer in range(count)]
+    at_once = grad_cam_by_layer(policy, noise(), GRIPPER)
+    np.testing.assert_allclose(at_once, maps, rtol=1e-6)
     assert all((one >= 0).all() for one in maps)
     assert not np.allclose(maps[0], maps[-1])
     np.testing.assert_array_equal(grad_cam(policy, noise(), GRIPPER).scores, maps[-1])

@@ -150,7 +150,7 @@ def test_worth_is_told_where_it_was_measured(tmp_path: Path) -> None:
         } | changes
 
     rows = [row("first"), row("parting", against=["it is slow"]), row("first", method="rollout")]
-    table = {"checkpoint": "0123", "rows": rows}
+    table = {"checkpoint": "0123", "command": "", "episodes": 12, "randomised": 0, "rows": rows}
     (tmp_path / "trust-one.json").write_text(json.dumps(table))
     said = worth("0123", "occlusion", "displacement", tmp_path)
     assert said.count("0.25 (95 % 0.12 to 0.50, n = 12)") == 2

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.attribution.test_shares import asked
 from tests.model.conftest import make
 from vlm4vla.action import tiny
 from vlm4vla.commands import represent
 from vlm4vla.model.policy import Policy
 from vlm4vla.representations import attentive, measure
 from vlm4vla.representations.pictures import TARGETS, Pictures
-from vlm4vla.representations.results import read_cka, read_probes
+from vlm4vla.representations.results import read_cka, read_probes, read_shares
 
 
 def painted(n: int = 40) -> Pictures:
@@ -25,7 +26,7 @@ def painted(n: int = 40) -> Pictures:
         image[top : top + 32, 48:80] = 255
     parts = {"object": (6, 2), "named": (1, 2), "gripper": (1, 3), "colour": (6, 1)}
     truth = {t.name: rng.normal(size=(n, *parts.get(t.name, (1, 1)))) for t in TARGETS}
-    for name in ("closed", "colour"):
+    for name in ("closed", "colour", "contact"):
         truth[name] = (truth[name] > 0).astype(float)
     truth["height"] = height[:, None, None] / 10.0
     return Pictures(images, ("pick up the red cube",) * n, np.arange(n), np.ones(n, bool), truth)
@@ -38,6 +39,7 @@ def test_rows_are_written_and_what_was_probed_is_not_probed_again(
     policy.save_pretrained(tmp_path / "one")
     monkeypatch.setattr(attentive, "EPOCHS", 2)
     monkeypatch.setattr(represent, "_pictures", lambda scenes: (painted(), tmp_path / "work"))
+    monkeypatch.setattr(represent, "_inferences", lambda scenes: [asked(0), asked(1)])
     args = argparse.Namespace(
         checkpoint=[str(tmp_path / "one")], scenes=40, out=tmp_path / "out", drag=False
     )
@@ -59,10 +61,19 @@ def test_rows_are_written_and_what_was_probed_is_not_probed_again(
     assert best.baseline == pytest.approx(2.4, abs=0.6)
     assert best.value < 0.5 * best.baseline
     assert best.low <= best.value <= best.high and best.scenes == 10
-    assert {row.metric for row in rows if row.target in ("closed", "colour")} == {
+    assert {row.metric for row in rows if row.target in ("closed", "colour", "contact")} == {
         "balanced accuracy"
     }
     assert "vlm4vla represent" in best.command
+    shares = read_shares(tmp_path / "out")
+    assert {row.layer for row in shares} == {
+        "vision 1",
+        "vision 2",
+        "vision 3",
+        "query 1",
+        "query 2",
+    }
+    assert all(row.area == 1 / 64 and row.inferences == 2 for row in shares)
     printed = capsys.readouterr()
     assert "40 pictures read" in printed.err
 
@@ -70,5 +81,7 @@ def test_rows_are_written_and_what_was_probed_is_not_probed_again(
         raise AssertionError("probed twice")
 
     monkeypatch.setattr(measure, "features", never)
+    monkeypatch.setattr(represent, "_inferences", never)
     assert represent.run(args) == 0
     assert read_probes(tmp_path / "out") == rows
+    assert read_shares(tmp_path / "out") == shares

@@ -9,12 +9,23 @@ from vlm4vla.errors import UserError
 from vlm4vla.representations.results import (
     CkaRow,
     ProbeRow,
+    ShareRow,
     read_cka,
     read_probes,
+    read_shares,
     write_cka,
     write_probes,
+    write_shares,
 )
-from vlm4vla.representations.summary import best, encoders, layers, line, sentence, to_csv
+from vlm4vla.representations.summary import (
+    best,
+    encoders,
+    layers,
+    line,
+    sentence,
+    share_sentence,
+    to_csv,
+)
 
 LAYERS = ("vision 0", "vision 1", "projector", "picture 1", "query 1", "query 2")
 
@@ -63,6 +74,40 @@ def test_the_sentence_says_what_the_action_head_is_given() -> None:
     )
     told = sentence(rows("one", (0.5, 0.5, 0.5, 0.5, 0.5, 0.75), "closed"), ["one"], "closed")
     assert "one tells whether the gripper is closed with 75 %" in told
+
+
+def shares(checkpoint: str, *values: float) -> list[ShareRow]:
+    """Shares of attention with intervals of 0.125 either side, over an area of 0.25."""
+    return [
+        ShareRow(
+            checkpoint,
+            "0" * 16,
+            "qwen3-vl",
+            "attention",
+            f"query {place + 1}",
+            place,
+            value,
+            value - 0.125,
+            value + 0.125,
+            50,
+            250,
+            250,
+            0.25,
+            "vlm4vla represent",
+        )
+        for place, value in enumerate(values)
+    ]
+
+
+def test_a_share_counts_where_its_whole_interval_is_above_the_area(tmp_path: Path) -> None:
+    some = [*shares("one", 0.25, 0.375, 0.5), *shares("other", 0.125)]
+    assert share_sentence(some, ["one", "other", "nobody"], "attention") == (
+        "More of the query's attention than its area (25.0 %) lies on the named object, by the "
+        "whole 95 % interval: one in query 3 (50.0 %); other in no layer."
+    )
+    assert share_sentence(some, ["one"], "grad-cam") == ""
+    write_shares(tmp_path, some)
+    assert read_shares(tmp_path) == some
 
 
 def test_layers_stand_in_the_order_of_computing() -> None:

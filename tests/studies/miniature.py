@@ -28,6 +28,7 @@ from vlm4vla.data.cache import Cache
 from vlm4vla.model.vlm import save_vlm
 from vlm4vla.studies import views as seen
 from vlm4vla.studies.cell import Scenes
+from vlm4vla.studies.measures import PROBED
 from vlm4vla.studies.registry import TINY
 from vlm4vla.studies.run import Runner
 from vlm4vla.studies.study import Scale, Vlm, studies
@@ -77,6 +78,9 @@ def scale(folder: Path) -> Scale:
 def views(*args: object) -> seen.Views:
     """Drawn noise in place of scenes: 40 pictures, and two scenes that are explained."""
     pictures = painted()
+    # Cells are probed for these alone, see `PROBED`.
+    truth = {one.name: pictures.truth[one.name] for one in PROBED}
+    pictures = replace(pictures, truth=truth)
     object_ = np.zeros((128, 128), bool)
     object_[32:64, 48:80] = True
     asked = (

@@ -219,6 +219,8 @@ def test_views_are_drawn_once_and_come_back(environment, tmp_path, monkeypatch):
     monkeypatch.setattr(seen, "EnvironmentProcess", Borrowed)
     drawn = seen.views(("reach", "pick"), lambda line: None)
     pictures = drawn.pictures
+    # What cells are shown does not change with what else encoders are asked.
+    assert list(pictures.truth) == ["object", "named", "gripper", "height", "closed", "colour"]
     # A start in one task and a moment of the expert in the other, in turn.
     assert pictures.scenes.tolist() == [0, 0, 1, 1]
     assert pictures.first.tolist() == [True, False] * 2

@@ -72,6 +72,18 @@ def draw_inference(painter: Painter, spec: EpisodeSpec, pose: Pose, step: int = 
     )
 
 
+def first_inference(environment: Environment, spec: EpisodeSpec) -> Inference:
+    """The first inference of an episode, which no policy has influenced yet.
+
+    Raises:
+        UserError: the simulator tells no poses, or the suite cannot draw.
+    """
+    pose = environment.reset(spec).pose
+    if pose is None:
+        raise UserError("The simulator does not tell poses.")
+    return draw_inference(environment, spec, pose)
+
+
 def inference_of(painter: Painter, episode: Episode, step: int) -> Inference:
     """The inference that a stored episode's action of some control step comes from.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from vlm4vla.attribution.worth import SHIPPED
+from vlm4vla.attribution.trust_results import SHIPPED
 from vlm4vla.errors import UserError
 
 MEASURES: Final = ("deletion", "insertion", "infidelity", "points_at_object", "collapse")

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from vlm4vla.attribution.randomised import ALL
+from vlm4vla.attribution.trust_results import DELETION, INSERTION, WEIGHTS, against_each
 from vlm4vla.statistics import wilson
 
 FIRST: Final = "first"
@@ -108,11 +109,6 @@ def _agreement(records: Sequence[Record], target: str, method: str) -> dict[str,
     return {other: mean_of(values)._asdict() for other, values in others.items()}
 
 
-DELETION: Final = "deletion not above random orders"
-INSERTION: Final = "insertion not above random orders"
-WEIGHTS: Final = "not shown to change with the weights"
-
-
 def why_not(row: Record) -> list[str]:
     """What speaks against a method at one time and for one target, each in a few words.
 
@@ -136,20 +132,9 @@ def verdict(rows: Sequence[Record]) -> list[str]:
     """
     lines = []
     for target in dict.fromkeys(row["target"] for row in rows):
-        by_method: dict[str, list[Record]] = {}
-        for row in rows:
-            if row["target"] == target:
-                by_method.setdefault(row["method"], []).append(row)
-        against = {
-            name: {one for row in found for one in row["against"]}
-            for name, found in by_method.items()
-        }
-        best = sorted(
-            against,
-            key=lambda name: np.mean([row["infidelity"]["mean"] for row in by_method[name]]),
-        )
-        good = [name for name in best if not against[name]]
-        close = [name for name in best if against[name] == {WEIGHTS}]
+        against = against_each(rows, target)
+        good = [name for name, reasons in against.items() if not reasons]
+        close = [name for name, reasons in against.items() if reasons == [WEIGHTS]]
         said = f"trust {', '.join(good)}" if good else "no method deserves trust by every measure"
         if close:
             said += (

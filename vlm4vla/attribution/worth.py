@@ -1,12 +1,10 @@
 """What is measured of a map's worth, from the trust tables that come with the project; no torch."""
 
-import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-SHIPPED: Final = Path(__file__).parents[2] / "assets" / "results"
+from vlm4vla.attribution.trust_results import SHIPPED, read_trust
 
 NOT_MEASURED: Final = "Worth not measured for this checkpoint."
 
@@ -27,7 +25,9 @@ def worth(digest: str, method: str, target: str, folder: Path = SHIPPED) -> str:
     """
     rows = [
         row
-        for row in _tables(folder).get(digest, ())
+        for table in read_trust(folder)
+        if table.digest == digest
+        for row in table.rows
         if row["method"] == method and row["target"] == target and row["n"]
     ]
     if not rows:
@@ -37,12 +37,6 @@ def worth(digest: str, method: str, target: str, folder: Path = SHIPPED) -> str:
         f"Worth, measured for this checkpoint: infidelity {' and '.join(map(_told, rows))} (1 "
         f"foretells nothing); against it: {', '.join(against) or 'nothing'}."
     )
-
-
-@cache
-def _tables(folder: Path) -> Mapping[str, list[dict[str, Any]]]:
-    tables = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("trust-*.json"))]
-    return {table["checkpoint"]: table["rows"] for table in tables}
 
 
 def _told(row: Mapping[str, Any]) -> str:

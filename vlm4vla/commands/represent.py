@@ -1,15 +1,17 @@
-"""`vlm4vla represent`: what the layers of encoders know, and how alike they are."""
+"""`vlm4vla represent`: what layers of encoders know, how alike they are, and where they look."""
 
 import argparse
+import functools
 import hashlib
 import itertools
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from vlm4vla import paths
+from vlm4vla import paths, seeds
 from vlm4vla.agents.catalogue import SHIPPED as CHECKPOINTS
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.core.condition import Condition
@@ -17,7 +19,7 @@ from vlm4vla.episodes.films import Films
 from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.files import held
+from vlm4vla.files import held, write_json
 from vlm4vla.representations.drag import (
     always_mean,
     as_json,
@@ -27,14 +29,29 @@ from vlm4vla.representations.drag import (
     track,
     write_drag,
 )
-from vlm4vla.representations.pictures import Pictures, draw, moments
-from vlm4vla.representations.results import CkaRow, ProbeRow, write_cka, write_probes
+from vlm4vla.representations.pictures import TARGETS, Pictures, draw, moments
+from vlm4vla.representations.results import (
+    CkaRow,
+    ProbeRow,
+    ShareRow,
+    write_cka,
+    write_probes,
+    write_shares,
+)
 from vlm4vla.representations.similarity import cka
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.workers.environment import EnvironmentProcess
 
 if TYPE_CHECKING:
+    from vlm4vla.attribution.inferences import Inference
     from vlm4vla.representations.measure import Encoder
+
+
+POSES: Final = "qwen3vl-tiny"
+"""The shipped policy in whose own episodes pictures are drawn, whichever encoder is probed."""
+
+EXPLAINED: Final = 50
+"""Test seeds whose first inferences are explained, of every task."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
     encoders = [Encoder(_name(folder), folder) for folder in folders]
     if args.drag:
         return _drag(encoders, pictures, args)
+    asked = functools.cache(lambda: _inferences(min(args.scenes, EXPLAINED)))
     rows: list[ProbeRow] = []
+    shares: list[ShareRow] = []
     layers: dict[str, list[str]] = {}
     for place, encoder in enumerate(encoders, 1):
         begun = time.monotonic()
@@ -82,11 +101,18 @@ def run(args: argparse.Namespace) -> int:
         command = f"vlm4vla represent --checkpoint {encoder.name} --scenes {args.scenes}"
         with held(work / encoder.digest):
             rows_of(encoder, pictures, work, command, tell)
+            looked = work / f"{encoder.digest}-shares.json"
+            if not looked.is_file():
+                told = _shares(encoder, asked(), command, tell)
+                write_json(looked, [row._asdict() for row in told])
         stored = json.loads((work / f"{encoder.digest}.json").read_text("utf-8"))
         own = [ProbeRow(**{**row, "checkpoint": encoder.name}) for row in stored]
         layers[encoder.name] = layers_of(own)
         rows += own
+        explained = json.loads(looked.read_text("utf-8"))
+        shares += [ShareRow(**{**row, "checkpoint": encoder.name}) for row in explained]
         write_probes(args.out, rows)
+        write_shares(args.out, shares)
         print(f"{encoder.name}: {_sentence(own)} ({time.monotonic() - begun:.0f} s)", flush=True)
     found = []
     products = {one.name: kernels(one.digest, work) for one in encoders}
@@ -100,7 +126,10 @@ def run(args: argparse.Namespace) -> int:
             for j, layer_b in enumerate(layers[b])
         ]
     write_cka(args.out, found)
-    print(f"{len(rows)} rows of probes and {len(found)} of CKA stand in {args.out}.")
+    print(
+        f"{len(rows)} rows of probes, {len(found)} of CKA and {len(shares)} of shares stand in "
+        f"{args.out}."
+    )
     return 0
 
 
@@ -147,8 +176,8 @@ def _pictures(scenes: int) -> tuple[Pictures, Path]:
     except UserError as error:
         # What is in the table can be drawn even so.
         print(f"vlm4vla represent: {error}", file=sys.stderr)
-    wanted = moments(table, scenes)
-    mark = hashlib.sha256()
+    wanted = moments(table, scenes, AgentCatalogue([CHECKPOINTS]).digest_of(POSES))
+    mark = hashlib.sha256(" ".join(target.name for target in TARGETS).encode())
     for moment in wanted:
         mark.update(json.dumps(moment.spec.to_json(), sort_keys=True).encode())
         if moment.pose is not None:
@@ -163,6 +192,51 @@ def _pictures(scenes: int) -> tuple[Pictures, Path]:
             environment.close()
         drawn.save(file)
     return Pictures.load(file), work
+
+
+def _shares(
+    encoder: "Encoder", asked: list["Inference"], command: str, tell: Callable[[str], None]
+) -> list[ShareRow]:
+    """How much of where an encoder looks lies on the named object, layer by layer."""
+    from vlm4vla.attribution.shares import shares_by_layer
+
+    policy = encoder.load()
+    found = shares_by_layer(policy, asked, encoder.acts, tell)
+    head = (encoder.name, encoder.digest, policy.vlm.family.name)
+    policy.detach()
+    area = sum(float(one.regions["object"].mean()) for one in asked) / len(asked)
+    return [
+        ShareRow(
+            *head,
+            one.method,
+            one.layer,
+            one.place,
+            one.told.mean,
+            one.told.low,
+            one.told.high,
+            one.told.n,
+            one.maps,
+            len(asked),
+            area,
+            command,
+        )
+        for one in found
+    ]
+
+
+def _inferences(scenes: int) -> list["Inference"]:
+    """What is explained: the first inference of every task in the first test seeds."""
+    from vlm4vla.attribution.inferences import first_inference
+
+    environment = EnvironmentProcess(TABLETOP)
+    try:
+        return [
+            first_inference(environment, TABLETOP.spec(task, seed, Condition()))
+            for seed in seeds.TEST[:scenes]
+            for task in TABLETOP.tasks
+        ]
+    finally:
+        environment.close()
 
 
 def _folder(name: str) -> Path:

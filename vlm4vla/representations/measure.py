@@ -46,16 +46,21 @@ class Encoder:
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits of its weights and words."""
-        if (self.folder / MANIFEST).is_file():
+        if self.acts:
             return checkpoint_hash(self.folder)
         found = hashlib.sha256()
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             found.update((self.folder / name).read_bytes())
         return found.hexdigest()[:16]
 
+    @property
+    def acts(self) -> bool:
+        """Whether it is a policy."""
+        return (self.folder / MANIFEST).is_file()
+
     def load(self) -> Policy:
         """Its policy; for a VLM, with the query that training would begin with."""
-        if (self.folder / MANIFEST).is_file():
+        if self.acts:
             return Policy.from_pretrained(self.folder, "cpu", dtype=torch.float32)
         return Policy.from_vlm(self.folder, device="cpu", dtype=torch.float32).eval()
 

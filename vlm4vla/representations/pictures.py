@@ -1,6 +1,6 @@
 """Pictures with the truth about them: what probes are fitted to and judged by."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -18,6 +18,8 @@ from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing
 from vlm4vla.suites.registry import TABLETOP
+from vlm4vla.suites.tabletop.contact import in_contact
+from vlm4vla.suites.tabletop.projection import POLICY_LENS
 from vlm4vla.suites.tabletop.scene import LAYOUT_OF_TASK
 from vlm4vla.suites.tabletop.suite import POLICY_CAMERA, goal_of
 from vlm4vla.suites.tabletop.types import State
@@ -90,6 +92,15 @@ def _colours(state: State, spec: EpisodeSpec) -> Values:
     return np.array([[float(colour in seen)] for colour in COLOURS])
 
 
+def _depth(state: State, spec: EpisodeSpec) -> Values:
+    middle = state.position(goal_of(spec).object)
+    return POLICY_LENS.depth(middle[None, None]).reshape(1, 1) * CENTIMETRES
+
+
+def _contact(state: State, spec: EpisodeSpec) -> Values:
+    return np.array([[float(in_contact(state, goal_of(spec).object))]])
+
+
 TARGETS: Final = (
     Target("object", "where the object of a colour is", "distance", _by_colour),
     Target("named", "where the object that the sentence names is", "distance", _named),
@@ -97,7 +108,11 @@ TARGETS: Final = (
     Target("height", "how high the gripper is", "distance", _height),
     Target("closed", "whether the gripper is closed", "choice", _closed),
     Target("colour", "which colours are on the table", "choice", _colours),
+    Target("depth", "how far from the camera the named object is", "distance", _depth),
+    Target("contact", "whether the gripper touches the named object", "choice", _contact),
 )
+"""What probes are asked. New ones come last, so that attentive probes begin with the same weights
+as before."""
 
 
 @dataclass(frozen=True)
@@ -135,15 +150,15 @@ class Pictures:
             )
 
     @classmethod
-    def load(cls, path: Path) -> "Pictures":
-        """Reads what `save` wrote."""
+    def load(cls, path: Path, targets: Sequence[Target] = TARGETS) -> "Pictures":
+        """Reads what `save` wrote, with the truth about some targets."""
         with np.load(path, allow_pickle=False) as found:
             return cls(
                 found["images"],
                 tuple(map(str, found["instructions"])),
                 found["scenes"],
                 found["first"],
-                {target.name: found[f"truth-{target.name}"] for target in TARGETS},
+                {target.name: found[f"truth-{target.name}"] for target in targets},
             )
 
 
@@ -154,14 +169,15 @@ class Moment(NamedTuple):
     pose: Pose | None
 
 
-def moments(table: EpisodeTable, scenes: int) -> list[Moment]:
-    """The start of every scene, and a pose along the stored episode of each task in it.
+def moments(table: EpisodeTable, scenes: int, agent: str) -> list[Moment]:
+    """The start of every scene, and a pose along an agent's stored episode of each task in it.
 
     Seeds are the first of `vlm4vla.seeds.TEST`, which no model has learned from.
 
     Args:
         table: the episodes whose poses are used; one a task and seed.
         scenes: how many seeds.
+        agent: digest of who acted in them, so that other agents' episodes change no picture.
 
     Raises:
         UserError: there are too few or too many for a split.
@@ -172,7 +188,8 @@ def moments(table: EpisodeTable, scenes: int) -> list[Moment]:
             f"Take between 20 and {len(seeds.TEST)}.",
         )
     traces: dict[tuple[str, int], Trace] = {}
-    for entry in table.entries(Filter(condition=Condition(), split="test", current=True)):
+    own = Filter(agent=agent, condition=Condition(), split="test", current=True)
+    for entry in table.entries(own):
         spec, trace = entry.episode.spec, entry.episode.trace
         if spec.suite == TABLETOP.name and spec.seed < scenes and len(trace.joints) > 1:
             traces.setdefault((spec.task, spec.seed), trace)

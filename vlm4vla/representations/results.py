@@ -1,4 +1,4 @@
-"""What probes and comparisons of encoders found, as two small parquet files; needs no torch."""
+"""What was measured of encoders: probes, CKA and shares, as small parquet files; needs no torch."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ SHIPPED: Final = Path(__file__).parents[2] / "assets" / "representations"
 
 PROBES: Final = "probes.parquet"
 CKA: Final = "cka.parquet"
+SHARES: Final = "shares.parquet"
 
 
 class ProbeRow(NamedTuple):
@@ -68,6 +69,43 @@ class CkaRow(NamedTuple):
     command: str
 
 
+class ShareRow(NamedTuple):
+    """How much of a map lies on the object that the sentence names.
+
+    Attributes:
+        checkpoint: name of the policy or VLM.
+        digest: hash of its weights.
+        family: its family.
+        method: see `vlm4vla.attribution.shares.METHODS`.
+        layer: such as "vision 3", or "query 2" for the attention of the query in the language
+            model's second block.
+        place: of the layer among those of its method, from 0.
+        value: mean share over scenes, from 0 to 1.
+        low: of its 95 % interval over scenes; NaN where it cannot be told.
+        high: of the same.
+        n: scenes.
+        maps: that have any score; only these count.
+        inferences: that were explained.
+        area: the object's share of the picture, which a map that is the same everywhere has.
+        command: what made the row.
+    """
+
+    checkpoint: str
+    digest: str
+    family: str
+    method: str
+    layer: str
+    place: int
+    value: float
+    low: float
+    high: float
+    n: int
+    maps: int
+    inferences: int
+    area: float
+    command: str
+
+
 def read_probes(folder: Path = SHIPPED) -> list[ProbeRow]:
     """The rows of a folder; none if it has no such file.
 
@@ -82,6 +120,11 @@ def read_cka(folder: Path = SHIPPED) -> list[CkaRow]:
     return [CkaRow(**row) for row in _read(folder / CKA, CkaRow._fields)]
 
 
+def read_shares(folder: Path = SHIPPED) -> list[ShareRow]:
+    """The rows of a folder; see `read_probes`."""
+    return [ShareRow(**row) for row in _read(folder / SHARES, ShareRow._fields)]
+
+
 def write_probes(folder: Path, rows: Iterable[ProbeRow]) -> None:
     """Writes all rows, atomically."""
     _write(folder / PROBES, ProbeRow, list(rows))
@@ -90,6 +133,11 @@ def write_probes(folder: Path, rows: Iterable[ProbeRow]) -> None:
 def write_cka(folder: Path, rows: Iterable[CkaRow]) -> None:
     """Writes all rows, atomically."""
     _write(folder / CKA, CkaRow, list(rows))
+
+
+def write_shares(folder: Path, rows: Iterable[ShareRow]) -> None:
+    """Writes all rows, atomically."""
+    _write(folder / SHARES, ShareRow, list(rows))
 
 
 def _read(path: Path, fields: Sequence[str]) -> list[dict[str, Any]]:

@@ -3,14 +3,14 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from vlm4vla.representations.pictures import TARGETS
-from vlm4vla.representations.results import CkaRow, ProbeRow
+from vlm4vla.representations.results import CkaRow, ProbeRow, ShareRow
 
 
-def encoders(rows: Sequence[ProbeRow]) -> list[str]:
-    """Names of the encoders in the order in which they were probed."""
+def encoders(rows: Sequence[ProbeRow | ShareRow]) -> list[str]:
+    """Names of the encoders in the order in which they were measured."""
     return list(dict.fromkeys(row.checkpoint for row in rows))
 
 
@@ -88,7 +88,43 @@ def best(rows: Sequence[ProbeRow], chosen: Sequence[str], target: str, probe: st
     return f"Best layer, chosen after looking: {', '.join(found)}." if found else ""
 
 
-def to_csv(rows: Iterable[ProbeRow | CkaRow]) -> str:
+def share_line(rows: Sequence[ShareRow], encoder: str, method: str) -> list[ShareRow]:
+    """The shares of one method's maps of one encoder, layer by layer."""
+    found = [row for row in rows if (row.checkpoint, row.method) == (encoder, method)]
+    return sorted(found, key=lambda row: row.place)
+
+
+def share_sentence(rows: Sequence[ShareRow], encoders: Sequence[str], method: str) -> str:
+    """In which layers more of a method's maps lies on the named object than its area.
+
+    Args:
+        rows: all of them.
+        encoders: those that are spoken of.
+        method: "attention" or "grad-cam".
+
+    Returns:
+        "" where no encoder has such a row.
+    """
+    told = []
+    for name in encoders:
+        some = share_line(rows, name, method)
+        over = [row for row in some if row.low > row.area]
+        layers_ = ", ".join(f"{row.layer} ({100 * row.value:.1f} %)" for row in over) or "no layer"
+        if some:
+            told.append(f"{name} in {layers_}")
+    if not told:
+        return ""
+    area = next(row.area for row in rows if row.method == method)
+    return (
+        f"More of {_MAPS[method]} than its area ({100 * area:.1f} %) lies on the named object, by "
+        f"the whole 95 % interval: {'; '.join(told)}."
+    )
+
+
+_MAPS: Final = {"attention": "the query's attention", "grad-cam": "Grad-CAM"}
+
+
+def to_csv(rows: Iterable[ProbeRow | CkaRow | ShareRow]) -> str:
     """Rows as CSV with their names as head; nothing for no row."""
     out = io.StringIO()
     writer: Any = None

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vlm4vla.representations.pictures import TARGETS, Target
+from vlm4vla.representations.pictures import Target
 from vlm4vla.representations.summary import part_of, with_unit
-from vlm4vla.studies.measures import CKA, PROBE, PROJECTOR, Measures, Row
+from vlm4vla.studies.measures import CKA, PROBE, PROBED, PROJECTOR, Measures, Row
 from vlm4vla.studies.status import measured
 from vlm4vla.studies.study import Member, Study
 
@@ -154,9 +154,9 @@ def changes(studies: Iterable[Study], concept: str) -> list[CellChange]:
 
     Args:
         studies: which.
-        concept: name of one of `vlm4vla.representations.pictures.TARGETS`.
+        concept: name of one of `vlm4vla.studies.measures.PROBED`.
     """
-    target = next(one for one in TARGETS if one.name == concept)
+    target = next(one for one in PROBED if one.name == concept)
     known: dict[str, Measures | None] = {}
     found = []
     for study in studies:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from vlm4vla import paths
 from vlm4vla.episodes.start import SHIPPED
 from vlm4vla.files import replacing
+from vlm4vla.representations.pictures import TARGETS
 from vlm4vla.studies.cell import Cell
 
 OF_CELL: Final = "measures.json"
@@ -19,6 +20,14 @@ OF_ORIGIN: Final = "start.json"
 PROBE: Final = "probe"
 CKA: Final = "CKA"
 ATTRIBUTION: Final = "attribution"
+
+PROBED: Final = tuple(
+    one
+    for one in TARGETS
+    if one.name in ("object", "named", "gripper", "height", "closed", "colour")
+)
+"""What cells are probed for. The fingerprint of what they are shown holds the truth about these, so
+another one would make every cell that was measured another's."""
 
 NAMED: Final = "named"
 PROJECTOR: Final = "projector"
@@ -42,7 +51,7 @@ class Row(NamedTuple):
     Attributes:
         what: `PROBE` (linear), `CKA` (with the layer before training) or `ATTRIBUTION`.
         layer: such as "vision 3"; of an attribution its method.
-        concept: what a probe is asked, see `vlm4vla.representations.pictures.TARGETS`; of an
+        concept: what a probe is asked, one of `PROBED`; of an
             attribution `OBJECT` or `ANYWHERE`.
         score: in cm or as balanced accuracy; from 0 to 1 for CKA and shares.
         low: of its 95 % interval; None for CKA.

@@ -7,17 +7,16 @@ from typing import Final
 
 import numpy as np
 
-from vlm4vla.attribution.faithfulness import mass_shares
 from vlm4vla.attribution.methods import METHODS as MAPS
 from vlm4vla.attribution.score import Explained
+from vlm4vla.attribution.shares import share_on_object
 from vlm4vla.attribution.target import DISPLACEMENT
-from vlm4vla.attribution.trust_table import mean_of
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing
 from vlm4vla.model.policy import Policy
 from vlm4vla.representations.layers import features
 from vlm4vla.representations.measure import CKA_PICTURES, Encoder, mean_score, probe
-from vlm4vla.representations.pictures import TARGETS, split
+from vlm4vla.representations.pictures import split
 from vlm4vla.representations.similarity import Gram, cka, gram
 from vlm4vla.studies.cell import Cell, digest_of
 from vlm4vla.studies.measures import (
@@ -29,6 +28,7 @@ from vlm4vla.studies.measures import (
     OF_CELL,
     OF_ORIGIN,
     PROBE,
+    PROBED,
     Measured,
     Measures,
     Row,
@@ -99,14 +99,12 @@ def shares(policy: Explained, asked: Sequence[Asked], method: str) -> list[Row]:
         asked: the inferences.
         method: one of `vlm4vla.attribution.methods.METHODS`.
     """
-    found: dict[int, list[float]] = {}
-    for one in asked:
-        scores = MAPS[method](policy, one.question, DISPLACEMENT).scores
-        if scores.any():
-            found.setdefault(one.seed, []).append(mass_shares(scores, {"": one.object})[""])
-    told = mean_of(float(np.mean(some)) for some in found.values())
+    maps = (MAPS[method](policy, one.question, DISPLACEMENT).scores for one in asked)
+    told, any_score = share_on_object(
+        (one.seed, scores, one.object) for one, scores in zip(asked, maps, strict=True)
+    )
     area = float(np.mean([one.object.mean() for one in asked]))
-    some = sum(map(len, found.values())) / len(asked)
+    some = any_score / len(asked)
     return [
         Row(ATTRIBUTION, method, OBJECT, told.mean, told.low, told.high, told.n, area),
         Row(ATTRIBUTION, method, ANYWHERE, some, None, None, len(asked), None),
@@ -118,7 +116,7 @@ def _read_layers(policy: Policy, views: Views, tell: Tell) -> tuple[list[Row], G
     pictures = views.pictures
     seen = features(policy, pictures.images, pictures.instructions, tell)
     parts = split(pictures.scenes)
-    always = {one.name: mean_score(pictures, parts, one.name).value for one in TARGETS}
+    always = {one.name: mean_score(pictures, parts, one.name).value for one in PROBED}
     found = probe(seen, pictures, parts, lambda line: None, attentive=False)
     rows = [
         Row(PROBE, layer, target, told.value, told.low, told.high, told.n, always[target])

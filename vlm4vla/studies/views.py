@@ -11,15 +11,15 @@ import numpy as np
 
 from vlm4vla import paths, seeds
 from vlm4vla.agents.expert import ExpertAgent
-from vlm4vla.attribution.inferences import draw_inference
+from vlm4vla.attribution.inferences import first_inference
 from vlm4vla.attribution.inputs import Cells, Question
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.core.rollout import rollout
-from vlm4vla.errors import UserError
 from vlm4vla.files import replacing
 from vlm4vla.representations.pictures import Moment, Pictures, draw
+from vlm4vla.studies.measures import PROBED
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.workers.environment import EnvironmentProcess
 
@@ -96,7 +96,7 @@ def views(tasks: Sequence[str], tell: Callable[[str], None]) -> Views:
             _draw(environment, tasks, folder, tell)
         finally:
             environment.close()
-    return Views(Pictures.load(folder / _PICTURES), tuple(_load(folder / _ASKED)))
+    return Views(Pictures.load(folder / _PICTURES, PROBED), tuple(_load(folder / _ASKED)))
 
 
 def _draw(
@@ -140,10 +140,7 @@ def moments_of(environment: Environment, tasks: Sequence[str], seed: int) -> lis
 
 
 def _asked(environment: Environment, spec: EpisodeSpec) -> Asked:
-    pose = environment.reset(spec).pose
-    if pose is None:
-        raise UserError("The simulator does not tell poses.")
-    inference = draw_inference(environment, spec, pose)
+    inference = first_inference(environment, spec)
     return Asked(spec.seed, inference.question, inference.regions["object"])
 
 

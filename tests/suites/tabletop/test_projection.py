@@ -58,3 +58,12 @@ def test_outlines_lie_around_what_people_see(tabletop) -> None:
         )
     assert len(rows) > 100
     assert inside.mean() > 0.97
+
+
+def test_depth_is_along_the_view_whatever_lies_aside() -> None:
+    down = np.radians(50)
+    aim = np.array([-0.10, 0.0, 0.026])
+    # Towards the camera, and across the view.
+    nearer = aim + 0.3 * np.array([np.cos(down), 0, np.sin(down)])
+    aside = aim + 0.2 * np.array([0, 1, 0])
+    np.testing.assert_allclose(POLICY_LENS.depth(np.stack([aim, nearer, aside])), [2.0, 1.7, 2.0])

@@ -40,15 +40,23 @@ class Lens:
 
         0 is the left or upper edge and 1 the right or lower one.
         """
-        eye = np.array(self.eye)
-        forward = np.array(self.target) - eye
-        forward /= np.linalg.norm(forward)
+        forward = self._forward()
         right = np.cross(forward, (0.0, 0.0, 1.0))
         right /= np.linalg.norm(right)
         down = np.cross(forward, right)
-        seen = np.asarray(points, np.float64) - eye
+        seen = np.asarray(points, np.float64) - np.array(self.eye)
         shares = np.stack([seen @ right, seen @ down], axis=-1) / (seen @ forward)[..., None]
         return 0.5 + shares / (2 * np.tan(self.fov / 2))
+
+    def depth(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Depth (...) of world points (..., 3): how far they are along the view, metres."""
+        return (np.asarray(points, np.float64) - np.array(self.eye)) @ self._forward()
+
+    def _forward(self) -> NDArray[np.float64]:
+        """(3,) where it looks, one long."""
+        forward = np.array(self.target) - np.array(self.eye)
+        forward /= np.linalg.norm(forward)
+        return forward
 
 
 def _policy_lens() -> Lens:
