@@ -62,17 +62,45 @@ async function paint(now) {
   element.dataset.painted = String(painted);
 }
 
+// What the model saw plays unseen, in step with the film, and is drawn where the live picture stands.
+const seen = Object.assign(document.createElement('video'), {
+  muted: true, loop: true, playsInline: true, preload: 'auto',
+});
+const FRAME_SECONDS = 0.05;
+function follow() {
+  const video = part('video');
+  if (!seen.dataset.source) return;
+  if (video.paused) seen.pause();
+  else if (seen.paused) seen.play().catch(() => {});
+  if (seen.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
+  const apart = Math.abs(seen.currentTime - video.currentTime);
+  if (apart > FRAME_SECONDS && !seen.seeking) seen.currentTime = video.currentTime;
+  eye.getContext('2d').drawImage(seen, 0, 0, eye.width, eye.height);
+  element.dataset.seen = seen.currentTime.toFixed(3);
+}
+function everyFrame() {
+  follow();
+  const video = part('video');
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(everyFrame);
+  else requestAnimationFrame(everyFrame);
+}
+['play', 'pause', 'seeked'].forEach((name) => part('video').addEventListener(name, follow));
+['loadeddata', 'seeked'].forEach((name) => seen.addEventListener(name, follow));
+everyFrame();
+
 // A recording plays over the canvas until there is something live to see.
-function film(source) {
+function load(video, source) {
+  video.dataset.source = source;
+  if (source) video.src = source;
+  else video.removeAttribute('src');
+}
+function film(source, alongside) {
   const video = part('video');
   if (video.dataset.source === source) return;
-  video.dataset.source = source;
+  load(video, source);
+  load(seen, alongside);
   video.hidden = !source;
-  if (!source) {
-    video.removeAttribute('src');
-    return;
-  }
-  video.src = source;
+  if (!source) return;
   if (window.matchMedia('(prefers-reduced-motion: reduce)').matches) video.controls = true;
   else video.play().catch(() => (video.controls = true));
 }
@@ -143,6 +171,8 @@ function tell(value) {
   part('bar').style.width = value.limit ? `${(100 * value.step) / value.limit}%` : '0';
   part('timing').textContent = value.timing;
   part('map').textContent = value.mapped;
+  part('seen').textContent =
+    value.phase === 'recording' ? 'What the model sees (recorded).' : 'What the model sees.';
   part('instruction').textContent = value.instruction ? `“${value.instruction}”` : '';
   part('agent').textContent = `Acts: ${value.agent}`;
   if (value.label) {
@@ -177,7 +207,7 @@ async function show() {
     if (now.src) await paint(now).catch(() => {});
     if (now.turn < turn) continue;
     tell(now);
-    if (now.video || now.src) film(now.video);
+    if (now.video || now.src) film(now.video, now.seen);
   }
   busy = false;
 }
