@@ -96,6 +96,7 @@ def launch_settings() -> dict[str, Any]:
             *inspect.STYLES,
             Path(__file__).parent / "ablations" / "style.css",
         ],
+        "head": f"<style>{_beside('header.css')}</style><script>{_beside('header.js')}</script>",
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,
@@ -112,3 +113,7 @@ def launch_settings() -> dict[str, Any]:
             "routes": downloads.ROUTES,
         },
     }
+
+
+def _beside(name: str) -> str:
+    return (Path(__file__).parent / name).read_text()
