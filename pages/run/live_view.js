@@ -31,22 +31,41 @@ function lay(now) {
     context.fillRect((index % side) * length, Math.floor(index / side) * length, length, length);
   });
   element.dataset.cells = String(cells.length);
+  tellTapped();
   eye.setAttribute('aria-label', cells.length ? `What the model saw, under a map: ${strongest()}` : 'What the model sees');
 }
 
 function strongest() {
-  const side = Math.sqrt(cells.length);
   const index = cells.reduce((best, share, i) => (share > cells[best] ? i : best), 0);
-  return `the strongest cell is row ${Math.floor(index / side) + 1}, column ${(index % side) + 1}, ${worth(index)}`;
+  return `the strongest cell is ${named(index)}`;
+}
+
+function named(index) {
+  const side = Math.sqrt(cells.length);
+  return `row ${Math.floor(index / side) + 1}, column ${(index % side) + 1}, ${worth(index)}`;
 }
 
 const worth = (index) => `${(cells[index] * most).toFixed(1)} mm`;
-eye.addEventListener('pointermove', (event) => {
+function cellAt(event) {
   const side = Math.sqrt(cells.length);
   const area = eye.getBoundingClientRect();
   const column = Math.floor((side * (event.clientX - area.left)) / area.width);
   const row = Math.floor((side * (event.clientY - area.top)) / area.height);
-  eye.title = cells.length && column < side && row < side ? worth(row * side + column) : '';
+  return cells.length && column < side && row < side ? row * side + column : -1;
+}
+eye.addEventListener('pointermove', (event) => {
+  const index = cellAt(event);
+  eye.title = index < 0 ? '' : worth(index);
+});
+
+// A finger does not hover: a tap tells the same below the picture, and goes on telling it.
+let tapped = -1;
+function tellTapped() {
+  part('cell').textContent = tapped >= 0 && cells.length ? `Tapped: ${named(tapped)}` : '';
+}
+eye.addEventListener('click', (event) => {
+  tapped = cellAt(event);
+  tellTapped();
 });
 
 // Both pictures are painted together; under a map the second is the one that the map is of.
