@@ -102,8 +102,9 @@ _HOW: Final = (
     "sentences say things as the page offers them, in words held out of training; <b>broad</b> "
     "ones (<code>--words broad</code>) are of the whole language, with synonyms and with things "
     "named by colour alone or by where they stand, which not every policy was taught. A bar is "
-    "from 0 to 100 %, its mark the rate, the darker part Wilson's 95 % interval. Everything else "
-    "that was measured stands in <code>docs/results.md</code>, each figure with its command."
+    "from 0 to 100 %, its mark the rate, the strip about it Wilson's 95 % interval. "
+    "Everything else that was measured stands in <code>docs/results.md</code>, each figure "
+    "with its command."
 )
 
 _lock = threading.Lock()

@@ -59,8 +59,8 @@ _TEMPLATE: Final = """
       </canvas>
       <figcaption><b class="lv-seen"></b> All of it: 128 x 128 pixels.</figcaption>
     </figure>
-    <p class="lv-map"></p>
     <p class="lv-cell" role="status"></p>
+    <p class="lv-map"></p>
     <p class="lv-facts"><span class="lv-agent"></span></p>
     <p class="lv-facts"><span class="lv-step"></span><span class="lv-timing"></span></p>
   </div>
