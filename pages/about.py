@@ -1,16 +1,19 @@
-"""The About page: the method, what is measured, this machine, limits, licences."""
+"""The About page: the method, what is measured, paper and data, limits, licences, this machine."""
 
 import html
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import gradio as gr
 
 from pages.services import Services
-from vlm4vla.agents.catalogue import AgentCatalogue
-from vlm4vla.statistics import wilson
+from pages.whiskers import rate_bar
+from vlm4vla.core.condition import Condition
+from vlm4vla.episodes.rates import evaluated
+from vlm4vla.statistics import Rate, wilson
+from vlm4vla.suites.tabletop.suite import BROAD
 from vlm4vla.suites.tabletop.tasks import CONDITIONS, TIME_LIMIT
 from vlm4vla.system import doctor
 from vlm4vla.system.doctor import Check
@@ -36,11 +39,44 @@ _AFTER: Final = """\
   what can be done. The page always says which of the two acts.
 - **Live**: physics and pictures are computed while you watch, at most 15 steps a second here. A
   recording says so.
+- **Keys**: 1 to 7 open the pages, in the order of the bar; Escape stops a run; the arrows step
+  through an inspected episode.
 
 ## What counts as success
 
 The simulator's true state decides, never a picture. Every scene holds several objects and places,
 so only the sentence says what to do. The same scene number is always the same scene.
+"""
+
+_PAPER: Final = """\
+## The paper
+
+The method, and most of what the Ablations and Encoders pages ask, are those of *VLM4VLA:
+Revisiting Vision-Language-Models in Vision-Language-Action Models* (ICLR 2026):
+[arXiv 2601.03309](https://arxiv.org/abs/2601.03309), [its own
+code](https://github.com/CladernyJorn/VLM4VLA). What is measured here is measured here, with far
+smaller models and on this table; the paper's own numbers stand at the end of the Ablations page.
+
+```bibtex
+@inproceedings{zhang2026vlm4vla,
+  title     = {{VLM4VLA}: Revisiting Vision-Language-Models in Vision-Language-Action Models},
+  author    = {Zhang, Jianke and Chen, Xiaoyu and Wang, Qiuyue and Li, Mingsheng and
+               Guo, Yanjiang and Hu, Yucheng and Zhang, Jiajun and Bai, Shuai and
+               Lin, Junyang and Chen, Jianyu},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2026},
+  note      = {arXiv:2601.03309}
+}
+```
+
+## The data
+
+The policies learned from the scripted expert in simulated scenes whose numbers no evaluation uses:
+7,000 episodes with 151,185 pictures to begin with, then rounds in which the policy acted and the
+expert said what it would have done. Every picture is labelled for every sentence that has a
+meaning in its scene, so a sentence cannot be ignored. `vlm4vla collect` makes them again, in the
+layout of LeRobotDataset v3.0; what they hold stands in `docs/data.md`. No picture or action of a
+real robot is among them.
 """
 
 _LIMITS: Final = """\
@@ -62,10 +98,13 @@ built on stands in the file `NOTICE`.
 """
 
 _HOW: Final = (
-    "<code>vlm4vla eval</code> runs a checkpoint in scenes that training never sees, with "
-    "sentences that it never sees; the intervals are Wilson's. The result travels in the "
-    "checkpoint. Everything else that was measured stands in <code>docs/results.md</code>, each "
-    "figure with its command."
+    "<code>vlm4vla eval</code> runs a checkpoint in scenes that training never sees. <b>Known</b> "
+    "sentences say things as the page offers them, in words held out of training; <b>broad</b> "
+    "ones (<code>--words broad</code>) are of the whole language, with synonyms and with things "
+    "named by colour alone or by where they stand, which not every policy was taught. A bar is "
+    "from 0 to 100 %, its mark the rate, the strip about it Wilson's 95 % interval. "
+    "Everything else that was measured stands in <code>docs/results.md</code>, each figure "
+    "with its command."
 )
 
 _lock = threading.Lock()
@@ -79,21 +118,20 @@ def build(page: gr.Blocks, services: Services) -> None:
         page: the `gr.Blocks` of this page.
         services: what it is built from.
     """
-    catalogue = services.catalogue
     gr.Markdown(_METHOD)
     gr.HTML(_drawing())
     gr.Markdown(_AFTER + _tasks())
     gr.Markdown("## What was measured")
-    measured = gr.HTML(_measured(catalogue), elem_classes="figure", elem_id="measured")
-    gr.Markdown("## This machine")
-    machine = gr.HTML("<p>Looking …</p>", elem_id="machine")
+    measured = gr.HTML("<p>Looking …</p>", elem_classes="figure", elem_id="measured")
+    gr.Markdown(_PAPER, elem_id="cite")
     gr.Markdown(_LIMITS)
+    machine = gr.HTML(_folded("<p>Looking …</p>"), elem_id="machine")
 
     def look_around() -> Iterator[str]:
-        yield _table(_checks())
+        yield _folded(_table(_checks()))
 
     def measure() -> str:
-        return _measured(catalogue)
+        return measured_html(services)
 
     page.load(measure, outputs=measured, show_progress="hidden", api_visibility="private")
     page.load(look_around, outputs=machine, show_progress="hidden", api_visibility="private")
@@ -123,23 +161,55 @@ def _tasks() -> str:
     return "\n| task | succeeds when | steps |\n|---|---|---|\n" + "\n".join(rows)
 
 
-def _measured(catalogue: AgentCatalogue) -> str:
-    rows = []
-    for name in catalogue.names():
-        for task, row in catalogue.evaluation(name).get("tasks", {}).items():
-            rate = wilson(row["successes"], row["n"])
-            cells = (
-                name,
-                task,
-                f"{rate.successes} of {rate.n}",
-                f"{100 * rate.low:.0f} to {100 * rate.high:.0f} %",
-            )
-            rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
-    if not rows:
+def measured_html(services: Services) -> str:
+    """Every checkpoint's rates, known sentences beside broad ones, with their intervals."""
+    bodies = ""
+    for name in services.catalogue.names():
+        published = services.catalogue.evaluation(name)
+        known = {
+            task: wilson(row["successes"], row["n"])
+            for task, row in published.get("tasks", {}).items()
+        }
+        if not known:
+            continue
+        digest = str(published.get("checkpoint", ""))
+        broad = evaluated(services.archive.table, digest, condition=Condition(words=BROAD))
+        rows = [("all", _together(known), _together(broad))]
+        rows += [(task, rate, broad.get(task)) for task, rate in known.items()]
+        head = f'<tr><th scope="rowgroup" colspan="3">{html.escape(name)}</th></tr>'
+        lines = "".join(
+            f'<tr><th scope="row">{html.escape(task)}</th>'
+            f"<td>{_rate(a)}</td><td>{_rate(b)}</td></tr>"
+            for task, a, b in rows
+        )
+        bodies += f"<tbody>{head}{lines}</tbody>"
+    if not bodies:
         return f"<p>No checkpoint here has been evaluated yet. {_HOW}</p>"
-    head = "".join(f"<th>{name}</th>" for name in ("checkpoint", "task", "success", "95 %"))
-    lines = "".join(f"<tr>{row}</tr>" for row in (head, *rows))
-    return f"<p>{_HOW}</p><table>{lines}</table>"
+    heads = "".join(f'<th scope="col">{text}</th>' for text in ("known", "broad"))
+    return (
+        f"<p>{_HOW}</p><table><caption>Success by task and kind of sentence</caption>"
+        f"<thead><tr><td></td>{heads}</tr></thead>{bodies}</table>"
+    )
+
+
+def _together(rates: Mapping[str, Rate]) -> Rate | None:
+    """The rate over all tasks; None where there are none."""
+    if not rates:
+        return None
+    return wilson(
+        sum(one.successes for one in rates.values()), sum(one.n for one in rates.values())
+    )
+
+
+def _rate(rate: Rate | None) -> str:
+    if rate is None:
+        return "not measured"
+    interval = f"{100 * rate.low:.0f} to {100 * rate.high:.0f} %"
+    return f"{rate.successes} of {rate.n} <small>({interval})</small>{rate_bar(rate)}"
+
+
+def _folded(inside: str) -> str:
+    return f"<details><summary>This machine</summary>{inside}</details>"
 
 
 def _table(checks: list[Check]) -> str:

@@ -98,6 +98,7 @@ def launch_settings() -> dict[str, Any]:
             *inspect.STYLES,
             Path(__file__).parent / "ablations" / "style.css",
         ],
+        "head": f"<style>{_beside('header.css')}</style><script>{_beside('header.js')}</script>",
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,
@@ -114,3 +115,7 @@ def launch_settings() -> dict[str, Any]:
             "routes": [*downloads.ROUTES, clips.ROUTE],
         },
     }
+
+
+def _beside(name: str) -> str:
+    return (Path(__file__).parent / name).read_text()

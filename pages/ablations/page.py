@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import gradio as gr
 
 from pages.ablations import papers, view
+from pages.ablations.contents import contents_html
 from pages.ablations.plots import curve_figure, parts_figure
 from pages.compare.duet import live_address
 from pages.services import Services
@@ -57,6 +58,11 @@ def build(page: gr.Blocks, services: Services) -> None:
     """
     table = services.archive.table
     gr.Markdown(_INTRODUCTION)
+    contents = gr.HTML(
+        contents_html({}),
+        js_on_load=(Path(__file__).parent / "contents.js").read_text(),
+        elem_id="ablation-contents",
+    )
     said = gr.HTML("", elem_id="ablation-said")
     with gr.Row():
         policy = gr.Dropdown([], label="Policy", elem_id="ablation-policy", scale=1, min_width=300)
@@ -75,21 +81,22 @@ def build(page: gr.Blocks, services: Services) -> None:
     )
     cell, point = gr.State(""), gr.State("")
     listed = gr.HTML("", elem_id="ablation-cell")
-    gr.Markdown("## How much of it can be taken")
+    gr.Markdown("## How much of it can be taken", elem_id="curves")
     plots = {}
-    for name in AXES:
-        with gr.Column(elem_id=f"curve-{name}"):
-            meaning = PERTURBATIONS.get(name).meaning
-            gr.Markdown(f"### {meaning[0].upper()}{meaning[1:]}")
-            plots[name] = (gr.Plot(visible=False, show_label=False), gr.HTML(""))
-    gr.Markdown("## What each part is worth")
+    with gr.Row(elem_id="ablation-curves"):
+        for name in AXES:
+            with gr.Column(elem_id=f"curve-{name}"):
+                meaning = PERTURBATIONS.get(name).meaning
+                gr.Markdown(f"### {meaning[0].upper()}{meaning[1:]}")
+                plots[name] = (gr.Plot(visible=False, show_label=False), gr.HTML(""))
     with gr.Column(elem_id="parts"):
+        gr.Markdown("## What each part is worth")
         parts = (
             gr.Plot(visible=False, show_label=False),
             gr.HTML("", js_on_load=(Path(__file__).parent / "points.js").read_text()),
         )
     drawn = [part for pair in (*plots.values(), parts) for part in pair]
-    gr.Markdown("## The paper's studies")
+    gr.Markdown("## The paper's studies", elem_id="paper-studies")
     studies = gr.HTML(
         "<p>Looking …</p>",
         js_on_load=(Path(__file__).parent / "studies.js").read_text(),
@@ -172,7 +179,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         figure = gr.Plot(parts_figure(marks), visible=True)
         return [*drawn, figure, texts(marks, "skipped", "parts")]
 
-    def studied(request: gr.Request) -> str:
+    def studied(request: gr.Request) -> list[str]:
         # scipy and the studies' declarations take half a second.
         from pages.ablations.studies import CELL, studies_html
         from vlm4vla.studies.measures import NAMED
@@ -182,7 +189,8 @@ def build(page: gr.Blocks, services: Services) -> None:
 
         found = reports(table, list(STUDIES.values()))
         told = predictions(found, NAMED)
-        return studies_html(found, told, str(request.query_params.get(CELL, "")))
+        listed = contents_html({one.study.name: one.study.question for one in found})
+        return [listed, studies_html(found, told, str(request.query_params.get(CELL, "")))]
 
     def press(digest: str | None, which: str, words: str, event: gr.SelectData) -> list[str]:
         key = str(event.index)
@@ -195,7 +203,7 @@ def build(page: gr.Blocks, services: Services) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     texts = [said, shown, listed]
     page.load(first_sight, outputs=[policy, task, cell, point, *texts, *drawn], **quiet)
-    page.load(studied, outputs=studies, **quiet)
+    page.load(studied, outputs=[contents, studies], **quiet)
     chosen = [policy, task, cell, point]
     gr.on([policy.input, task.input], choose, chosen, [*texts, *drawn], **quiet)
     shown.select(press, [policy, task, point], [cell, *texts], **quiet)

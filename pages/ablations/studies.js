@@ -1,8 +1,8 @@
-// The cell that an address names is drawn after the browser has looked for it: it is shown then.
+// What an address names is drawn after the browser has looked for it: it is shown then.
 const observer = new MutationObserver(() => {
-  const cell = element.querySelector('#study-cell');
-  if (!cell || location.hash !== '#study-cell') return;
+  const named = location.hash && element.querySelector(`#${CSS.escape(location.hash.slice(1))}`);
+  if (!named) return;
   observer.disconnect();
-  cell.scrollIntoView();
+  named.scrollIntoView();
 });
 observer.observe(element, { childList: true, subtree: true });

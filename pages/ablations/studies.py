@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from pages.ablations.view import episode_item, rate_text
+from pages.whiskers import rate_bar
 from vlm4vla.statistics import Rate
 from vlm4vla.studies.paper import direction
 from vlm4vla.studies.predictor import QUESTION, Prediction
@@ -35,9 +36,25 @@ def studies_html(found: Sequence[Report], told: Sequence[Prediction], chosen: st
 
 
 def _predictors(told: Sequence[Prediction]) -> str:
-    said = "".join(f"<li>{html.escape(one.sentence())}</li>" for one in told)
-    question = html.escape(QUESTION)
-    return f'<section id="predictors"><h3>{question}</h3><ul class="st-said">{said}</ul></section>'
+    declared, others = (
+        [one for one in told if one.declared],
+        [one for one in told if not one.declared],
+    )
+    folded = (
+        '<details class="st-more"><summary>And '
+        f"{len(others)} exploratory ones, of other layers</summary>{_told(others)}</details>"
+        if others
+        else ""
+    )
+    return (
+        f'<section id="predictors"><h3>{html.escape(QUESTION)}</h3>{_told(declared)}{folded}'
+        "</section>"
+    )
+
+
+def _told(some: Sequence[Prediction]) -> str:
+    items = "".join(f"<li>{html.escape(one.sentence())}</li>" for one in some)
+    return f'<ul class="st-said">{items}</ul>'
 
 
 def _study(found: Report, chosen: str) -> str:
@@ -61,20 +78,37 @@ def _study(found: Report, chosen: str) -> str:
         cell = one.member.cell
         place = (one.member.level, cell.start.family, cell.learning_rate)
         rows.setdefault(place, {})[cell.seed] = one
-    body = ""
+    run, missing = "", ""
     for (level, family, value), cells in rows.items():
         about = html.escape(f"{level}, {family} at {value:g}")
-        body += f'<tr><th scope="row">{about}</th>'
-        body += "".join(
+        row = f'<tr><th scope="row">{about}</th>'
+        row += "".join(
             f"<td>{_point(cells[seed], chosen) if seed in cells else ''}</td>" for seed in columns
         )
-        body += (f"<td>{_paper(beside.get(level))}</td>" if beside else "") + "</tr>"
+        row += (f"<td>{_paper(beside.get(level))}</td>" if beside else "") + "</tr>"
+        if any(_overall(one) for one in cells.values()):
+            run += row
+        else:
+            missing += row
+    about = html.escape(study.question, quote=True)
+    table = _table("Success over all tasks, a policy a cell", about, heads, run) if run else ""
+    if missing:
+        count, open_ = missing.count("<tr>"), " open" if 'aria-current="true"' in missing else ""
+        table += (
+            f'<details class="st-more"{open_}><summary>○ {count} of {len(rows)} rows not run'
+            f"</summary>{_table('Not run', f'Not run: {about}', heads, missing)}</details>"
+        )
     return (
-        f'<section id="study-{study.name}"><h3>{html.escape(study.question)}</h3>{answer}'
-        f'<div class="ab-scroll" role="region" aria-label="{html.escape(study.question)}" '
-        'tabindex="0"><table class="st-table"><caption>Success over all tasks, a policy a cell'
-        f"</caption><thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<section id="study-{study.name}"><h3>{html.escape(study.question)}</h3>{answer}{table}'
         "</section>"
+    )
+
+
+def _table(caption: str, about: str, heads: str, body: str) -> str:
+    return (
+        f'<div class="ab-scroll" role="region" aria-label="{about}" tabindex="0">'
+        f'<table class="st-table"><caption>{caption}</caption><thead><tr><td></td>{heads}</tr>'
+        f"</thead><tbody>{body}</tbody></table></div>"
     )
 
 
@@ -92,9 +126,7 @@ def _point(found: CellResult, chosen: str) -> str:
     return (
         f'<a class="st-point" href="{href}"{current} aria-label="{label}: '
         f'{html.escape(rate_text(rate))}{some}">● {rate.successes} of {rate.n}{some}'
-        f'<span class="ab-bar" aria-hidden="true"><span class="ab-range" '
-        f'style="left:{100 * rate.low:.1f}%;width:{100 * (rate.high - rate.low):.1f}%"></span>'
-        f'<span class="ab-tick" style="left:{100 * rate.rate:.1f}%"></span></span></a>'
+        f"{rate_bar(rate)}</a>"
     )
 
 

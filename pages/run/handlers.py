@@ -382,7 +382,8 @@ class Handlers:
             gone = UserError(_GONE, "Run takes who is chosen above.")
             told[self.parts.complaint] = _message(gone)
         if film:
-            recorded = moments.recording(episode, film, chosen.scene)
+            seen = shelf.films.seen(episode.id)
+            recorded = moments.recording(episode, film, seen, chosen.scene)
             yield from _with_first(told, self._announce(recorded))
         else:
             yield from _with_first(told, self._look_at(chosen, _NO_VIDEO, request))
@@ -395,7 +396,8 @@ class Handlers:
             self.parts.result: card(episode, known, as_data_url(film) if film else "", "")
         }
         if film:
-            yield from _with_first(told, self._announce(moments.recording(episode, film, None)))
+            recorded = moments.recording(episode, film, shelf.films.seen(episode.id), None)
+            yield from _with_first(told, self._announce(recorded))
         else:
             yield told | {self.parts.live: message(Shown(new_turn(), "still", _NO_FILM))}
 
@@ -521,7 +523,8 @@ class Handlers:
         episode = shelf.table.get(run_id)
         film = shelf.films.path(episode.id)
         assert film is not None, "every recording has a film"
-        return moments.recording(episode, film, _scene_of(episode))
+        seen = shelf.films.seen(episode.id)
+        return moments.recording(episode, film, seen, _scene_of(episode))
 
 
 GETTING_READY: Final = "Recorded earlier. The simulator is getting ready."

@@ -234,7 +234,7 @@ def pitch(catalogue: AgentCatalogue) -> str:
         )
     return (
         "# VLM4VLA\nTurns any vision-language model (VLM) into a robot policy, and shows why it "
-        f"does what it does. {who} What you start is simulated now, while you look."
+        f"does what it does. {who} What you start is simulated live."
     )
 
 

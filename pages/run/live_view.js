@@ -31,22 +31,41 @@ function lay(now) {
     context.fillRect((index % side) * length, Math.floor(index / side) * length, length, length);
   });
   element.dataset.cells = String(cells.length);
+  tellTapped();
   eye.setAttribute('aria-label', cells.length ? `What the model saw, under a map: ${strongest()}` : 'What the model sees');
 }
 
 function strongest() {
-  const side = Math.sqrt(cells.length);
   const index = cells.reduce((best, share, i) => (share > cells[best] ? i : best), 0);
-  return `the strongest cell is row ${Math.floor(index / side) + 1}, column ${(index % side) + 1}, ${worth(index)}`;
+  return `the strongest cell is ${named(index)}`;
+}
+
+function named(index) {
+  const side = Math.sqrt(cells.length);
+  return `row ${Math.floor(index / side) + 1}, column ${(index % side) + 1}, ${worth(index)}`;
 }
 
 const worth = (index) => `${(cells[index] * most).toFixed(1)} mm`;
-eye.addEventListener('pointermove', (event) => {
+function cellAt(event) {
   const side = Math.sqrt(cells.length);
   const area = eye.getBoundingClientRect();
   const column = Math.floor((side * (event.clientX - area.left)) / area.width);
   const row = Math.floor((side * (event.clientY - area.top)) / area.height);
-  eye.title = cells.length && column < side && row < side ? worth(row * side + column) : '';
+  return cells.length && column < side && row < side ? row * side + column : -1;
+}
+eye.addEventListener('pointermove', (event) => {
+  const index = cellAt(event);
+  eye.title = index < 0 ? '' : worth(index);
+});
+
+// A finger does not hover: a tap tells the same below the picture, and goes on telling it.
+let tapped = -1;
+function tellTapped() {
+  part('cell').textContent = tapped >= 0 && cells.length ? `Tapped: ${named(tapped)}` : '';
+}
+eye.addEventListener('click', (event) => {
+  tapped = cellAt(event);
+  tellTapped();
 });
 
 // Both pictures are painted together; under a map the second is the one that the map is of.
@@ -62,17 +81,45 @@ async function paint(now) {
   element.dataset.painted = String(painted);
 }
 
+// What the model saw plays unseen, in step with the film, and is drawn where the live picture stands.
+const seen = Object.assign(document.createElement('video'), {
+  muted: true, loop: true, playsInline: true, preload: 'auto',
+});
+const FRAME_SECONDS = 0.05;
+function follow() {
+  const video = part('video');
+  if (!seen.dataset.source) return;
+  if (video.paused) seen.pause();
+  else if (seen.paused) seen.play().catch(() => {});
+  if (seen.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
+  const apart = Math.abs(seen.currentTime - video.currentTime);
+  if (apart > FRAME_SECONDS && !seen.seeking) seen.currentTime = video.currentTime;
+  eye.getContext('2d').drawImage(seen, 0, 0, eye.width, eye.height);
+  element.dataset.seen = seen.currentTime.toFixed(3);
+}
+function everyFrame() {
+  follow();
+  const video = part('video');
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(everyFrame);
+  else requestAnimationFrame(everyFrame);
+}
+['play', 'pause', 'seeked'].forEach((name) => part('video').addEventListener(name, follow));
+['loadeddata', 'seeked'].forEach((name) => seen.addEventListener(name, follow));
+everyFrame();
+
 // A recording plays over the canvas until there is something live to see.
-function film(source) {
+function load(video, source) {
+  video.dataset.source = source;
+  if (source) video.src = source;
+  else video.removeAttribute('src');
+}
+function film(source, alongside) {
   const video = part('video');
   if (video.dataset.source === source) return;
-  video.dataset.source = source;
+  load(video, source);
+  load(seen, alongside);
   video.hidden = !source;
-  if (!source) {
-    video.removeAttribute('src');
-    return;
-  }
-  video.src = source;
+  if (!source) return;
   if (window.matchMedia('(prefers-reduced-motion: reduce)').matches) video.controls = true;
   else video.play().catch(() => (video.controls = true));
 }
@@ -143,6 +190,8 @@ function tell(value) {
   part('bar').style.width = value.limit ? `${(100 * value.step) / value.limit}%` : '0';
   part('timing').textContent = value.timing;
   part('map').textContent = value.mapped;
+  part('seen').textContent =
+    value.phase === 'recording' ? 'What the model sees (recorded).' : 'What the model sees.';
   part('instruction').textContent = value.instruction ? `“${value.instruction}”` : '';
   part('agent').textContent = `Acts: ${value.agent}`;
   if (value.label) {
@@ -177,7 +226,7 @@ async function show() {
     if (now.src) await paint(now).catch(() => {});
     if (now.turn < turn) continue;
     tell(now);
-    if (now.video || now.src) film(now.video);
+    if (now.video || now.src) film(now.video, now.seen);
   }
   busy = false;
 }

@@ -57,8 +57,9 @@ _TEMPLATE: Final = """
     <figure class="lv-model">
       <canvas class="lv-eye" width="128" height="128" role="img" aria-label="What the model sees">
       </canvas>
-      <figcaption>What the model sees: all of it, 128 x 128 pixels</figcaption>
+      <figcaption><b class="lv-seen"></b> All of it: 128 x 128 pixels.</figcaption>
     </figure>
+    <p class="lv-cell" role="status"></p>
     <p class="lv-map"></p>
     <p class="lv-facts"><span class="lv-agent"></span></p>
     <p class="lv-facts"><span class="lv-step"></span><span class="lv-timing"></span></p>
@@ -87,6 +88,7 @@ class Shown:
         timing: what the time went into.
         label: what the picture shows, for those who cannot see it; "" keeps the one before.
         video: an MP4 as a data URL that plays over `src` until the next picture comes.
+        seen: the policy camera's MP4 of the same frames, which plays over `eye` in step with it.
         things: the box of each thing in the picture of the scene as it starts: left, top, width
             and height as shares; what a sentence names is outlined there, and a thing that is
             pointed at is named in a sentence.
@@ -108,6 +110,7 @@ class Shown:
     timing: str = ""
     label: str = ""
     video: str = ""
+    seen: str = ""
     things: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
     cells: Sequence[float] = ()
     most: float = 0.0

@@ -21,8 +21,15 @@ _SWITCHED: Final = {
 }
 
 
-def recording(episode: Episode, film: Path, scene: Scene | None) -> Shown:
-    """A stored episode, playing; without a scene nothing in it can be outlined."""
+def recording(episode: Episode, film: Path, seen: Path | None, scene: Scene | None) -> Shown:
+    """A stored episode, playing.
+
+    Args:
+        episode: which.
+        film: its film for people.
+        seen: its film of what the policy's camera saw; None where there is none.
+        scene: where it happened; without it nothing can be outlined.
+    """
     return Shown(
         new_turn(),
         "recording",
@@ -31,7 +38,9 @@ def recording(episode: Episode, film: Path, scene: Scene | None) -> Shown:
         src=encode(last_picture(film)),
         step=episode.steps,
         events=episode.events,
+        eye=encode(last_picture(seen)) if seen else "",
         video=as_data_url(film),
+        seen=as_data_url(seen) if seen else "",
         label=f"Recording: {episode.outcome.sentence}",
         things=outlines(scene, VIEW_LENS) if scene else {},
     )

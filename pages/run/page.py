@@ -33,7 +33,8 @@ def build(page: gr.Blocks, services: Services) -> None:
     film = recordings.films.path(opening.id)
     assert film is not None, "every recording has a film"
     first = choose(opening.spec.task, opening.spec.seed)
-    shown = replace(moments.recording(opening, film, first.scene), note=GETTING_READY)
+    seen = recordings.films.seen(opening.id)
+    shown = replace(moments.recording(opening, film, seen, first.scene), note=GETTING_READY)
     parts = lay_out(
         shown,
         first,

@@ -69,7 +69,8 @@ def test_no_serious_finding_and_nothing_too_wide_in_any_state(looked: Any) -> No
     looked.wait_for_selector(".result-card[data-run]")
     check()
     looked.goto(looked.url.split("?")[0] + "about")
-    looked.wait_for_selector("#machine >> text=test render")
+    looked.wait_for_selector("#machine >> text=test render", state="attached")
+    looked.click("#machine summary")
     check()
 
 

@@ -76,7 +76,8 @@ def test_about_shows_what_the_checkpoint_was_measured_at(page: Any, address: str
     page.goto(f"{address}about")
     page.wait_for_selector("#measured >> text=untrained")
     # Wilson's interval of 7 of 100.
-    assert "7 of 100\t3 to 14 %" in page.inner_text("#measured")
+    assert "7 of 100 (3 to 14 %)" in page.inner_text("#measured")
+    assert "not measured" in page.inner_text("#measured")
 
 
 def test_settings_shorten_an_episode_and_come_back_with_its_link(page: Any, address: str) -> None:

@@ -35,7 +35,8 @@ def test_about_tells_what_the_machine_can_do_and_no_folder_of_it(
     page.goto(served.url)
     page.wait_for_selector(LIVE)
     page.click("nav >> text=About")
-    page.wait_for_selector("#machine >> text=test render")
+    page.wait_for_selector("#machine >> text=test render", state="attached")
+    page.click("#machine summary")
     told = page.inner_text("body")
     assert "a picture" in told
     assert str(data_folder) not in told

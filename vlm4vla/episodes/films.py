@@ -17,6 +17,7 @@ LIMIT_BYTES: Final = 2 * 2**30
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _SUFFIX: Final = ".mp4"
+_SEEN: Final = "seen"
 
 
 class Films:
@@ -55,6 +56,15 @@ class Films:
         named = _ID.fullmatch(key)
         film = self._path(key) if named else None
         return film if film and film.is_file() else None
+
+    def seen(self, key: str) -> Path | None:
+        """The film of what the policy's camera saw, or None: recordings of the app have one."""
+        film = self.seen_path(key)
+        return film if film.is_file() else None
+
+    def seen_path(self, key: str) -> Path:
+        """Where the film of what the policy's camera saw belongs; no account is kept of these."""
+        return self._path(key, self.folder / _SEEN)
 
     def pin(self, key: str) -> None:
         """Keeps a film for ever.
@@ -152,8 +162,8 @@ class Films:
         if film := self.path(key):
             film.unlink(missing_ok=True)
 
-    def _path(self, key: str) -> Path:
+    def _path(self, key: str, folder: Path | None = None) -> Path:
         # The pattern keeps ids from naming anything outside the folder.
         if not _ID.fullmatch(key):
             raise UserError("There is no such stored episode.", "Check the link.")
-        return self.folder / f"{key}{_SUFFIX}"
+        return (folder or self.folder) / f"{key}{_SUFFIX}"

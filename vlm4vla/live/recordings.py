@@ -1,4 +1,7 @@
-"""Makes the recordings that come with the app: `python -m vlm4vla.live.recordings --out FOLDER`."""
+"""Makes the recordings that come with the app: `python -m vlm4vla.live.recordings --out FOLDER`.
+
+With `--seen` it makes only the films of what the policy's camera saw, of recordings that are there.
+"""
 
 import argparse
 import shutil
@@ -6,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from vlm4vla import seeds
+from vlm4vla import files, seeds
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import EXPERT
+from vlm4vla.core.environment import Pose
 from vlm4vla.core.episode import Episode
 from vlm4vla.episodes.archive import LOG, Archive
 from vlm4vla.episodes.films import Films
@@ -16,6 +20,7 @@ from vlm4vla.episodes.log import Log
 from vlm4vla.episodes.plain import episode_to_json
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
+from vlm4vla.live.film import film_of
 from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.request import choose, take_request
 from vlm4vla.live.session import Finished, play
@@ -35,10 +40,18 @@ def main() -> None:
     )
     parser.add_argument("--tasks", nargs="+", default=["place", "stack", "pick", "push", "reach"])
     parser.add_argument("--tries", type=int, default=20, help="most scenes for a task")
+    parser.add_argument(
+        "--seen",
+        action="store_true",
+        help="record nothing: draw what the policy's camera saw in the recordings that are there",
+    )
     args = parser.parse_args()
     simulators = Simulators(places=1)
     simulators.open()
     try:
+        if args.seen:
+            film_seen(simulators, Archive.bundled(args.out))
+            return
         record_all(simulators, AgentCatalogue(), args.agent, args.tasks, args.tries, args.out)
     except UserError as error:
         print(f"recordings: {error}", file=sys.stderr)
@@ -90,8 +103,32 @@ def record_all(
         )
         told = f"{task}: scene {episode.spec.seed}, {tried} tried. {episode.outcome.sentence}"
         print(told, flush=True)
+    film_seen(simulators, archive)
     shutil.rmtree(out, ignore_errors=True)
     new.replace(out)
+
+
+def film_seen(simulators: Simulators, archive: Archive) -> None:
+    """Films what the policy's camera saw in every episode, drawn again from its stored poses.
+
+    Args:
+        simulators: where they are drawn.
+        archive: of episodes with a trace.
+
+    Raises:
+        UserError: there is no simulator, or the disk is full.
+    """
+    camera, hz = simulators.suite.cameras[0], simulators.suite.control_hz
+    for key in archive.oldest_first():
+        episode = archive.table.get(key)
+        poses = zip(episode.trace.joints, episode.trace.poses, strict=True)
+        with simulators.lend() as environment:
+            pictures = [
+                environment.draw(episode.spec, Pose(*pose), (camera,)).images[camera]
+                for pose in poses
+            ]
+        with files.replacing(archive.films.seen_path(key)) as temporary:
+            temporary.write_bytes(film_of(pictures, hz))
 
 
 def _first_success(

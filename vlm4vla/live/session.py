@@ -17,10 +17,10 @@ from vlm4vla.core.environment import Environment, Transition
 from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, Event, Outcome
 from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.core.rollout import Recorder, Step, rollout
-from vlm4vla.data.pictures import encode_preview
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.filters import Membership
 from vlm4vla.errors import UserError, surprises_told
+from vlm4vla.live.film import film_of
 from vlm4vla.live.maps import LiveMap, LiveMaps, MapWishes, NoMap
 from vlm4vla.live.queue import Series, Turn
 from vlm4vla.live.simulators import Simulators
@@ -30,9 +30,6 @@ from vlm4vla.suites.tabletop.suite import NAME
 STEPS_PER_SECOND: Final = 15
 """Every control step is shown, at no more than this pace: most links and laptops follow, and the
 eye can, too. The robot itself would make 20 steps a second."""
-
-_HOLD_SECONDS: Final = 1
-"""How long a film stays on its last picture, so that it can be seen when the film loops."""
 
 _POLL_SECONDS: Final = 0.5
 """How long a waiting visitor is left without word, and so how soon one who left is noticed."""
@@ -234,8 +231,7 @@ def play(
 
 
 def _kept(episode: Episode, views: list[Image], control_hz: float, archive: Archive) -> Finished:
-    held = views[-1:] * round(_HOLD_SECONDS * control_hz)
-    film = encode_preview(np.stack(views + held), round(control_hz))
+    film = film_of(views, control_hz)
     try:
         archive.table.put(episode, [Membership("live")])
         archive.films.put(episode.id, film)

@@ -64,19 +64,59 @@ def test_a_study_says_what_ran_and_what_did_not(page: Any, address: str) -> None
     assert "these two policies differ" in said
     assert "● 150 of 200" in said and "● 50 of 200" in said
     assert page.locator("#study-modules .st-hollow").count() == 24
+    # One family of two ran, and of it two levels of five: the others fold into a line.
+    more = page.locator("#study-modules .st-more")
+    assert more.inner_text() == "○ 8 of 10 rows not run"
+    assert "no number" not in said
+    more.locator("summary").click()
+    said = page.inner_text("#study-modules")
     frozen = page.locator("#study-modules tr", has_text="vision frozen, qwen3-vl").inner_text()
     assert "◇ lower (6 of 6 lower), paper Table 3" in frozen
     assert "◇ both ways (5 of 6 lower)" in said and "no number" in said
     # The same cell in the other study, of which nothing else ran.
     assert "● 150 of 200" in page.inner_text("#study-initialisation")
     assert "Not run yet" in page.inner_text("#study-initialisation")
+    page.click("#study-initialisation summary")
     assert "quoted by others only" in page.inner_text("#study-initialisation")
     predicted = page.inner_text("#predictors")
     assert "declared, probe of projector for named" in predicted
     assert "n is too small" in predicted
+    assert "exploratory, probe" not in predicted
     # Its policies are not among those that can be perturbed.
     page.click("#ablation-policy input")
     assert page.locator("#ablation-policy [role=option]").count() == 1
+
+
+def test_links_at_the_top_lead_to_every_part_and_stay_in_sight(page: Any, address: str) -> None:
+    opened(page, address)
+    links = page.locator(".ab-contents a")
+    places = [one.get_attribute("href").removeprefix("ablations") for one in links.all()]
+    studies = [f"#study-{name}" for name in STUDIES]
+    assert places == [
+        "#ablation", "#curves", "#parts", "#paper-studies", *studies, "#predictors", "#paper",
+    ]  # fmt: skip
+    drawn(page)
+    for place in ("#study-modules", "#curves"):
+        page.click(f".ab-contents a[href='ablations{place}']")
+        page.wait_for_function(
+            "place => Math.abs(document.querySelector(place).getBoundingClientRect().top - 56) < 9",
+            arg=place,
+        )
+        assert page.locator("#ablation-contents").bounding_box()["y"] == pytest.approx(0, abs=1)
+        assert page.url.endswith(place)
+    # A link that somebody passed on opens there as well, though it is drawn late.
+    page.goto("about:blank")
+    opened(page, f"{address}#predictors")
+    page.wait_for_function(
+        "document.querySelector('#predictors').getBoundingClientRect().top < innerHeight"
+    )
+
+
+def test_a_cell_that_was_not_run_is_unfolded_when_it_is_asked_for(page: Any, address: str) -> None:
+    missing = CELLS["embeddings frozen", "internvl", 0]
+    opened(page, f"{address}?study-cell={missing.name}#study-cell")
+    assert page.is_visible("#study-modules .st-point[aria-current]")
+    assert page.inner_text("#study-cell").count("not run") == 1
 
 
 def test_a_point_opens_its_episodes(page: Any, address: str) -> None:

@@ -33,11 +33,18 @@ def test_it_lies_over_the_picture_and_goes_again(
         said = page.inner_text(".lv-map")
         assert said.startswith("Over what it saw at step 4: gradient times input")
         assert NOT_MEASURED in said
+        # A finger does not hover: the cell that it touches is told below.
+        assert page.inner_text(".lv-cell") == ""
+        box = page.locator(".lv-eye").bounding_box()
+        page.mouse.click(box["x"] + box["width"] * 4.5 / 8, box["y"] + box["height"] * 1.5 / 8)
+        told = page.inner_text(".lv-cell")
+        assert told.startswith("Tapped: row 2, column 5, ") and told.endswith(" mm")
+        assert told.endswith(page.get_attribute(".lv-eye", "title"))
         page.click("#map label:has-text('off')")
         page.wait_for_function("!location.search.includes('map=')")
         page.click("#run")
         page.wait_for_selector(".live-view[data-cells='0'][data-phase='success']")
-        assert page.inner_text(".lv-map") == ""
+        assert page.inner_text(".lv-map") == page.inner_text(".lv-cell") == ""
 
 
 def test_the_expert_has_none_and_the_address_chooses_one(
