@@ -234,15 +234,40 @@ def page(
         offset: how many come before.
     """
     where, values = wanted.sql()
-    rank = " ".join("WHEN ? THEN ?" for _ in order)
-    ranked = f"CASE automatic {rank} ELSE {len(order)} END, " if order else ""
-    ranks = [part for place, name in enumerate(order) for part in (name, place)]
+    ranked, ranks = _ranked(order)
     with table.database.reading() as db:
         rows = db.execute(
             f"SELECT row FROM {_KNOWN} WHERE {where} ORDER BY {ranked}row DESC LIMIT ? OFFSET ?",
             [*values, *ranks, limit, offset],
         ).fetchall()
         return [_shown(db, one["row"]) for one in rows]
+
+
+class Place(NamedTuple):
+    """An episode of a list: its id, and the control step that its automatic label belongs to."""
+
+    id: str
+    step: int
+
+
+def places(table: EpisodeTable, wanted: LabelFilter, order: Sequence[str] = ()) -> list[Place]:
+    """All labelled episodes in the order of `page`, without what is in them."""
+    where, values = wanted.sql()
+    ranked, ranks = _ranked(order)
+    with table.database.reading() as db:
+        found = db.execute(
+            f"SELECT id, automatic_labels.step FROM {_KNOWN} WHERE {where} "
+            f"ORDER BY {ranked}row DESC",
+            [*values, *ranks],
+        ).fetchall()
+    return [Place(*one) for one in found]
+
+
+def _ranked(order: Sequence[str]) -> tuple[str, list[Any]]:
+    """The first term of an ORDER BY that takes labels in their order, and its parameters."""
+    rank = " ".join("WHEN ? THEN ?" for _ in order)
+    ranked = f"CASE automatic {rank} ELSE {len(order)} END, " if order else ""
+    return ranked, [part for place, name in enumerate(order) for part in (name, place)]
 
 
 def every(table: EpisodeTable, wanted: LabelFilter) -> Iterator[Shown]:
