@@ -17,7 +17,8 @@ def test_every_kind_is_one_that_attribute_makes() -> None:
 
 def test_an_address_that_makes_no_sense_asks_for_the_usual_kind() -> None:
     assert kind_of("gripper", "attention") == MapKind("gripper", "attention")
-    assert kind_of("gripper", "sorcery") == kind_of("", "") == USUAL
+    assert kind_of("gripper", "sorcery") == MapKind("gripper", "occlusion")
+    assert kind_of("", "") == USUAL
     assert USUAL == ("displacement", "occlusion")
 
 

@@ -71,6 +71,8 @@ KINDS: Final = tuple(MapKind(target, method) for target in TARGETS for method in
 
 
 def kind_of(target: str, method: str) -> MapKind:
-    """The kind that an address asks for; the usual one where that makes no sense."""
-    asked = MapKind(target, method)
-    return asked if asked in KINDS else USUAL
+    """The kind that an address asks for; as usual in whatever makes no sense there."""
+    return MapKind(
+        target if target in TARGETS else USUAL.target,
+        method if method in METHODS else USUAL.method,
+    )
