@@ -88,7 +88,11 @@ class Handlers:
                 # What is drawn already is there: it need not be sent again.
                 bundle = started(self._find(run), self.bundles, kind)
                 first = step if isinstance(step, int) else None
-                yield from self._complete(bundle, first, {"frames": []}, request)
+                more: dict[str, Any] = {"frames": []}
+                # At once, and whatever comes after: of a stream that ends without a word Gradio
+                # empties all that it might have written to.
+                yield self._viewed(bundle, more)
+                yield from self._complete(bundle, first, more, request)
         except UserError as error:
             yield self._complain(error)
 

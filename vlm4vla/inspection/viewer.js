@@ -84,8 +84,7 @@ function most(what, of) {
 }
 
 function measured(value, unit) {
-  if (!unit) return `${(100 * value).toFixed(1)} %`;
-  return `${value.toFixed(unit === 'logit' ? 2 : 1)} ${unit}`;
+  return unit ? `${value.toFixed(1)} ${unit}` : `${(100 * value).toFixed(2)} %`;
 }
 
 function paintPolicy() {

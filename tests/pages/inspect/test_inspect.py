@@ -147,12 +147,15 @@ def test_maps_are_chosen_with_their_worth_and_dragging_over_them_asks_nobody(
         page.wait_for_selector(".iv-missing li:has-text('no slope')")
         assert "no slope" in page.inner_text(".iv-caption")
         requests: list[str] = []
+        # Nor does a choice that is left at once for another one change what is shown.
         page.select_option(".iv-target", "gripper")
         page.select_option(".iv-method", "occlusion")
         page.wait_for_selector(".inspect-view[data-shown='gripper-occlusion']")
+        page.wait_for_timeout(1500)
         page.wait_for_selector("#inspect-status .is:empty", state="attached")
-        page.on("request", lambda request: requests.append(request.url))
+        page.evaluate("document.querySelector('.iv-lanes').scrollIntoView({block: 'center'})")
         box = page.locator(".iv-lanes").bounding_box()
+        page.on("request", lambda request: requests.append(request.url))
         page.mouse.move(box["x"] + 140, box["y"] + 30)
         page.mouse.down()
         steps = set()
