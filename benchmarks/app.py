@@ -122,7 +122,7 @@ def main() -> None:
                 first = statistics.median(item[0] for item in found)
                 rate = statistics.median(item[1] for item in found)
                 print(f"{name}: first frame {first:.0f} ms after the click, {rate:.1f} frames/s")
-            run = page.get_attribute(".result-card[data-run]", "data-run")
+            run = str(page.get_attribute(".result-card[data-run]", "data-run"))
             page = browser.new_page()
             page.set_default_timeout(240_000)
             paints = scrub(page, f"http://127.0.0.1:{port}/", run)
