@@ -9,13 +9,10 @@ import sys
 import threading
 from typing import Final
 
-from vlm4vla import paths
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.episodes.archive import Archive
-from vlm4vla.episodes.parquet import pending
-from vlm4vla.episodes.start import SHIPPED, prepare
 from vlm4vla.errors import UserError
-from vlm4vla.eval.labelling import label_missing
+from vlm4vla.eval.filling import Filling
 from vlm4vla.live.simulators import Simulators
 from vlm4vla.system import address, memory
 
@@ -62,10 +59,9 @@ def main() -> None:
     simulators.open()
     from pages import site
 
-    whole = threading.Event()
-    if not pending(Archive.open().table, SHIPPED):
-        whole.set()
-    blocks = site.build(simulators, catalogue, whole.is_set)
+    Archive.open().table.database.read_ahead()
+    filling = Filling()
+    blocks = site.build(simulators, catalogue, filling.progress)
     blocks.launch(
         server_name=host,
         server_port=port,
@@ -74,23 +70,19 @@ def main() -> None:
         **site.launch_settings(),
     )
     # Not at once: torch takes seconds to import, and the first page shows a film without it.
-    for work in (catalogue.warm, functools.partial(_prepare, whole)):
+    for work in (catalogue.warm, functools.partial(_fill, filling)):
         later = threading.Timer(FIRST_PAGE_SECONDS, work)
         later.daemon = True
         later.start()
     blocks.block_thread()
 
 
-def _prepare(whole: threading.Event) -> None:
+def _fill(filling: Filling) -> None:
     """Brings earlier and shipped episodes in and labels them, while the app is served already."""
-    archive = Archive.open()
     try:
-        prepare(archive.table, archive.films, legacy=paths.home(), shipped=SHIPPED)
-        label_missing(archive.table)
+        filling.carry_out()
     except UserError as error:
         print(f"app.py: {error}", file=sys.stderr, flush=True)
-    finally:
-        whole.set()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from typing import Any, Final
 import gradio as gr
 
 SENTENCE: Final = (
-    "The episodes that come with the app are being read, once, which takes some seconds. The page "
-    "shows them as soon as they are there."
+    "The episodes that come with the app are being read, once, which takes a minute or more: {} of "
+    "{} files so far. The page is loaded again when all are there."
 )
 
 _TEMPLATE: Final = '<p class="message" role="status" hidden></p>'
@@ -25,12 +25,12 @@ watch('value', tell);
 """
 
 
-def build(page: gr.Blocks, whole: Callable[[], bool]) -> None:
+def build(page: gr.Blocks, progress: Callable[[], tuple[int, int] | None]) -> None:
     """Lays the line out; the page is loaded again when the table is whole.
 
     Args:
         page: the `gr.Blocks` of the page.
-        whole: whether the table holds the episodes that come with the app.
+        progress: files of shipped results that were read and of how many; None for all.
     """
     line = gr.HTML(
         "",
@@ -42,8 +42,8 @@ def build(page: gr.Blocks, whole: Callable[[], bool]) -> None:
     clock = gr.Timer(1.0, active=False)
 
     def look() -> tuple[str, gr.Timer]:
-        done = whole()
-        return "" if done else SENTENCE, gr.Timer(active=not done)
+        found = progress()
+        return SENTENCE.format(*found) if found else "", gr.Timer(active=found is not None)
 
     told: dict[str, Any] = {
         "outputs": [line, clock],

@@ -49,14 +49,16 @@ PAGES: Final = (
 
 
 def build(
-    simulators: Simulators, catalogue: AgentCatalogue, whole: Callable[[], bool] = lambda: True
+    simulators: Simulators,
+    catalogue: AgentCatalogue,
+    progress: Callable[[], tuple[int, int] | None] = lambda: None,
 ) -> gr.Blocks:
     """The app.
 
     Args:
         simulators: where episodes are played.
         catalogue: who can act in them.
-        whole: whether the table holds the episodes that come with the app.
+        progress: see `pages.filling.build`.
     """
     services = Services(simulators, catalogue, Archive.open(), Archive.bundled(RECORDINGS))
     with gr.Blocks(title="VLM4VLA") as site:
@@ -66,7 +68,7 @@ def build(
     for page in PAGES:
         with site.route(page.name, page.path) as blocks:
             Navbar(main_page_name="Run")
-            filling.build(blocks, whole)
+            filling.build(blocks, progress)
             page.build(blocks, services)
     return site
 

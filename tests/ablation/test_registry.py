@@ -28,7 +28,7 @@ def test_the_same_perturbation_has_one_hash_however_it_is_written():
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        (("sizes",), "builds every body once"),
+        (("size", {"factor": 2}), "a number from 0.7 to 1.4"),
         (("picture-blnk",), "Did you mean 'picture-blank'"),
         (("picture-blank", {"sigma": 1}), "picture-blank has no sigma"),
         (("picture-blank", {"level": 300}), "a whole number from 0 to 255"),

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from tests.attribution.toys import small
+from tests.shipped import shipped
 from vlm4vla.agents.policy import load_agent
-from vlm4vla.attribution import names
+from vlm4vla.attribution import names, trust_check
 from vlm4vla.attribution.methods import METHODS
 from vlm4vla.attribution.target import TARGETS
 from vlm4vla.cli import main
@@ -114,6 +115,55 @@ def test_attribute_explains_a_stored_episode_from_its_poses(
     assert not np.allclose(*maps)
 
 
+def test_attribute_explains_what_the_policy_was_given_and_not_what_was_there(
+    lent, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    [episode] = shipped("qwen3vl-tiny-ablation", ["b48a1775babec45f"], tmp_path).values()
+    EpisodeTable().put(episode)
+    command = ["attribute", "--run", episode.id, "--step", "5", "--out", str(tmp_path)]
+    assert main(command) == 0
+    line = capsys.readouterr().out
+    assert "step 4, '' under picture-blank (level 128), sentence-empty: " in line
+    base = tmp_path / f"{episode.id}-005-occlusion-displacement"
+    told = json.loads(base.with_suffix(".json").read_text())
+    assert (told["instruction"], told["words"]) == ("", [])
+    assert [one["name"] for one in told["perturbations"]] == ["picture-blank", "sentence-empty"]
+    with np.load(base.with_suffix(".npz")) as kept:
+        assert (kept["picture"] == 128).all()
+        # A cell that shows the mean colour of one grey shows what it had shown.
+        assert np.abs(kept["map"]).max() < 1e-3
+    # The value is how far the first action goes that the policy predicted then.
+    assert told["value"] == pytest.approx(
+        100 * np.linalg.norm(episode.predictions[1].chunk[0, :3]), abs=0.05
+    )
+
+
+def test_attribute_tells_no_places_where_things_are_not_where_they_are_drawn(
+    lent, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    [episode] = shipped("qwen3vl-tiny-ablation", ["0080fa5f9bb1ac15"], tmp_path).values()
+    EpisodeTable().put(episode)
+    command = ["attribute", "--run", episode.id, "--method", "gradient", "--out", str(tmp_path)]
+    assert main(command) == 0
+    base = tmp_path / f"{episode.id}-000-gradient-displacement"
+    told = json.loads(base.with_suffix(".json").read_text())
+    assert told["instruction"] == "go and touch the green cube" != episode.spec.instruction
+    assert told["mass"] == {} and "of the pixels" not in capsys.readouterr().out
+    # Drawn without a thing, the picture's patches are shuffled all the same.
+    assert all(set(ways) == {"drawn without"} for ways in told["things"].values())
+    assert max(abs(ways["drawn without"]) for ways in told["things"].values()) < told["value"]
+
+
+def test_attribute_refuses_an_episode_whose_policy_was_changed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    [episode] = shipped("qwen3vl-tiny-ablation", ["53d06c6d3f67248d"], tmp_path).values()
+    EpisodeTable().put(episode)
+    assert main(["attribute", "--run", episode.id, "--out", str(tmp_path)]) == 2
+    assert "the policy itself was changed (skip-head)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -122,6 +172,8 @@ def test_attribute_explains_a_stored_episode_from_its_poses(
         (["--checkpoint", "qwen3vl-tiny", "--seeds", "-1"], "start at 0"),
         (["--run", "0123456789abcdef"], "no such"),
         (["--checkpoint", "qwen3vl-tiny", "--layer", "0"], "Only attention"),
+        (["verify", "--seeds", "3"], "belongs to a checkpoint"),
+        (["--checkpoint", "qwen3vl-tiny", "--json"], "one of its files"),
     ],
 )
 def test_attribute_says_what_it_cannot_do(words, why, tmp_path, capsys):
@@ -168,4 +220,23 @@ def test_trust_measures_every_method_and_goes_on_where_it_stopped(
     )
     assert main([*command, "--seeds", "7", "8"]) == 0
     assert measured == [8]
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 2
+    table = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert table["episodes"] == 2
+    # Other scenes are set against the table, which is found by the checkpoint alone.
+    asked = []
+    monkeypatch.setattr(
+        trust_check, "shipped_table", lambda digest: asked.append(digest) or {**table}
+    )
+    verify = ["attribute", "verify", "--checkpoint", str(checkpoint), "--task", "reach"]
+    verify += ["--seeds", "9", "10", "--out", str(tmp_path / "other")]
+    assert main(verify) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"shipped: {table['command']}"
+    assert len(said) == 2 and " measures agree with the shipped table" in said[1]
+    assert asked == [checkpoint_hash(checkpoint)] and measured == [8, 9, 10]
+    shifted = table["rows"][0]["infidelity"]
+    shifted |= {name: shifted[name] + 1 for name in ("mean", "low", "high")}
+    assert main([*verify, "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out.splitlines()[-1])
+    [bad] = [one for one in checks if not one["holds"]]
+    assert (bad["measure"], bad["high"]) == ("infidelity", pytest.approx(-1))

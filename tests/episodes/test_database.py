@@ -28,6 +28,7 @@ def test_reading_an_absent_table_makes_nothing(tmp_path: Path) -> None:
     assert table.missing([example().spec], example().agents, {}) == [example().spec]
     with pytest.raises(UserError, match="no such stored episode"):
         table.get(example().id)
+    table.database.read_ahead()
     assert list(tmp_path.iterdir()) == []
 
 

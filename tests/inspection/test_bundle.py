@@ -14,21 +14,34 @@ import pytest
 import torch
 
 from tests.inspection.examples import POLICY, still_episode
+from tests.shipped import shipped
+from vlm4vla.ablation.registry import perturbation
 from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.agents.expert import EXPERT
 from vlm4vla.core.condition import Perturbation
 from vlm4vla.core.environment import Drawing
 from vlm4vla.core.episode import AgentId, Episode
+from vlm4vla.data.pictures import decode_image
 from vlm4vla.errors import UserError
+from vlm4vla.eval.labelling import examine
 from vlm4vla.inspection import bundle as making
+from vlm4vla.inspection import captions
 from vlm4vla.inspection.bundle import Bundle, completed, shelf_of, started
 from vlm4vla.inspection.explanation import Explanation
 from vlm4vla.inspection.export import files_of, told, zipped
 from vlm4vla.inspection.kinds import USUAL, MapKind
 from vlm4vla.inspection.offline import offline_page
 from vlm4vla.inspection.payload import headline, payload
+from vlm4vla.inspection.pictures import draw_pictures
 from vlm4vla.inspection.shelf import MOST_BUNDLES, Bundles
 
 NOBODY = AgentCatalogue(roots=())
+
+FAILED = "c5354b37593509ce"
+"""A stack of a shipped evaluation that was let go beside its target."""
+
+PERTURBED = "b48a1775babec45f"
+"""A shipped episode with a blank picture and no sentence."""
 
 
 class Painter:
@@ -37,7 +50,7 @@ class Painter:
     def __init__(self) -> None:
         self.drawn = 0
 
-    def draw(self, spec: Any, pose: Any, cameras: Any) -> Drawing:
+    def draw(self, spec: Any, pose: Any, cameras: Any, **_: Any) -> Drawing:
         self.drawn += 1
         shades = {"policy": (128, self.drawn), "view": (384, self.drawn)}
         images = {
@@ -128,11 +141,36 @@ def test_a_checkpoint_that_is_not_here_is_named(bundles: Bundles) -> None:
     assert "No policy acted" in expert.missing[0]
 
 
-def test_no_map_is_made_of_a_picture_that_the_policy_did_not_see(bundles: Bundles) -> None:
+@pytest.mark.parametrize("change", [Perturbation("of tomorrow"), perturbation("skip-head")])
+def test_no_map_is_made_where_what_was_changed_is_not_repeated(
+    bundles: Bundles, change: Perturbation
+) -> None:
     found = episode()
-    condition = replace(found.spec.condition, perturbations=(Perturbation("blank"),))
+    condition = replace(found.spec.condition, perturbations=(change,))
     changed = replace(found, spec=replace(found.spec, condition=condition))
-    assert "blank" in whole(changed, bundles, Painter()).missing[0]
+    assert change.name in whole(changed, bundles, Painter()).missing[0]
+
+
+def test_maps_are_made_of_the_picture_and_the_sentence_that_the_policy_had(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int, str]] = []
+
+    def explain(policy: Any, picture: Any, told: str, one: Any, kind: Any) -> Explanation:
+        asked.append((one.step, int(picture[0, 0, 0]), told))
+        return explanation(one.step, (), [])
+
+    monkeypatch.setattr("vlm4vla.inspection.explanation.explain", explain)
+    monkeypatch.setattr(making, "policy_of", lambda *_: None)
+    found = episode()
+    changes = (perturbation("picture-blank", {"level": 77}, first_step=4),)
+    changes += (perturbation("sentence-empty", first_step=8),)
+    condition = replace(found.spec.condition, perturbations=changes)
+    found = replace(found, spec=replace(found.spec, condition=condition))
+    assert whole(found, bundles, Painter()).explained
+    # The painter's first picture has the shade 1.
+    sentence = found.spec.instruction
+    assert sorted(asked) == [(0, 1, sentence), (4, 77, sentence), (8, 77, "")]
 
 
 def drawn_cells(page: Any, text: str, file: Path) -> str:
@@ -271,7 +309,7 @@ def test_maps_begin_at_the_step_that_is_looked_at(
 class Striped(Painter):
     """Pictures in which no cell is like the mean."""
 
-    def draw(self, spec: Any, pose: Any, cameras: Any) -> Drawing:
+    def draw(self, spec: Any, pose: Any, cameras: Any, **_: Any) -> Drawing:
         plain = super().draw(spec, pose, cameras).images
         ramp = {
             n: np.linspace(0, 255, i.size).reshape(i.shape).astype(np.uint8)
@@ -326,11 +364,78 @@ def test_words_that_are_not_heeded_are_named_once_somebody_looked_elsewhere(
     bundle = whole(episode(), bundles, Painter())
     name = bundle.lanes.things[0]
     colour, kind = name.split()
-    said = replace(bundle.diagnosis, kind="aimed elsewhere", sentences="It went off.", park=4)
+    said = replace(bundle.diagnosis, kind="aimed elsewhere", sentences="It went off.", parting=4)
     one = explanation(4, ("the", colour, kind), [0.2, 0.4, 9.0])
     # Whatever the maps explain: a word that turns the action aside takes nothing off its way.
     bundle = replace(bundle, diagnosis=said, maps={MapKind("gripper", "attention"): (one,)})
-    assert headline(bundle) == f"It went off. At step 4 it did not heed “{colour}” (0.4 mm)."
+    assert said.failure
+    told_of = f"It went off. At step 4 it did not heed “{colour}” (0.4 mm)."
+    assert headline(bundle) == f"{said.failure.text} {told_of}"
+
+
+def test_a_shipped_failure_is_told_as_among_the_failures(bundles: Bundles, tmp_path: Path) -> None:
+    [found] = shipped("paligemma-tiny-known", [FAILED], tmp_path).values()
+    kept = examine(found)
+    value = payload(started(found, bundles))
+    first = f"{kept.label.capitalize()}, step {kept.step}: {kept.finding['sentence']}"
+    assert value["diagnosis"].startswith(f"{first} ")
+    assert value["failure"] == [kept.step, kept.label]
+    assert value["park"] == kept.step < found.steps
+
+
+def test_a_shipped_perturbed_episode_is_drawn_and_told_as_the_policy_had_it(
+    bundles: Bundles, environment: Any, tmp_path: Path
+) -> None:
+    [found] = shipped("qwen3vl-tiny-ablation", [PERTURBED], tmp_path).values()
+    shelf = shelf_of(found, bundles)
+    pictures = next(draw_pictures(shelf, found, environment))
+    # One grey everywhere, and the table for people.
+    assert all((one.seen == 128).all() for one in pictures)
+    assert np.std(decode_image(pictures[0].view)) > 10
+    value = payload(started(found, bundles))
+    assert value["told"] == "told nothing"
+    assert value["seen"] == (
+        "What the policy saw under picture-blank (level 128), one grey everywhere"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen", "said"),
+    [
+        ((), "What the policy sees", ""),
+        ((perturbation("light"),), "What the policy sees", ""),
+        ((perturbation("skip-head"),), "What the policy sees", ""),
+        (
+            (perturbation("picture-blank", first_step=4),),
+            "What the policy saw under picture-blank (level 128) from step 4 on, "
+            "one grey everywhere",
+            "",
+        ),
+        (
+            (perturbation("sentence-empty", first_step=4),),
+            "What the policy sees",
+            "told “lift the orange ball”, told nothing from step 4 on",
+        ),
+        (
+            (Perturbation("of tomorrow"),),
+            "Not what the policy saw: this version does not know how of tomorrow changed it, and "
+            "shows the picture without that",
+            "",
+        ),
+    ],
+)
+def test_captions_say_what_the_policy_saw_and_was_told(
+    changes: tuple[Perturbation, ...], seen: str, said: str
+) -> None:
+    found = episode()
+    condition = replace(found.spec.condition, perturbations=changes)
+    spec = replace(found.spec, instruction="lift the orange ball", condition=condition)
+    found = replace(found, spec=spec)
+    assert (captions.shown(found), captions.told(found)) == (seen, said)
+
+
+def test_where_no_policy_acted_the_picture_is_what_one_would_see() -> None:
+    assert captions.shown(episode(EXPERT)) == "What a policy would see"
 
 
 def test_one_page_scrubs_without_a_server(bundles: Bundles, page: Any, tmp_path: Path) -> None:

@@ -77,10 +77,12 @@ def app_process(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def serve(
-    simulators: Any, catalogue: AgentCatalogue, whole: Callable[[], bool] = lambda: True
+    simulators: Any,
+    catalogue: AgentCatalogue,
+    progress: Callable[[], tuple[int, int] | None] = lambda: None,
 ) -> Iterator[str]:
     """The app on a port of its own; gives the address."""
-    app = site.build(simulators, catalogue, whole)
+    app = site.build(simulators, catalogue, progress)
     port = free_port()
     app.launch(
         server_name="127.0.0.1",

@@ -46,9 +46,9 @@ def test_the_first_page_is_served_before_a_policy_is_loaded(
     monkeypatch.setattr(sys, "argv", ["app.py"])
     monkeypatch.setattr(app, "Simulators", Simulators)
     monkeypatch.setattr(app, "AgentCatalogue", Catalogue)
-    monkeypatch.setattr(app, "_prepare", lambda whole: done.append("table"))
+    monkeypatch.setattr(app, "_fill", lambda filling: done.append("table"))
     monkeypatch.setattr(app, "FIRST_PAGE_SECONDS", 0.2)
-    monkeypatch.setattr(site, "build", lambda simulators, catalogue, whole: Blocks())
+    monkeypatch.setattr(site, "build", lambda simulators, catalogue, progress: Blocks())
     app.main()
     assert done[:3] == ["simulator", "served", "stays"]
     assert sorted(done[3:]) == ["policy", "table"]

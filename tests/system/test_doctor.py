@@ -124,6 +124,16 @@ def test_an_import_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert device.detail.startswith(error)
 
 
+def test_packages_that_are_not_there_are_no_matter_of_drivers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    error = "ModuleNotFoundError: No module named 'mani_skill'"
+    probe_is(monkeypatch, tmp_path, f'echo "{error}" >&2; exit 1')
+    [check] = doctor.check_renderer()
+    assert (check.name, check.status) == ("packages of the simulator", "fail")
+    assert "mani_skill is missing. Recordings play" in check.detail and "[sim]" in check.fix
+
+
 def package_root(tmp_path: Path, requirements: str, constraints: str) -> Path:
     (tmp_path / "requirements.txt").write_text(requirements)
     (tmp_path / "constraints.txt").write_text(constraints)

@@ -30,6 +30,9 @@ AXES: Final = {
     "picture-noise": Axis("sigma", "noise, grey levels", 0.0),
     "camera": Axis("degrees", "camera turned, degrees", 0.0),
     "light": Axis("factor", "light, times the usual", 1.0),
+    "pale": Axis("share", "white in the objects' colours, share", 0.0),
+    "size": Axis("factor", "size of the objects, times the usual", 1.0),
+    "distractors": Axis("count", "further objects", 0),
 }
 """The perturbations that have a curve."""
 

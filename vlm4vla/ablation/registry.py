@@ -164,12 +164,20 @@ _add(
     factor=Number(0.6, 0.2, 1.5),
 )
 
-ABSENT: Final = {
-    "sizes": "the simulator builds every body once, in the four sizes that training saw",
-    "colours": "an object is named by its colour, and one without a name cannot be asked for; "
-    "'shade' changes its shade",
-}
-"""What one may look for here, and why it is not there."""
+_add(
+    "simulator",
+    "pale",
+    "unseen colours",
+    "every object's colour mixed with white by a share, which keeps its name",
+    share=Number(0.4, 0.0, 0.8),
+)
+_add(
+    "simulator",
+    "size",
+    "unseen sizes",
+    "every movable object larger or smaller by a factor",
+    factor=Number(1.2, 0.7, 1.4),
+)
 
 _WHOLE_EPISODE: Final = "simulator"
 
@@ -192,8 +200,6 @@ def perturbation(
         UserError: there is no such perturbation or number, one is out of range, or it cannot begin
             or end in the middle of an episode.
     """
-    if name in ABSENT:
-        raise UserError(f"Unseen {name} cannot be had: {ABSENT[name]}.")
     known = PERTURBATIONS.get(name)
     given = dict(values or {})
     if unknown := sorted(set(given) - set(known.values)):

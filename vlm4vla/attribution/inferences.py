@@ -8,7 +8,7 @@ import numpy as np
 
 from vlm4vla.attribution.inputs import Cells, Question
 from vlm4vla.attribution.scene import regions, things
-from vlm4vla.core.environment import Environment, Pose
+from vlm4vla.core.environment import Environment, Painter, Pose
 from vlm4vla.core.episode import Episode, EpisodeSpec
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import expert
@@ -43,15 +43,20 @@ class Inference:
     names: tuple[str, ...]
 
 
-def draw_inference(
-    environment: Environment, spec: EpisodeSpec, pose: Pose, step: int = 0
-) -> Inference:
+def draw_inference(painter: Painter, spec: EpisodeSpec, pose: Pose, step: int = 0) -> Inference:
     """An inference whose picture is drawn from a stored pose. The running episode is lost.
+
+    Args:
+        painter: who draws: an environment, or `vlm4vla.ablation.given.GivenPainter` for what a
+            policy was given.
+        spec: of the episode.
+        pose: of robot and movable things.
+        step: the control step that it was made at.
 
     Raises:
         UserError: the suite cannot draw.
     """
-    drawn = environment.draw(spec, pose, [POLICY_CAMERA], segmentation=True)
+    drawn = painter.draw(spec, pose, [POLICY_CAMERA], segmentation=True)
     truth: State = drawn.privileged
     if drawn.segmentation is None:
         raise UserError("The simulator has no segmentation of this picture.")
@@ -67,8 +72,20 @@ def draw_inference(
     )
 
 
-def inference_of(environment: Environment, episode: Episode, step: int) -> Inference:
+def inference_of(painter: Painter, episode: Episode, step: int) -> Inference:
     """The inference that a stored episode's action of some control step comes from.
+
+    Its sentence is the episode's own, and its picture the painter's.
+
+    Raises:
+        UserError: see `inferred_at`, or the suite cannot draw.
+    """
+    made = inferred_at(episode, step)
+    return draw_inference(painter, episode.spec, pose_at(episode, made), made)
+
+
+def inferred_at(episode: Episode, step: int) -> int:
+    """The control step of the inference that an action of some control step comes from.
 
     Raises:
         UserError: the episode is of another suite, keeps no poses, or has no such step.
@@ -84,7 +101,7 @@ def inference_of(environment: Environment, episode: Episode, step: int) -> Infer
             f"The episode has no inference for step {step}.",
             f"Choose 0 to {episode.steps - 1}.",
         )
-    return draw_inference(environment, episode.spec, pose_at(episode, steps[-1]), steps[-1])
+    return steps[-1]
 
 
 def pose_at(episode: Episode, step: int) -> Pose:

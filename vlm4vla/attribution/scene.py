@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm4vla.attribution.inputs import Cells
-from vlm4vla.core.environment import Environment, Pose
+from vlm4vla.core.environment import Painter, Pose
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.core.observation import Image
 from vlm4vla.suites.tabletop.suite import POLICY_CAMERA, goal_of
@@ -53,14 +53,14 @@ def things(segmentation: NDArray[np.int16], names: Sequence[str]) -> dict[str, C
 
 
 def drawn_without(
-    environment: Environment, spec: EpisodeSpec, pose: Pose, names: Sequence[str]
+    painter: Painter, spec: EpisodeSpec, pose: Pose, names: Sequence[str]
 ) -> dict[str, Image]:
     """The policy camera's picture (H, W, 3) drawn again without each movable thing, by name.
 
     Fixtures stand where the scene has them and cannot be moved. The running episode is lost.
 
     Args:
-        environment: which draws.
+        painter: who draws.
         spec: the episode.
         pose: robot and movable things.
         names: of the movable things, in the pose's order.
@@ -72,6 +72,6 @@ def drawn_without(
     for index, name in enumerate(names[: len(pose.poses)]):
         poses = pose.poses.copy()
         poses[index, 2] = _AWAY
-        drawing = environment.draw(spec, replace(pose, poses=poses), [POLICY_CAMERA])
+        drawing = painter.draw(spec, replace(pose, poses=poses), [POLICY_CAMERA])
         found[name] = drawing.images[POLICY_CAMERA]
     return found

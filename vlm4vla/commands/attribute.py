@@ -3,15 +3,19 @@
 import argparse
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import imageio.v3 as imageio
 import numpy as np
 
+from vlm4vla.ablation.given import GivenPainter, displaced, given_sentence, unrepeatable
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.attribution.names import METHODS, TARGETS
-from vlm4vla.core.condition import Condition
+from vlm4vla.commands import trust
+from vlm4vla.core.condition import Condition, Perturbation
+from vlm4vla.core.environment import Painter
 from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, episode_id
 from vlm4vla.core.rollout import versions_of
 from vlm4vla.episodes.table import EpisodeTable
@@ -32,6 +36,14 @@ RANDOM_ORDERS: Final = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("map", "verify"),
+        default="map",
+        help="map: explain (the default); verify: measure the shipped trust table's methods over "
+        "the scenes of --seeds, and say where it does not hold",
+    )
+    parser.add_argument(
         "--run", metavar="ID", help="a stored episode, whose pictures are drawn again"
     )
     parser.add_argument("--step", type=int, default=0, help="control step of that episode")
@@ -39,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         help="checkpoint folder, or its name; for a stored episode by default the one that acted",
     )
-    parser.add_argument("--task", choices=TASKS, default="pick", help="which kind of scene")
+    parser.add_argument(
+        "--task", choices=TASKS, help="which kind of scene (default: pick; to verify: all five)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="which scenes")
     parser.add_argument(
         "--method",
@@ -57,10 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layer", type=int, help="of the attention, from 0; by default the mean of all"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for three files a map")
+    parser.add_argument("--json", action="store_true", help="to verify: one line of JSON, last")
 
 
 def run(args: argparse.Namespace) -> int:
     """Explains an inference of each scene, or one of a stored episode; a line for each."""
+    if args.action == "verify":
+        return _verify(args)
+    if args.json:
+        raise UserError("A map's JSON is one of its files.", "Leave --json out, or verify.")
     if min(*args.seeds, args.step) < 0:
         raise UserError("Seeds and steps start at 0.")
     if args.run is None and args.checkpoint is None:
@@ -72,6 +91,13 @@ def run(args: argparse.Namespace) -> int:
             "A later step needs an episode that got there.", "Name a stored one by --run."
         )
     stored = EpisodeTable().get(args.run) if args.run is not None else None
+    changes = stored.spec.condition.perturbations if stored is not None else ()
+    if unknown := unrepeatable(changes):
+        raise UserError(
+            f"In this episode the policy itself was changed ({', '.join(unknown)}), which is not "
+            "repeated here, so a map would be of another policy.",
+            "Choose an episode without that change.",
+        )
     catalogue = AgentCatalogue()
     name = args.checkpoint
     if stored is not None and name is None:
@@ -88,7 +114,10 @@ def run(args: argparse.Namespace) -> int:
     agent = load_agent(catalogue.folder(name))
     span = (AgentSpan(agent.identity),)
     versions = versions_of(TABLETOP, span)
-    drawn = [TABLETOP.spec(args.task, seed, Condition(KNOWN)) for seed in dict.fromkeys(args.seeds)]
+    drawn = [
+        TABLETOP.spec(args.task or "pick", seed, Condition(KNOWN))
+        for seed in dict.fromkeys(args.seeds)
+    ]
     environment = None
     try:
         for spec in [stored.spec] if stored is not None else drawn:
@@ -97,12 +126,15 @@ def run(args: argparse.Namespace) -> int:
                 "episode": stored.id if stored is not None else episode_id(spec, span, versions),
                 "asked_step": args.step,
                 "method": args.method,
-                "layer": args.layer,
                 "target": args.target,
                 "cover": "mean",
                 "stride": STRIDE,
                 "random_orders": RANDOM_ORDERS,
             }
+            if args.layer is not None:
+                settings["layer"] = args.layer
+            if changes:
+                settings["perturbations"] = [one.to_json() for one in changes]
             what = f"{spec.task}-{spec.seed:06d}"
             if stored is not None:
                 what = f"{stored.id}-{args.step:03d}"
@@ -111,8 +143,8 @@ def run(args: argparse.Namespace) -> int:
             told = read_matching(base.with_suffix(".json"), settings)
             if told is None:
                 environment = environment or EnvironmentProcess(TABLETOP)
-                inference = _inference(environment, spec, stored, args.step)
-                told = _explain(agent, environment, inference, settings, base)
+                painter, inference = _inference(environment, spec, stored, args.step)
+                told = _explain(agent, painter, inference, settings, base)
             print(_line(told), flush=True)
     finally:
         if environment is not None:
@@ -120,21 +152,48 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(args: argparse.Namespace) -> int:
+    if args.checkpoint is None or args.run is not None:
+        raise UserError(
+            "A trust table belongs to a checkpoint and is verified on scenes.",
+            "Name --checkpoint and --seeds.",
+        )
+    return trust.verify(
+        argparse.Namespace(
+            checkpoint=args.checkpoint,
+            tasks=[args.task] if args.task else list(TASKS),
+            seeds=args.seeds,
+            randomised=len(args.seeds) * len(TASKS),
+            out=args.out,
+            json=args.json,
+        )
+    )
+
+
 def _inference(
     environment: EnvironmentProcess, spec: EpisodeSpec, stored: Episode | None, step: int
-) -> "Inference":
-    from vlm4vla.attribution.inferences import draw_inference, inference_of
+) -> tuple[Painter, "Inference"]:
+    """The inference to explain, and who draws what the policy was given at it."""
+    from vlm4vla.attribution.inferences import draw_inference, inference_of, inferred_at
 
-    if stored is not None:
-        return inference_of(environment, stored, step)
-    pose = environment.reset(spec).pose
-    assert pose is not None
-    return draw_inference(environment, spec, pose)
+    if stored is None:
+        pose = environment.reset(spec).pose
+        assert pose is not None
+        return environment, draw_inference(environment, spec, pose)
+    step = inferred_at(stored, step)
+    painter = GivenPainter.of(environment, spec).at(step)
+    found = inference_of(painter, stored, step)
+    changes = spec.condition.perturbations
+    told = given_sentence(spec, changes, step)
+    found = replace(found, question=replace(found.question, instruction=told))
+    if displaced(changes, step):
+        found = replace(found, regions={}, things={})
+    return painter, found
 
 
 def _explain(
     agent: "PolicyAgent",
-    environment: EnvironmentProcess,
+    painter: Painter,
     inference: "Inference",
     settings: dict[str, Any],
     base: Path,
@@ -148,7 +207,7 @@ def _explain(
 
     policy, question, regions = agent.policy, inference.question, inference.regions
     target = targets[settings["target"]]
-    if settings["layer"] is None:
+    if "layer" not in settings:
         found = methods[settings["method"]](policy, question, target)
     else:
         found = attention(policy, question, target, layer=settings["layer"])
@@ -177,7 +236,7 @@ def _explain(
             "random_areas": area(line.random_insertion).tolist(),
             "gain": line.insertion_gain,
         },
-        "things": _things(agent, environment, inference, settings["target"]),
+        "things": _things(agent, painter, inference, settings["target"]),
         "words": _words(agent, inference, settings["target"]),
     }
     with replacing(base.with_suffix(".npz")) as temporary:
@@ -191,7 +250,7 @@ def _explain(
 
 
 def _things(
-    agent: "PolicyAgent", environment: EnvironmentProcess, inference: "Inference", target: str
+    agent: "PolicyAgent", painter: Painter, inference: "Inference", target: str
 ) -> dict[str, dict[str, float]]:
     """What each thing accounts for: painted over in three ways, or not there at all."""
     from vlm4vla.attribution.inputs import COVERS
@@ -204,9 +263,7 @@ def _things(
         name: painted_over(question.picture, inference.things, cover)
         for name, cover in COVERS.items()
     }
-    ways["drawn without"] = drawn_without(
-        environment, inference.spec, inference.pose, inference.names
-    )
+    ways["drawn without"] = drawn_without(painter, inference.spec, inference.pose, inference.names)
     told: dict[str, dict[str, float]] = {}
     for way, without in ways.items():
         found = object_occlusion(agent.policy, question, targets[target], without)
@@ -221,12 +278,15 @@ def _words(agent: "PolicyAgent", inference: "Inference", target: str) -> list[di
     from vlm4vla.attribution.occlusion import leave_one_word_out, replace_one_word
     from vlm4vla.attribution.target import TARGETS as targets
 
+    said = words(inference.question.instruction)
+    if not said:
+        return []
     asked = agent.policy, inference.question, targets[target]
     left_out, replaced = leave_one_word_out(*asked).scores, replace_one_word(*asked).scores
     return [
         {"word": word, "left_out": one, "replaced": None if math.isnan(other) else other}
         for word, one, other in zip(
-            words(inference.question.instruction),
+            said,
             left_out.tolist(),
             replaced.tolist(),
             strict=True,
@@ -242,8 +302,10 @@ def _line(told: Mapping[str, Any]) -> str:
             f"on the named object {told['mass']['object']:.0%} of the mass and "
             f"{told['pixels']['object']:.1%} of the pixels; "
         )
+    changed = ", ".join(Perturbation(**one).label for one in told.get("perturbations", ()))
     return (
-        f"{told['task']} {told['seed']}, step {told['step']}, {told['instruction']!r}: "
+        f"{told['task']} {told['seed']}, step {told['step']}, {told['instruction']!r}"
+        f"{changed and f' under {changed}'}: "
         f"{told['method']} of {told['value']:.1f} {unit} ({told['target']}); {on_object}against "
         f"random orders, deletion {told['deletion']['gain']:+.1f} {unit}, "
         f"insertion {told['insertion']['gain']:+.1f} {unit}"

@@ -53,6 +53,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures the episodes that the folder lacks and tells the table."""
+    answer, lines = measure(args)
+    print(json.dumps(answer) if args.json else "\n".join(lines))
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Measures other episodes than the shipped table's, and says where the two differ."""
+    from vlm4vla.attribution import trust_check
+    from vlm4vla.model.checkpoint import checkpoint_hash
+
+    # Before anything is measured.
+    shipped = trust_check.shipped_table(checkpoint_hash(AgentCatalogue().folder(args.checkpoint)))
+    answer, _ = measure(args)
+    checks = trust_check.compare(shipped["rows"], answer["rows"])
+    if args.json:
+        print(json.dumps([{**one._asdict(), "holds": one.holds} for one in checks]))
+    else:
+        print(f"shipped: {shipped['command']}")
+        print("\n".join(trust_check.lines_of(checks)))
+    return 0
+
+
+def measure(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """The trust table over the asked episodes, measured where the folder lacks them, and as text.
+
+    Raises:
+        UserError: seeds below 0, or there is no such checkpoint.
+    """
     if min(args.seeds) < 0 or args.randomised < 0:
         raise UserError("Seeds and episodes start at 0.")
     # They take seconds: torch.
@@ -104,11 +132,7 @@ def run(args: argparse.Namespace) -> int:
         "rows": plain(rows),
     }
     write_json(args.out / SUMMARY, answer)
-    if args.json:
-        print(json.dumps(answer))
-    else:
-        print("\n".join([*lines_of(rows), *answer["verdict"]]))
-    return 0
+    return answer, [*lines_of(rows), *answer["verdict"]]
 
 
 def plain(value: Any) -> Any:

@@ -66,7 +66,26 @@ class Drawing:
     privileged: Any
 
 
-class Environment(Protocol):
+class Painter(Protocol):
+    """A painter: what draws stored poses."""
+
+    def draw(
+        self,
+        spec: EpisodeSpec,
+        pose: Pose,
+        cameras: Collection[str] = (),
+        *,
+        segmentation: bool = False,
+    ) -> Drawing:
+        """Sets a stored pose and draws it, without physics. The running episode is lost.
+
+        Raises:
+            UserError: the suite cannot.
+        """
+        ...
+
+
+class Environment(Painter, Protocol):
     """An environment: one simulated robot, in this process or in another."""
 
     @property
@@ -107,21 +126,6 @@ class Environment(Protocol):
 
         Raises:
             UserError: the suite has none.
-        """
-        ...
-
-    def draw(
-        self,
-        spec: EpisodeSpec,
-        pose: Pose,
-        cameras: Collection[str] = (),
-        *,
-        segmentation: bool = False,
-    ) -> Drawing:
-        """Sets a stored pose and draws it, without physics. The running episode is lost.
-
-        Raises:
-            UserError: the suite cannot.
         """
         ...
 

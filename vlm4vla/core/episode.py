@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,15 +198,15 @@ class Episode:
         """The task that was carried out; a scene allows others than the one it was drawn for."""
         return str(self.spec.goal.get("task", self.spec.task))
 
-    @property
+    @cached_property
     def request_id(self) -> str:
         """Sixteen hexadecimal digits of what was asked and of whom, whatever the versions are."""
         return request_id(self.spec, self.agents)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Sixteen hexadecimal digits: a function of specification, agents and versions."""
-        return episode_id(self.spec, self.agents, self.versions)
+        return _id(self.request_id, self.versions)
 
 
 def goal_text(episode: Episode) -> str:
@@ -222,7 +223,11 @@ def request_id(spec: EpisodeSpec, agents: Sequence[AgentSpan]) -> str:
 
 def episode_id(spec: EpisodeSpec, agents: Sequence[AgentSpan], versions: Mapping[str, str]) -> str:
     """Sixteen hexadecimal digits: the episode's id, known before it is run."""
-    return _digest([request_id(spec, agents), dict(sorted(versions.items()))])
+    return _id(request_id(spec, agents), versions)
+
+
+def _id(request: str, versions: Mapping[str, str]) -> str:
+    return _digest([request, dict(sorted(versions.items()))])
 
 
 def spans_to_json(agents: Sequence[AgentSpan]) -> list[dict[str, Any]]:

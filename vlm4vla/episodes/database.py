@@ -137,6 +137,15 @@ class Database:
         with self._told("write"), self._lock:
             self._writer().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def read_ahead(self) -> None:
+        """Has the system read the file into its cache where it can, since first looks are slow.
+
+        Nothing waits for it, and memory that something else needs is taken from it.
+        """
+        if self.path is not None and self.exists and hasattr(os, "posix_fadvise"):
+            with open(self.path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
     def close(self) -> None:
         """Closes every connection; a later use opens new ones."""
         # Writers last: the last one to go puts what lies beside the file into it.

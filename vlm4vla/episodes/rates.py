@@ -138,6 +138,23 @@ def facets(
     return {name: dict(sorted(values.items())) for name, values in counts.items()}
 
 
+def agents(table: EpisodeTable, wanted: Filter) -> dict[str, int]:
+    """How many of the chosen episodes are of whom, by digest: most first, then who came first.
+
+    Args:
+        table: where they are.
+        wanted: which; few, since their rows are read.
+    """
+    where, values = wanted.sql()
+    with table.database.reading() as db:
+        found = db.execute(
+            f"SELECT agent, count(*) FROM episodes WHERE {where} GROUP BY agent "
+            "ORDER BY count(*) DESC, min(created)",
+            values,
+        ).fetchall()
+    return dict(map(tuple, found))
+
+
 def evaluated(table: EpisodeTable, agent: str, *, condition: Condition = USUAL) -> dict[str, Rate]:
     """Success rates by task from an agent's evaluations in a table.
 

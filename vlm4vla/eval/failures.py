@@ -363,6 +363,12 @@ class FailureLabel(NamedTuple):
     finding: Finding
     later: tuple[tuple[str, Finding], ...] = ()
 
+    @property
+    def text(self) -> str:
+        """Label, step and sentence, for people."""
+        label = self.label[0].upper() + self.label[1:]
+        return f"{label}, step {self.finding.step}: {self.finding.sentence}"
+
 
 def label(episode: Episode) -> FailureLabel | None:
     """The automatic label of an episode.

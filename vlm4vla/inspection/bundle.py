@@ -8,6 +8,7 @@ from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import Episode
 from vlm4vla.errors import UserError
+from vlm4vla.eval.failures import label
 from vlm4vla.inspection.diagnosis import Diagnosis, diagnose
 from vlm4vla.inspection.explanation import (
     Explanation,
@@ -81,7 +82,7 @@ def started(episode: Episode, bundles: Bundles, kind: MapKind = USUAL) -> Bundle
     return Bundle(
         episode,
         lanes,
-        diagnose(lanes, episode.outcome),
+        diagnose(lanes, episode.outcome, label(episode)),
         tuple(kept_pictures(shelf, episode)),
         len(inferences_of(episode)),
         kind,

@@ -1,40 +1,48 @@
 """The diagnosis of an episode: a sentence or two from its lanes, by written rules, or nothing.
 
-The rules, in the order in which they are asked:
+What went wrong first is said by the failure label (`vlm4vla.eval.failures`). The rules here say how
+whoever acted left the way of the expert, in the order in which they are asked:
 
 1. **Differs**: at a step, the commanded motion is more than `DIFFERS_MM` from the expert's at the
    same true state, or it commands the opposite of the fingers.
-2. **Parting**: the first step that differs and from which on, to the end, in every `WINDOW` steps
-   most differ. There is none in an episode that succeeded, or within the last `WINDOW` steps.
+2. **Parting**: a departure begins with a step that differs, and lasts as long as in every `WINDOW`
+   steps most differ. The parting is the beginning of the one that was under way at the step of the
+   failure label, or that ended less than `WINDOW` steps before it; else, and where that step is the
+   last, of the first one that lasts for `LASTS` steps or to the end. There is none in an episode
+   that succeeded, or within the last `WINDOW` steps.
 3. **Late fingers**: the expert closed them, whoever acted did so only `LATE` or more steps later,
    and moved as the expert would meanwhile.
 4. **Another goal**: from the parting on at least `FOLLOWED` of the steps are within half of
    `DIFFERS_MM` of what the expert would do for another goal of the scene, and at most half as many
    are so near to what it would do for the goal that was asked for.
 5. **Nowhere**: it came to rest further than `FAR` from every thing, seen from above, and near to
-   one place (within `REST`) for the last `WINDOW` steps or more.
+   one place (within `REST`) for the last `WINDOW` steps or more, and not only after it had gone
+   wrong in another way.
 6. **Aimed at another thing**: of the motions that go to a thing, at least `AIMED_SHARE` go to one
    that was not named, in the `AIMING` steps after the parting or in all steps after it. The motions
    that go to a thing must be `WINDOW` or more, and three in ten of the steps. The place where an
    object is to go counts as not named as long as that object is not held.
-7. Else nothing is said of the reason.
+7. Else only how far its actions were from the expert's is said, and where nothing went wrong,
+   nothing.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm4vla.core.episode import Outcome
-from vlm4vla.inspection.lanes import Follower, Lanes
+from vlm4vla.eval.failures import FailureLabel
+from vlm4vla.inspection.lanes import AIMED, Follower, Lanes
 from vlm4vla.language.draw import goal_key
 from vlm4vla.language.reading import judged_as
 from vlm4vla.suites.tabletop.instructions import Goal
 
 DIFFERS_MM: Final = 30.0
 WINDOW: Final = 8
+LASTS: Final = 16
 LATE: Final = 3
 FOLLOWED: Final = 0.6
 FAR: Final = 0.060
@@ -48,14 +56,17 @@ Kind = Literal["", "as the expert", "late fingers", "another goal", "nowhere", "
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the lanes say about an episode.
+    """What is said about an episode.
 
     Attributes:
-        kind: the rule that said it; "" where none did.
-        sentences: for people; "" where nothing is said.
-        parting: the step at which it parted from the expert for good; None for never.
-        park: the step to look at first: the parting, else where something is said about, else 0.
+        kind: the rule that said how it left the expert's way; "" where none did.
+        sentences: what that rule says, or how far the actions were from the expert's, for people;
+            "" where nothing is said.
+        parting: the step at which it left the expert's way; None for never.
+        park: the step to look at first: that of the failure label where it names a moment, else
+            the parting, else where something is said about, else 0.
         about: the thing that the rule names, or "".
+        failure: the failure label; None where the episode has none.
     """
 
     kind: Kind
@@ -63,19 +74,29 @@ class Diagnosis:
     parting: int | None
     park: int
     about: str = ""
+    failure: FailureLabel | None = None
 
 
-def diagnose(lanes: Lanes, outcome: Outcome) -> Diagnosis:
+def diagnose(lanes: Lanes, outcome: Outcome, failure: FailureLabel | None = None) -> Diagnosis:
     """Says by the rules above what went on.
 
     Args:
         lanes: of the episode.
         outcome: how it ended.
+        failure: what went wrong first, see `vlm4vla.eval.failures.label`.
     """
+    wrong = failure.finding.step if failure else lanes.steps
+    found = _against_the_expert(lanes, outcome, wrong)
+    # A label at the end is about all of the episode: there is nothing to be seen at its step.
+    park = wrong if failure and wrong < lanes.steps else found.park
+    return replace(found, failure=failure, park=park)
+
+
+def _against_the_expert(lanes: Lanes, outcome: Outcome, wrong: int) -> Diagnosis:
     asked = lanes.expert
     if asked is None:
         return Diagnosis("", "", None, 0)
-    parting = parting_of(differs(asked), success=outcome.success)
+    parting = parting_of(differs(asked), success=outcome.success, wrong=wrong)
     if late := _late(lanes, asked, parting):
         return late
     if parting is None:
@@ -84,10 +105,12 @@ def diagnose(lanes: Lanes, outcome: Outcome) -> Diagnosis:
             said = f"It acted as the expert would at {alike} of {lanes.steps} steps."
             return Diagnosis("as the expert", said, None, 0)
         return Diagnosis("", "", None, 0)
-    for rule in (_another_goal, _nowhere, _aimed):
-        if found := rule(lanes, asked, parting):
-            return found
-    return Diagnosis("", "", parting, parting)
+    return (
+        _another_goal(lanes, asked, parting)
+        or _nowhere(lanes, asked, parting, wrong)
+        or _aimed(lanes, asked, parting)
+        or Diagnosis("", _apart(lanes, asked, parting), parting, parting)
+    )
 
 
 def differs(asked: Follower) -> NDArray[np.bool_]:
@@ -95,22 +118,35 @@ def differs(asked: Follower) -> NDArray[np.bool_]:
     return (asked.millimetres > DIFFERS_MM) | ~asked.fingers
 
 
-def parting_of(different: NDArray[np.bool_], *, success: bool) -> int | None:
-    """The step at which whoever acted and the expert part for good, by the rule above.
+def parting_of(
+    different: NDArray[np.bool_], *, success: bool, wrong: int | None = None
+) -> int | None:
+    """The step at which whoever acted left the expert's way, by the rule above.
 
     Args:
         different: (T,) see `differs`.
         success: whether the episode reached its goal.
+        wrong: the step of the failure label; None for none.
     """
-    if success or len(different) < WINDOW:
+    steps = len(different)
+    if success or steps < WINDOW:
         return None
-    windows = np.lib.stride_tricks.sliding_window_view(different, WINDOW).mean(-1)
-    agreeing = np.flatnonzero(windows <= 0.5)
-    first = int(agreeing[-1]) + 1 if len(agreeing) else 0
-    found = np.flatnonzero(different[first:])
-    if not len(found) or first + int(found[0]) > len(different) - WINDOW:
-        return None
-    return first + int(found[0])
+    apart = np.lib.stride_tricks.sliding_window_view(different, WINDOW).mean(-1) > 0.5
+    edges = np.flatnonzero(np.diff(np.r_[False, apart, False].astype(np.int8)))
+    departures = []
+    for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        # The last window ends WINDOW - 1 steps further on.
+        begin, until = first + int(different[first:].argmax()), end + WINDOW - 1
+        if begin <= steps - WINDOW:
+            departures.append((begin, until))
+    if wrong is not None and wrong < steps:
+        for begin, until in reversed(departures):
+            if begin <= wrong < until + WINDOW:
+                return begin
+    for begin, until in departures:
+        if until - begin >= LASTS or until == steps:
+            return begin
+    return None
 
 
 def _late(lanes: Lanes, asked: Follower, parting: int | None) -> Diagnosis | None:
@@ -155,13 +191,13 @@ def _another_goal(lanes: Lanes, asked: Follower, parting: int) -> Diagnosis | No
     return Diagnosis("another goal", said, parting, parting, about)
 
 
-def _nowhere(lanes: Lanes, asked: Follower, parting: int) -> Diagnosis | None:
+def _nowhere(lanes: Lanes, asked: Follower, parting: int, wrong: int) -> Diagnosis | None:
     tips, things = lanes.tips[:, :2], lanes.positions[-1, :, :2]
     end = tips[-1]
     resting = np.hypot(*(tips[parting:] - end).T) < REST
     rested = int(np.argmin(np.r_[resting[::-1], False]))
     apart = np.hypot(*(things - end).T)
-    if rested < WINDOW or apart.min() < FAR:
+    if rested < WINDOW or apart.min() < FAR or lanes.steps - rested > wrong:
         return None
     x, y = 100 * end
     said = (
@@ -189,13 +225,28 @@ def _aimed(lanes: Lanes, asked: Follower, parting: int) -> Diagnosis | None:
             continue
         [(thing, times)] = Counter(known.tolist()).most_common(1)
         if times >= AIMED_SHARE * len(known) and lanes.things[thing] not in named:
+            angles = lanes.angles[parting:end]
+            # Over a thing any way leads to it, so the angles there say nothing.
+            angles = angles[(aims == thing) & (angles[:, thing] <= AIMED)]
             said = (
                 f"{_until(asked, parting)} it aimed at the {lanes.things[thing]}"
-                f"{_angle(lanes.angles[parting:end, thing])}, not the {lanes.things[wanted]}"
-                f"{_angle(lanes.angles[parting:end, wanted])}."
+                f"{_angle(angles[:, thing])}, not the {lanes.things[wanted]}"
+                f"{_angle(angles[:, wanted])}."
             )
             return Diagnosis("aimed elsewhere", said, parting, parting, lanes.things[thing])
     return None
+
+
+def _apart(lanes: Lanes, asked: Follower, parting: int) -> str:
+    """How the actions after the parting differ from the expert's: in the fingers, or in the way."""
+    here = slice(parting, parting + WINDOW)
+    if asked.fingers[here].mean() < 0.5:
+        told = "open" if lanes.gripper[here].mean() > 0 else "close"
+        other = "closed" if told == "open" else "opened"
+        how = f"it told the fingers to {told} where the expert would have {other} them"
+    else:
+        how = f"its commands were {np.median(asked.millimetres[here]):.0f} mm from the expert's"
+    return f"{_until(asked, parting)} {how}."
 
 
 def _followed(one: Follower, parting: int) -> float:

@@ -5,11 +5,12 @@ Torch is imported only when something is explained.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm4vla.ablation.given import given_sentence, unrepeatable
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.core.episode import AgentId, Episode, Prediction
 from vlm4vla.core.observation import Image
@@ -21,9 +22,6 @@ from vlm4vla.inspection.shelf import Arrays, Shelf
 
 if TYPE_CHECKING:
     from vlm4vla.model.policy import Policy
-
-SCENE_CHANGES: Final = ("start", "gone")
-"""Perturbations that the trace already holds, so that the pictures drawn from it do, too."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +62,10 @@ def policy_of(catalogue: AgentCatalogue, episode: Episode) -> "Policy":
             "No policy acted, so there is no map and no word bar.",
             "The expert reads positions, not pictures.",
         )
-    changed = [
-        one.name for one in episode.spec.condition.perturbations if one.name not in SCENE_CHANGES
-    ]
-    if changed:
+    if changed := unrepeatable(episode.spec.condition.perturbations):
         raise UserError(
-            f"What the policy was given was changed ({', '.join(changed)}), so the picture here "
-            "is not what it saw, and no map is made.",
+            f"The policy itself was changed ({', '.join(changed)}), which is not repeated here, "
+            "so no map is made.",
             "Inspect the same scene without the change.",
         )
     try:
@@ -146,7 +141,8 @@ def explain_inferences(
     found = {one.step: one for one in kept_explanations(shelf, episode, kind)}
     missing = [one for one in inferences_of(episode) if one.step not in found]
     for one in sorted(missing, key=lambda one: abs(one.step - first)):
-        explained = explain(policy, pictures[one.step].seen, episode.spec.instruction, one, kind)
+        told = given_sentence(episode.spec, episode.spec.condition.perturbations, one.step)
+        explained = explain(policy, pictures[one.step].seen, told, one, kind)
         shelf.write(
             _name(one.step, kind),
             {

@@ -31,6 +31,8 @@ def told(bundle: Bundle) -> dict[str, Any]:
         "diagnosis": headline(bundle),
         "rule": diagnosis.kind,
         "parting": diagnosis.parting,
+        "label": diagnosis.failure.label if diagnosis.failure else "",
+        "label_step": diagnosis.failure.finding.step if diagnosis.failure else None,
         "pictures": len(bundle.pictures),
         "inferences": bundle.inferences,
         "explained": len(bundle.explanations),

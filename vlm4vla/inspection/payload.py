@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from vlm4vla.agents.catalogue import label_of
 from vlm4vla.attribution.names import TARGETS as EXPLAINED
 from vlm4vla.inspection.bundle import Bundle
-from vlm4vla.inspection.diagnosis import DIFFERS_MM, goal_name
+from vlm4vla.inspection.captions import shown, told
+from vlm4vla.inspection.diagnosis import DIFFERS_MM, Diagnosis, goal_name
 from vlm4vla.inspection.explanation import Explanation, explained_agent
 from vlm4vla.inspection.kinds import METHODS, ONE_LAYER, TARGETS, MapKind
 from vlm4vla.inspection.lanes import Follower, Lanes
@@ -37,6 +38,8 @@ def payload(bundle: Bundle, ghost: Bundle | None = None) -> dict[str, Any]:
     return {
         "id": episode.id,
         "instruction": spec.instruction,
+        "told": told(episode),
+        "seen": shown(episode),
         "agent": label_of(episode.agents[-1].agent),
         "scene": f"{spec.task} {spec.seed}",
         "condition": spec.condition.label,
@@ -52,6 +55,7 @@ def payload(bundle: Bundle, ghost: Bundle | None = None) -> dict[str, Any]:
         "rule": diagnosis.kind,
         "parting": diagnosis.parting,
         "park": diagnosis.park,
+        "failure": _failure(diagnosis),
         "command": f"vlm4vla inspect {episode.id}",
         "things": [
             {"name": name, "colour": colour_of(name), "kind": kind_of(name)}
@@ -75,27 +79,40 @@ def payload(bundle: Bundle, ghost: Bundle | None = None) -> dict[str, Any]:
 
 
 def headline(bundle: Bundle) -> str:
-    """The sentence to read first: the diagnosis, else only what is certain."""
-    said = bundle.diagnosis.sentences
-    parting = bundle.diagnosis.parting
-    if not said:
-        said = bundle.episode.outcome.sentence
-        if parting is not None:
-            said += f" From step {parting} on it no longer acted as the expert would."
-    return " ".join([said, *_idle_words(bundle)])
+    """The sentences to read first: what went wrong, then how it left the expert's way.
+
+    Where no failure label tells what went wrong, the outcome does, if no rule says more.
+    """
+    diagnosis = bundle.diagnosis
+    if diagnosis.failure:
+        said = [diagnosis.failure.text, diagnosis.sentences]
+    elif diagnosis.kind:
+        said = [diagnosis.sentences]
+    else:
+        said = [bundle.episode.outcome.sentence, diagnosis.sentences]
+    return " ".join(filter(None, [*said, *_idle_words(bundle)]))
 
 
 def _idle_words(bundle: Bundle) -> list[str]:
     """What is to be said about words that name something and change nothing."""
+    diagnosis = bundle.diagnosis
+    if diagnosis.kind in ("", "as the expert", "late fingers") or diagnosis.parting is None:
+        return []
     every = [one for explained in bundle.maps.values() for one in explained]
-    at = [one for one in every if one.step <= bundle.diagnosis.park]
-    if bundle.diagnosis.kind in ("", "as the expert", "late fingers") or not at:
+    at = [one for one in every if one.step <= diagnosis.parting]
+    if not at:
         return []
     last = max(at, key=lambda one: one.step)
     named = {word for name in bundle.lanes.things for word in name.split()}
     pairs = zip(last.words, last.turned, strict=True)
     idle = [f"“{word}” ({value:.1f} mm)" for word, value in pairs if word in named and value < 1]
     return [f"At step {last.step} it did not heed {' and '.join(idle)}."] if idle else []
+
+
+def _failure(diagnosis: Diagnosis) -> list[Any] | None:
+    if diagnosis.failure is None:
+        return None
+    return [diagnosis.failure.finding.step, diagnosis.failure.label]
 
 
 def _asked(lanes: Lanes) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from PIL import Image as Pillow
 
+from vlm4vla.ablation.given import GivenPainter
 from vlm4vla.core.environment import Environment, Pose
 from vlm4vla.core.episode import Episode
 from vlm4vla.core.observation import Image
@@ -27,7 +28,8 @@ class Picture:
     """The pictures of one moment, as files.
 
     Attributes:
-        policy: PNG of the policy's camera, as the policy sees it.
+        policy: PNG of the policy's camera, as the policy sees it: with whatever the episode's
+            condition changes about it.
         view: JPEG of the camera for people.
         policy_light: WebP of the first, for a page that holds all of them.
         view_light: WebP of the second, made smaller, likewise.
@@ -78,10 +80,11 @@ def draw_pictures(
     # A block of which the file is damaged is drawn as a whole.
     found = found if len(found) > episode.steps else found[: len(found) // BLOCK * BLOCK]
     trace = [Pose(*pose) for pose in zip(episode.trace.joints, episode.trace.poses, strict=True)]
+    painter = GivenPainter.of(environment, episode.spec)
     for start in range(len(found), episode.steps + 1, BLOCK):
         block = []
-        for pose in trace[start : start + BLOCK]:
-            drawn = environment.draw(episode.spec, pose, (POLICY_CAMERA, VIEW_CAMERA)).images
+        for step, pose in enumerate(trace[start : start + BLOCK], start):
+            drawn = painter.at(step).draw(episode.spec, pose, (POLICY_CAMERA, VIEW_CAMERA)).images
             block.append(picture_of(drawn[POLICY_CAMERA], drawn[VIEW_CAMERA]))
         shelf.write(f"pictures-{start:04d}", _to_arrays(block))
         found += block

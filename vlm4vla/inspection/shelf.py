@@ -23,7 +23,7 @@ from vlm4vla.files import replacing
 MOST_BUNDLES: Final = 100
 """A bundle of 100 steps takes about 4 MB."""
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Counts up when the same episode would give other pictures or maps."""
 
 _PACKAGES: Final = ("mani_skill", "sapien", "torch", "transformers")

@@ -76,10 +76,11 @@ function cellsOf(map) {
   return layered(map) ? map.layers[layer] : map.cells;
 }
 
-// One scale for the episode, found once for what has come so far.
+// One scale for the episode, found once for what has come so far; rounding is no score.
 function most(what, of) {
+  const least = what === 'cells' && !maps().unit ? 1e-9 : 0.1;
   const name = `${kind}/${what === 'cells' ? layer : what}`;
-  if (!scales.has(name)) scales.set(name, Math.max(1e-9, ...maps().rows.flatMap((one) => of(one).map(Math.abs))));
+  if (!scales.has(name)) scales.set(name, Math.max(least, ...maps().rows.flatMap((one) => of(one).map(Math.abs))));
   return scales.get(name);
 }
 
@@ -106,12 +107,13 @@ function paintPolicy() {
     });
   }
   element.querySelectorAll('.iv-none').forEach((note) => (note.hidden = Boolean(bitmaps[step])));
-  canvas.setAttribute('aria-label', map ? `What the policy sees, with a map. Strongest cell: ${strongest(map)}.` : 'What the policy sees');
+  canvas.setAttribute('aria-label', map ? `${data.seen}, with a map. Strongest cell: ${strongest(map)}.` : data.seen);
 }
 
 function strongest(map) {
   const cells = cellsOf(map);
   const best = cells.reduce((at, value, i) => (Math.abs(value) > Math.abs(cells[at]) ? i : at), 0);
+  if (maps().unit && Math.abs(cells[best]) < 0.05) return 'none';
   return `row ${Math.floor(best / 8) + 1}, column ${(best % 8) + 1}, ${measured(cells[best], maps().unit)}`;
 }
 
@@ -131,7 +133,7 @@ function tellMap() {
     bar.style.background = `linear-gradient(90deg, ${signed ? 'rgba(0, 110, 255, 0.75), ' : ''}transparent, rgba(255, 120, 0, 0.75))`;
     const low = signed ? measured(-scale, maps().unit) : '0';
     legend.append(html('span', low), bar, html('span', measured(scale, maps().unit)));
-  } else legend.append(html('span', over ? '' : 'All of it, 128 x 128 pixels'));
+  }
   part('layered').hidden = !map?.layers.length;
   if (map?.layers.length) {
     part('layer').max = map.layers.length - 1;
@@ -154,12 +156,12 @@ function captionOf(map) {
   if (map) {
     const again = map.apart < 0.05 ? 'the same' : `${map.apart.toFixed(1)} mm from it`;
     return (
-      `${maps().meaning}. Strongest cell: ${strongest(map)}; one scale for the episode. Episode ${data.id}, ` +
+      `${data.seen}. ${maps().meaning}. Strongest cell: ${strongest(map)}; one scale for the episode. Episode ${data.id}, ` +
       `inference at step ${map.step}, checkpoint ${maps().checkpoint}; asked again today it does ${again}.`
     );
   }
-  if (!over) return 'What the policy sees, without a map.';
-  if (!data.maps_wanted) return 'No policy was asked here, so there is no map.';
+  if (!over) return `${data.seen}, 128 x 128 pixels.`;
+  if (!data.maps_wanted) return `${data.seen}. No policy was asked here, so there is no map.`;
   if (lacks[kind]?.length) return `No map: ${lacks[kind].at(-1)}`;
   return data.address ? 'The maps are being made …' : 'This map was not made when the page was saved.';
 }
@@ -275,11 +277,14 @@ function drawLanes() {
 
   lane('Events', 24, (at, height) => {
     let free = scale.left;
-    data.events.forEach(([when, name], i) => {
+    const wrong = data.failure ? [data.failure] : [];
+    const events = [...wrong, ...data.events].sort((one, other) => one[0] - other[0]);
+    events.forEach(([when, name], i) => {
       const x = across(when);
-      const next = i + 1 < data.events.length ? across(data.events[i + 1][0]) - 8 : scale.right;
+      const next = i + 1 < events.length ? across(events[i + 1][0]) - 8 : scale.right;
       const bad = !['reached', 'grasped', 'success'].includes(name);
-      root.append(svg('path', { d: bad ? `M${x - 5},${at + 7} l10,10 m0,-10 l-10,10` : `M${x - 5},${at + 12} l4,5 l7,-10`, stroke: bad ? '#d55e00' : '#009e73', 'stroke-width': 3, fill: 'none' }));
+      if (events[i] === data.failure) root.append(svg('path', { class: 'iv-wrong', d: `M${x - 8},${at} h16 l-8,10 z`, fill: PARTING }), svg('line', { x1: x, x2: x, y1: at, y2: at + height, stroke: PARTING, 'stroke-width': 3 }));
+      else root.append(svg('path', { d: bad ? `M${x - 5},${at + 7} l10,10 m0,-10 l-10,10` : `M${x - 5},${at + 12} l4,5 l7,-10`, stroke: bad ? '#d55e00' : '#009e73', 'stroke-width': 3, fill: 'none' }));
       const words = name.replaceAll('_', ' ');
       const end = x - 9;
       const length = 7 * words.length;
@@ -395,7 +400,7 @@ function tellWords() {
   told = map;
   const box = part('words');
   box.replaceChildren();
-  if (!map) return;
+  if (!map?.words.length) return;
   box.append(html('p', `What goes if a word is left out (step ${map.step}; worth not measured):`));
   box.classList.toggle('iv-many', map.words.length > 12);
   const scale = most('words', (one) => one.bars);
@@ -595,6 +600,7 @@ function facts() {
   const box = part('facts');
   const told = [
     `“${data.instruction}”`,
+    ...(data.told ? [data.told] : []),
     data.asked ? `judged as “${data.asked.text}”` : 'not judged',
     `acts: ${data.agent}`,
     `scene ${data.scene}`,
@@ -690,7 +696,7 @@ function show() {
   part('diagnosis').textContent = data.diagnosis;
   near();
   element.querySelector('[data-go=part]').hidden = data.park === 0 && data.parting === null;
-  element.querySelector('[data-go=part]').textContent = data.parting === null ? 'Go to the cause' : 'Go to the parting';
+  element.querySelector('[data-go=part]').textContent = data.parting === data.park ? 'Go to the parting' : 'Go to the cause';
   part('slider').max = data.steps;
   choices();
   facts();

@@ -1,10 +1,12 @@
 """What is done of a cell: a query on the table of episodes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from vlm4vla.core.condition import Condition
 from vlm4vla.episodes.filters import Filter, Membership
+from vlm4vla.episodes.rates import agents
 from vlm4vla.episodes.rows import Row
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.studies.cell import Cell
@@ -43,13 +45,16 @@ def episodes_of(table: EpisodeTable, cell: Cell) -> Found:
         cell: which.
     """
     kind, name = membership(cell)
-    wanted = Filter(kind=kind, name=name, condition=Condition(), current=True)
-    by_agent: dict[str, dict[Scene, Row]] = {}
-    for row in table.query(wanted, order="oldest", limit=table.count(wanted)):
-        if row.spec.task in cell.tasks and row.spec.seed in cell.scenes.seeds:
-            by_agent.setdefault(row.agent.digest, {})[row.spec.task, row.spec.seed] = row
-    agent = max(by_agent, key=lambda digest: len(by_agent[digest]), default="")
-    return Found(agent, by_agent.get(agent, {}), max(0, len(by_agent) - 1))
+    wanted = Filter(kind=kind, name=name, task=cell.tasks, condition=Condition(), current=True)
+    counts = agents(table, wanted)
+    if not counts:
+        return Found("", {}, 0)
+    agent = next(iter(counts))
+    found = table.query(replace(wanted, agent=agent), order="oldest", limit=counts[agent])
+    rows = {
+        (row.spec.task, row.spec.seed): row for row in found if row.spec.seed in cell.scenes.seeds
+    }
+    return Found(agent, rows, len(counts) - 1)
 
 
 def done(table: EpisodeTable, cell: Cell) -> bool:

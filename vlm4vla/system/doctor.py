@@ -120,6 +120,9 @@ def check_renderer() -> list[Check]:
     if not devices:
         # Without a list the probe ended before it could ask, and its error is the reason.
         reason = "no Vulkan driver answers" if devices == [] else _last_line(error)
+        if missing := re.match(r"ModuleNotFoundError: No module named '([\w.]+)'", reason):
+            detail = f"not installed: {missing[1]} is missing. {NO_VULKAN}"
+            return [Check("packages of the simulator", "fail", detail, f"{INSTALL}, or {FIX}")]
         if name := vulkan.overridden():
             reason += f" ({name}={os.environ[name]})"
         return [

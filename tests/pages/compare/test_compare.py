@@ -84,6 +84,31 @@ def test_an_address_opens_what_it_names_and_mends_what_it_cannot(archive: Archiv
     assert "second side" in answer(archive, {"a": asked["a"]})[-1]["problem"]
 
 
+def test_three_are_compared_and_the_scenes_are_of_the_first_and_the_chosen_one(
+    archive: Archive,
+) -> None:
+    two = answer(archive, {})[-1]["address"]
+    for place, episode in enumerate(fill(EpisodeTable.in_memory())):
+        # The third does what the first does not.
+        third = acted(episode, "c" * 16, place == 1)
+        archive.table.put(third, [EVALUATION], created=30.0 + place)
+    # The newest two come first by themselves; who stood there before is named by the address.
+    [key] = {
+        value for name, value in answer(archive, {})[-1]["address"].items() if name in "ab"
+    } - {
+        two["a"],
+        two["b"],
+    }
+    said, sides, _, against, _, _, scenes = answer(archive, {**two, "c": key})
+    assert sides["value"] == [two["a"], two["b"], key]
+    assert against.visible and [one for _, one in against.choices] == ["b", "c"]
+    assert "A in 4" in said and "B in 2" in said and "C in 1" in said
+    assert scenes["cells"] == {"both": 1, "only_a": 3, "only_b": 1, "neither": 0}
+    other = answer(archive, {**two, "c": key, "with": "c"})[-1]
+    assert other["cells"] == {"both": 0, "only_a": 4, "only_b": 1, "neither": 0}
+    assert other["address"]["with"] == "c"
+
+
 def test_an_empty_table_says_what_to_do(tmp_path: Any) -> None:
     table = EpisodeTable.in_memory()
     scenes = answer(Archive(table, Films(table, tmp_path)), {})[-1]
@@ -142,3 +167,52 @@ def test_cells_scenes_and_the_address_in_a_browser(browser: Any, address: str) -
                 "found => found.map((one) => one.getBoundingClientRect().height)",
             )
             assert min(heights) >= 44
+
+
+def test_everything_is_reached_by_the_keyboard_alone(browser: Any, address: str) -> None:
+    with page_without_errors(browser, LOOKS["light"]) as page:
+        page.goto(f"{address}compare")
+        page.wait_for_selector("#compare .cp-card")
+
+        def tab_to(selector: str) -> None:
+            for _ in range(80):
+                page.keyboard.press("Tab")
+                if page.evaluate("s => document.activeElement.matches(s)", selector):
+                    return
+            raise AssertionError(f"{selector} is not reached")
+
+        tab_to("[data-cell=both]")
+        page.keyboard.press("Enter")
+        page.wait_for_function("location.search.includes('cell=both')")
+        page.wait_for_function("document.querySelectorAll('.cp-card').length === 1")
+        tab_to(".cp-card .ec-stage")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".cp-ghost .cp-transport")
+        # Opened, it has the focus: what follows is its own.
+        tab_to(".cp-transport input[type=range]")
+        page.keyboard.press("End")
+        last = page.get_attribute(".cp-transport input", "max")
+        assert page.inner_text(".cp-transport output") == f"step {last}"
+        page.keyboard.press("ArrowLeft")
+        assert page.inner_text(".cp-transport output") == f"step {int(last) - 1}"
+        tab_to(".cp-transport button:not(.cp-play)")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".cp-ghost", state="hidden")
+        assert "scene=" not in page.url
+
+
+def test_a_finger_draws_the_slider_and_opens_the_episode(browser: Any, address: str) -> None:
+    with page_without_errors(browser, LOOKS["narrow"]) as page:
+        page.goto(f"{address}compare?cell=only_a")
+        page.wait_for_selector("#compare .cp-card")
+        page.locator(".cp-card .ec-stage").first.tap()
+        slider = page.locator(".cp-transport input[type=range]")
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        assert box["height"] >= 44
+        page.touchscreen.tap(box["x"] + 2, box["y"] + box["height"] / 2)
+        page.wait_for_function("document.querySelector('.cp-ghost svg').dataset.step === '0'")
+        link = page.locator(".cp-ghost .cp-verdict").first
+        assert link.bounding_box()["height"] >= 44
+        link.tap()
+        page.wait_for_url("**/inspect?run=*")

@@ -223,4 +223,4 @@ def test_menus_the_address_and_points_in_a_browser(browser: Any, address: str) -
             page.mouse.move(*middle)
             page.mouse.click(*middle)
             page.wait_for_selector("#study-cell")
-            assert "ablations?study-cell=" in page.url
+            assert "/ablations?" in page.url and f"study-cell={NAME}" in page.url

@@ -65,9 +65,12 @@ def asked(page: Any) -> dict[str, list[str]]:
     return parse_qs(urlsplit(page.url).query)
 
 
-def test_it_opens_with_a_reason_where_they_part(inspected: Any) -> None:
+def test_it_opens_with_what_went_wrong_and_a_reason_where_they_part(inspected: Any) -> None:
     said = inspected.inner_text(".iv-diagnosis")
-    assert said.startswith("From the first step on")
+    assert said.startswith(f"Never reached, step {STEPS}: It came no nearer to the ")
+    assert " From the first step on" in said
+    # A tick on the events lane, where time was up, too.
+    assert inspected.locator(".iv-lanes .iv-wrong").count() == 1
     assert inspected.text_content(".iv-lanes .iv-part") == "▲ here they part"
     assert step_of(inspected) == 0
     # What is missing is named; the checkpoint is not here.

@@ -1,5 +1,8 @@
 """What perturbations change in the world: looks and distractors."""
 
+from dataclasses import replace
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ from vlm4vla.ablation.registry import PERTURBATIONS, perturbation
 from vlm4vla.core.condition import Condition, Perturbation
 from vlm4vla.errors import UserError
 from vlm4vla.suites.registry import TABLETOP
-from vlm4vla.suites.tabletop.changes import CHANGES, GONE, START, changed_scene, turned
+from vlm4vla.suites.tabletop.changes import CHANGES, GONE, START, changed_scene, looks_of, turned
 from vlm4vla.suites.tabletop.projection import POLICY_LENS
 from vlm4vla.suites.tabletop.scene import sample_scene
 from vlm4vla.suites.tabletop.suite import scene_of
@@ -69,6 +72,65 @@ def test_the_world_looks_as_it_is_told_and_as_usual_afterwards(environment):
     assert state.names[: state.movable] == tuple(o.name for o in scene_of(crowded).objects)
     assert set(range(len(state.names))) <= shown
     np.testing.assert_array_equal(picture(), usual)
+
+
+def test_colours_are_mixed_with_white_and_then_shaded():
+    changes = [perturbation("pale", {"share": 0.5}), perturbation("shade", {"factor": 0.6})]
+    # (0.5 * 0.8 + 0.5) * 0.6 and (0.5 * 0.03 + 0.5) * 0.6.
+    red = looks_of(changes).paint((0.80, 0.03, 0.03))
+    assert red == pytest.approx((0.54, 0.309, 0.309))
+    assert looks_of([]).paint((0.80, 0.03, 0.03)) == (0.80, 0.03, 0.03)
+
+
+def test_things_have_the_size_that_was_asked_for_and_the_next_episode_knows_nothing(environment):
+    """Heights and widths by the simulator, and the usual episode before and after, bit by bit."""
+    down = np.array([0, 0, -0.5, 0, 0, 0, 1.0], np.float32)
+
+    def played(one):
+        moments = [environment.reset(one, ("policy",))]
+        moments += [environment.step(down, ("policy",)) for _ in range(5)]
+        return moments
+
+    usual = played(spec())
+    for factor in (0.7, 1.37):
+        sized = spec(perturbation("size", {"factor": factor}))
+        things = zip(scene_of(spec()).objects, scene_of(sized).objects, strict=True)
+        for plain, other in things:
+            assert other == replace(plain, size=pytest.approx(factor * plain.size))
+        moment = played(sized)[0]
+        # Everything rests on the table, its centre half its size above it.
+        heights = [item.size / 2 for item in scene_of(sized).objects]
+        assert moment.pose.poses[:, 2] == pytest.approx(heights, abs=1e-3)
+        seen = environment.segmentation()
+        assert set(range(len(heights))) <= set(np.unique(seen))
+        assert environment.privileged().sizes[: len(heights)] == pytest.approx(
+            2 * np.array(heights)
+        )
+    for before, after in zip(usual, played(spec()), strict=True):
+        np.testing.assert_array_equal(after.pose.poses, before.pose.poses)
+        np.testing.assert_array_equal(after.pose.joints, before.pose.joints)
+
+
+def cube(item):
+    return item.shape == "cube"
+
+
+def widening(item):
+    """How much wider a square is that is turned by its yaw."""
+    return np.cos(item.yaw) + abs(np.sin(item.yaw))
+
+
+@pytest.mark.parametrize("layout", ["objects", "zones", "containers"])
+def test_the_largest_things_do_not_touch(layout):
+    change = [perturbation("size", {"factor": PERTURBATIONS.get("size").values["factor"].most})]
+    for seed in range(300):
+        things = changed_scene(sample_scene(layout, seed), change).objects
+        for pair in combinations(things, 2):
+            one, other = pair
+            apart = np.abs([one.x - other.x, one.y - other.y])
+            boxes = sum(item.size / 2 * (widening(item) if cube(item) else 1) for item in pair)
+            circles = sum(item.size / 2 * (np.sqrt(2) if cube(item) else 1) for item in pair)
+            assert apart.max() > boxes or np.hypot(*apart) > circles
 
 
 def test_a_changed_world_is_drawn_again_as_it_was(environment):

@@ -1,6 +1,7 @@
 """What stands on the table: a pool of bodies, built once and moved, recoloured or parked at reset.
 
-Plates and bowls are fixed; zones are paint. Nothing is built or removed between episodes.
+Plates and bowls are fixed; zones are paint. Bodies of the usual sizes are built at the start, any
+other when a scene first asks for it; none is removed.
 """
 
 from typing import Final
@@ -11,6 +12,7 @@ import sapien.physx
 import sapien.render
 from mani_skill.envs.scene import ManiSkillScene
 
+from vlm4vla.suites.tabletop.changes import Looks
 from vlm4vla.suites.tabletop.scene import (
     BOWL_RIM,
     CONTAINER_RADIUS,
@@ -21,6 +23,8 @@ from vlm4vla.suites.tabletop.scene import (
     Scene,
 )
 from vlm4vla.suites.tabletop.vocabulary import COLOURS, SHAPES, Fixture, Shape, colour_of
+
+Colour = tuple[float, float, float]
 
 _WALL_SEGMENTS: Final = 16
 TABLE_COLOUR: Final = (0.48, 0.43, 0.37)
@@ -48,12 +52,11 @@ class Body:
         """The physics of a movable body."""
         return self._rigid
 
-    def show(self, world: sapien.Scene, pose: sapien.Pose, colour: str, shade: float = 1.0) -> None:
-        """Puts the body into the world, at rest, in a shade of a colour of the vocabulary."""
-        painted = [min(1.0, shade * share) for share in COLOURS[colour]]
+    def show(self, world: sapien.Scene, pose: sapien.Pose, colour: Colour) -> None:
+        """Puts the body into the world, at rest, in a colour (linear RGB, 0 to 1)."""
         for shape in self._looks.render_shapes:
             for part in shape.parts if hasattr(shape, "parts") else [shape]:
-                part.material.set_base_color([*painted, 1.0])
+                part.material.set_base_color([*colour, 1.0])
         world.add_entity(self.entity)
         self.entity.set_pose(pose)
         if self._away:
@@ -82,6 +85,7 @@ class Pool:
     """
 
     def __init__(self, scene: ManiSkillScene) -> None:
+        self._scene = scene
         self._objects: dict[tuple[Shape, float], Body] = {}
         self._fixtures: dict[tuple[Fixture, int], Body] = {}
         for shape in SHAPES:
@@ -101,26 +105,34 @@ class Pool:
         self._present = []
 
     def arrange(
-        self, world: sapien.Scene, scene: Scene, shade: float = 1.0
+        self, world: sapien.Scene, scene: Scene, looks: Looks
     ) -> tuple[list[Body], list[Body]]:
         """Puts what `scene` holds into a cleared world; returns its objects and its fixtures.
 
         Args:
             world: where.
             scene: what stands where.
-            shade: factor on the colours of the movable objects.
+            looks: how the movable objects are painted.
         """
         self._world = world
-        objects = [self._objects[item.shape, item.size] for item in scene.objects]
+        objects = [self._object(item.shape, item.size) for item in scene.objects]
         fixtures = [self._fixtures[item.kind, i] for i, item in enumerate(scene.fixtures)]
         for item, body in zip(scene.objects, objects, strict=True):
             turn = [np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)]
             pose = sapien.Pose([item.x, item.y, item.size / 2], turn)
-            body.show(world, pose, colour_of(item.name), shade)
+            body.show(world, pose, looks.paint(COLOURS[colour_of(item.name)]))
         for place, body in zip(scene.fixtures, fixtures, strict=True):
-            body.show(world, sapien.Pose([place.x, place.y, 0.0]), colour_of(place.name))
+            body.show(world, sapien.Pose([place.x, place.y, 0.0]), COLOURS[colour_of(place.name)])
         self._present = [*objects, *fixtures]
         return objects, fixtures
+
+    def _object(self, shape: Shape, size: float) -> Body:
+        if (shape, size) not in self._objects:
+            body = Body(_movable(self._scene, shape, size))
+            # Like all others it is outside of the world until it is shown.
+            self._world.remove_entity(body.entity)
+            self._objects[shape, size] = body
+        return self._objects[shape, size]
 
 
 def build_table(scene: ManiSkillScene) -> None:
@@ -141,7 +153,7 @@ def build_table(scene: ManiSkillScene) -> None:
     floor.build_static("floor")
 
 
-def _paint(colour: tuple[float, float, float]) -> sapien.render.RenderMaterial:
+def _paint(colour: Colour) -> sapien.render.RenderMaterial:
     material = sapien.render.RenderMaterial(base_color=[*colour, 1.0])
     material.roughness = 0.6
     material.specular = 0.2
@@ -164,7 +176,7 @@ def _movable(scene: ManiSkillScene, shape: Shape, size: float) -> sapien.Entity:
         builder.add_cylinder_collision(upright, half, half, material=surface)
         builder.add_cylinder_visual(upright, half, half, material=_paint((1, 1, 1)))
     builder.initial_pose = sapien.Pose([4.0, 0, 1.0 + 10 * size])
-    entity: sapien.Entity = builder.build(f"{shape}-{round(size * 1000)}mm")._objs[0]
+    entity: sapien.Entity = builder.build(f"{shape}-{1000 * size:.7g}mm")._objs[0]
     if shape == "ball":
         rigid = entity.find_component_by_type(sapien.physx.PhysxRigidDynamicComponent)
         rigid.set_angular_damping(_ROLLING_DAMPING)

@@ -23,9 +23,11 @@ LIGHT: Final = "light"
 CAMERA: Final = "camera"
 TABLE: Final = "table-colour"
 SHADE: Final = "shade"
+PALE: Final = "pale"
+SIZE: Final = "size"
 DISTRACTORS: Final = "distractors"
 
-CHANGES: Final = (START, LIGHT, CAMERA, TABLE, SHADE, DISTRACTORS, GONE)
+CHANGES: Final = (START, LIGHT, CAMERA, TABLE, SHADE, PALE, SIZE, DISTRACTORS, GONE)
 """Perturbations that the suite's simulator carries out; all but `GONE` hold for a whole episode."""
 
 AWAY: Final = (5.0, 5.0, -10.0)
@@ -46,12 +48,21 @@ class Looks:
             of its picture.
         table: the table's colour, red, green and blue from 0 to 1; None as built.
         shade: factor on every object's colour.
+        pale: share of white in every object's colour.
     """
 
     light: float = 1.0
     camera: float = 0.0
     table: tuple[float, float, float] | None = None
     shade: float = 1.0
+    pale: float = 0.0
+
+    def paint(self, colour: tuple[float, float, float]) -> tuple[float, float, float]:
+        """An object's colour as it is painted, linear RGB from 0 to 1."""
+        red, green, blue = (
+            min(1.0, self.shade * ((1 - self.pale) * share + self.pale)) for share in colour
+        )
+        return red, green, blue
 
 
 USUAL: Final = Looks()
@@ -97,11 +108,18 @@ def looks_of(changes: Sequence[Perturbation]) -> Looks:
             looks = replace(looks, table=_colour(values))
         elif change.name == SHADE:
             looks = replace(looks, shade=float(values["factor"]))
+        elif change.name == PALE:
+            looks = replace(looks, pale=float(values["share"]))
     return looks
 
 
 def changed_scene(scene: Scene, changes: Sequence[Perturbation]) -> Scene:
-    """The scene with the distractors that some perturbations add."""
+    """The scene with the sizes and the distractors that some perturbations give it."""
+    for change in changes:
+        if change.name == SIZE:
+            factor = float(change.values["factor"])
+            sized = tuple(replace(item, size=factor * item.size) for item in scene.objects)
+            scene = replace(scene, objects=sized)
     for change in changes:
         if change.name == DISTRACTORS:
             for index in range(int(change.values["count"])):

@@ -114,9 +114,7 @@ class TabletopEnv(BaseEnv):
         self.goal: Goal | None = goal
         self._renew_physics()
         looks = options.get("looks", USUAL)
-        self._objects, self._fixtures = self._pool.arrange(
-            self.scene.sub_scenes[0], scene, looks.shade
-        )
+        self._objects, self._fixtures = self._pool.arrange(self.scene.sub_scenes[0], scene, looks)
         self._look(looks)
         self._names = tuple(item.name for item in (*scene.objects, *scene.fixtures))
         self._sizes = np.array(

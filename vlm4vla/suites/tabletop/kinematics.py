@@ -42,11 +42,17 @@ def _link(
     """(..., 4, 4) transform over one joint."""
     cos, sin = np.cos(angle), np.sin(angle)
     lean, rise = np.sin(twist), np.cos(twist)
-    none, one = np.zeros_like(cos), np.ones_like(cos)
-    rows = (
-        (cos, -sin, none, offset * one),
-        (sin * rise, cos * rise, -lean * one, -length * lean * one),
-        (sin * lean, cos * lean, rise * one, length * rise * one),
-        (none, none, none, one),
+    pose = np.zeros((*angle.shape, 4, 4))
+    pose[..., 0, 0], pose[..., 0, 1], pose[..., 0, 3] = cos, -sin, offset
+    pose[..., 1, 0], pose[..., 1, 1], pose[..., 1, 2:] = (
+        sin * rise,
+        cos * rise,
+        (-lean, -length * lean),
     )
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    pose[..., 2, 0], pose[..., 2, 1], pose[..., 2, 2:] = (
+        sin * lean,
+        cos * lean,
+        (rise, length * rise),
+    )
+    pose[..., 3, 3] = 1
+    return pose
