@@ -34,6 +34,7 @@ function putClip(card, { src, at }) {
   const clip = html('video', { className: 'ec-clip', loop: true, muted: true, playsInline: true, preload: 'auto' });
   clip.setAttribute('aria-hidden', 'true');
   clip.addEventListener('loadeddata', () => {
+    if (!clip.isConnected) return; // another look was chosen while it came
     card.dataset.clip = '1';
     if (calm()) clip.currentTime = at;
     settle(card);

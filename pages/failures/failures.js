@@ -234,7 +234,9 @@ function drawCard(one, value) {
   note.addEventListener('keydown', (event) => event.key === 'Enter' && write());
   const said = html('ul', { className: 'ec-said' }, ...one.people.map((item) =>
     html('li', {}, `${item.who}: ${[item.label, item.note && `“${item.note}”`].filter(Boolean).join(', ')}`)));
-  const inspect = html('a', { className: 'ec-link', href: `/inspect?run=${one.id}&t=${one.step}` }, 'Inspect');
+  const { page, ...list } = value.address;
+  const query = new URLSearchParams({ run: one.id, t: one.step, list: new URLSearchParams(list) });
+  const inspect = html('a', { className: 'ec-link', href: `/inspect?${query}` }, 'Inspect');
   const links = html('p', { className: 'ec-links' }, inspect);
   if (one.other) {
     links.append(html('a', { className: 'ec-other', href: one.other, title: 'The same scene and sentence, live on Compare' }, 'On another backbone'));

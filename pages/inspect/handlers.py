@@ -4,16 +4,19 @@ import base64
 import contextlib
 import html
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import gradio as gr
 
 from pages.inspect.choice import choice
 from pages.inspect.layout import SAME, UNCHANGED, Layout
+from pages.inspect.near import near
+from pages.inspect.newest import NewestStream
 from pages.run.handlers import address, visitor
 from pages.services import Services
 from vlm4vla.agents.expert import EXPERT
@@ -22,6 +25,7 @@ from vlm4vla.core.episode import Episode
 from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.inspection.bundle import Bundle, completed, started
 from vlm4vla.inspection.export import files_of, zipped
+from vlm4vla.inspection.kinds import kind_of
 from vlm4vla.inspection.offline import offline_page
 from vlm4vla.inspection.payload import payload
 from vlm4vla.inspection.shelf import Bundles
@@ -47,11 +51,13 @@ class Handlers:
         parts: the page's components.
         services: what the app is built from.
         bundles: where bundles are kept.
+        newest: which stream of a page goes on.
     """
 
     parts: Layout
     services: Services
     bundles: Bundles
+    newest: NewestStream = field(default_factory=NewestStream)
 
     def first_sight(self, request: gr.Request) -> Iterator[Updates]:
         """The page was opened."""
@@ -65,6 +71,30 @@ class Handlers:
                 yield from self._show(asked, request)
         except UserError as error:
             yield self._sorry(error)
+
+    def choose_maps(self, run: str, event: gr.SelectData, request: gr.Request) -> Iterator[Updates]:
+        """Another kind of map was chosen.
+
+        Args:
+            run: the episode's id.
+            event: its value is JSON of the page: `target`, `method`, and the `step` it shows.
+            request: whose.
+        """
+        asked = _plain(event.value)
+        kind = kind_of(str(asked.get("target", "")), str(asked.get("method", "")))
+        step = asked.get("step")
+        try:
+            with surprises_told("The map"):
+                # What is drawn already is there: it need not be sent again.
+                bundle = started(self._find(run), self.bundles, kind)
+                first = step if isinstance(step, int) else None
+                more: dict[str, Any] = {"frames": []}
+                # At once, and whatever comes after: of a stream that ends without a word Gradio
+                # empties all that it might have written to.
+                yield self._viewed(bundle, more)
+                yield from self._complete(bundle, first, more, request)
+        except UserError as error:
+            yield self._complain(error)
 
     def branch_off(
         self, run: str, step: float, sentence: str, name: str, change: str, request: gr.Request
@@ -97,17 +127,14 @@ class Handlers:
 
     def _show(self, asked: dict[str, str], request: gr.Request) -> Iterator[Updates]:
         episode = self._find(asked["run"])
-        bundle = started(episode, self.bundles)
+        kind = kind_of(asked.get("target", ""), asked.get("method", ""))
+        bundle = started(episode, self.bundles, kind)
         ghost = started(self._find(asked["ghost"]), self.bundles) if "ghost" in asked else None
         start = _number(asked.get("t", ""))
-
-        def updates(now: Bundle) -> Updates:
-            value = payload(now, ghost) | {"address": "./", "start": start}
-            return {self.parts.viewer: value, self.parts.status: _status(_progress(now))}
-
+        more: dict[str, Any] = {"start": start}
         scene = scene_of(episode.spec)
         menu = gr.Dropdown([SAME, *self.services.catalogue.names()], value=SAME)
-        yield updates(bundle) | {
+        yield self._viewed(bundle, more, ghost) | {
             self.parts.tools: gr.Column(visible=True),
             self.parts.sentence: episode.spec.instruction,
             self.parts.offered: gr.Dataset(samples=_others(episode, scene)),
@@ -115,16 +142,36 @@ class Handlers:
             self.parts.change: gr.Dropdown(_changes(episode), value=""),
             self.parts.run: episode.id,
         }
+        # It takes tenths of a second in a large table, so it comes after the episode itself.
+        more["near"] = near(self.services.archive.table, episode, asked.get("list", ""))
+        yield from self._complete(bundle, start, more, request, ghost)
+
+    def _complete(
+        self,
+        bundle: Bundle,
+        first: int | None,
+        more: dict[str, Any],
+        request: gr.Request,
+        ghost: Bundle | None = None,
+    ) -> Iterator[Updates]:
+        """Makes what a bundle lacks and shows it as it comes, until the page wants another."""
+        superseded = self.newest.begin(str(request.session_hash))
         said = time.monotonic()
         lend = self._lender(visitor(request), address(request))
-        making = completed(bundle, self.bundles, self.services.catalogue, lend)
+        making = completed(bundle, self.bundles, self.services.catalogue, lend, first)
         with contextlib.closing(making):
             for bundle in making:
+                if superseded():
+                    return
                 if time.monotonic() - said > _PAUSE:
-                    yield updates(bundle)
+                    yield self._viewed(bundle, more, ghost)
                     said = time.monotonic()
         # A browser may skip what is followed closely by something else: all of it, once more.
-        yield updates(bundle) | {self.parts.status: _status("")}
+        yield self._viewed(bundle, more, ghost) | {self.parts.status: _status("")}
+
+    def _viewed(self, bundle: Bundle, more: dict[str, Any], ghost: Bundle | None = None) -> Updates:
+        value = payload(bundle, ghost) | {"address": "./", "start": None} | more
+        return {self.parts.viewer: value, self.parts.status: _status(_progress(bundle))}
 
     def _branch(
         self, run: str, step: float, sentence: str, name: str, change: str, request: gr.Request
@@ -157,9 +204,8 @@ class Handlers:
     def _with_ghost(self, parent: Episode, branch: Episode) -> Updates:
         bundle = started(parent, self.bundles)
         ghost = started(branch, self.bundles)
-        value = payload(bundle, ghost) | {"address": "./", "start": None}
         said = f"Branch: {branch.outcome.sentence}"
-        return {self.parts.viewer: value, self.parts.status: _status(said)}
+        return self._viewed(bundle, {}, ghost) | {self.parts.status: _status(said)}
 
     # --- helpers -----------------------------------------------------------------------------
 
@@ -233,6 +279,14 @@ def _status(text: str) -> str:
 
 def _message(error: UserError) -> str:
     return f'<p class="message" role="alert">{html.escape(str(error))}</p>'
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(value)
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _number(text: str) -> int | None:

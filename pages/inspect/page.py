@@ -46,6 +46,8 @@ def build(page: gr.Blocks, services: Services) -> None:
         **streaming,
     )
     parts.expert.click(on.hand_over, asked[:2], js=_STEP, **streaming)
+    # A choice ends what the one before it has begun, so it must not wait for it.
+    parts.viewer.select(on.choose_maps, parts.run, trigger_mode="multiple", **streaming)
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     parts.offered.click(on.choose_sentence, parts.offered, parts.sentence, **private)
     parts.zip.click(on.save_zip, parts.run, parts.saved, **private)

@@ -105,6 +105,14 @@ def test_attribute_explains_a_stored_episode_from_its_poses(
     with np.load(base.with_suffix(".npz")) as kept:
         again = agent.policy.act(kept["picture"][None], [spec.instruction])[0]
     np.testing.assert_allclose(again, episode.predictions[1].chunk, atol=1e-4)
+    # One layer of the attention is another map, under another name.
+    command[-3] = "attention"
+    assert main(command) == 0 and main([*command, "--layer", "0"]) == 0
+    maps = []
+    for layer in ("", "-0"):
+        with np.load(tmp_path / f"{episode.id}-005-attention{layer}-gripper.npz") as kept:
+            maps.append(kept["map"])
+    assert not np.allclose(*maps)
 
 
 def test_attribute_explains_what_the_policy_was_given_and_not_what_was_there(
@@ -163,6 +171,7 @@ def test_attribute_refuses_an_episode_whose_policy_was_changed(tmp_path, monkeyp
         (["--checkpoint", "qwen3vl-tiny", "--step", "4"], "needs an episode"),
         (["--checkpoint", "qwen3vl-tiny", "--seeds", "-1"], "start at 0"),
         (["--run", "0123456789abcdef"], "no such"),
+        (["--checkpoint", "qwen3vl-tiny", "--layer", "0"], "Only attention"),
         (["verify", "--seeds", "3"], "belongs to a checkpoint"),
         (["--checkpoint", "qwen3vl-tiny", "--json"], "one of its files"),
     ],

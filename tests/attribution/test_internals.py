@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.attribution.toys import SIZES, noise, small
-from vlm4vla.attribution.attention import attention, query_attention, rolled_out
+from vlm4vla.attribution.attention import attention, attention_by_layer, query_attention, rolled_out
 from vlm4vla.attribution.grad_cam import grad_cam, grad_cam_by_layer
 from vlm4vla.attribution.internals import (
     language_layers,
@@ -122,6 +122,9 @@ def test_the_querys_attention_is_transformers_own(policies):
     one = attention(policy, noise(), DISPLACEMENT, layer=1, head=2).scores
     assert mean.sum() == pytest.approx(found.mean((0, 1)).sum(), rel=1e-5)
     assert one.sum() == pytest.approx(found[1, 2].sum(), rel=1e-5)
+    layers = attention_by_layer(policy, noise())
+    assert layers.mean(0) == pytest.approx(mean)
+    assert layers[1] == pytest.approx(attention(policy, noise(), DISPLACEMENT, layer=1).scores)
     with pytest.raises(UserError, match="4 heads, so none is 4"):
         attention(policy, noise(), DISPLACEMENT, head=4)
 

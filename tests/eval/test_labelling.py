@@ -25,6 +25,7 @@ from vlm4vla.eval.labelling import (
     as_jsonl,
     examine,
     label_missing,
+    neighbours,
     question_about,
     say,
     summarise,
@@ -252,6 +253,24 @@ def test_a_row_that_does_not_tell_what_moved_is_not_explained() -> None:
     assert examine(example(1, suite="gone")).label == SUCCESS
     there = examine(replace(episode, outcome=replace(episode.outcome, kind="success")))
     assert there.label == SUCCESS and there.x is not None
+
+
+def test_an_episode_stands_between_its_neighbours_on_the_wall() -> None:
+    table = filled()
+    order = [one.row.id for one in wall(table, summarise(table, Query()))]
+    assert len(order) == 7
+    middle = neighbours(table, Query(page=9), order[3])
+    assert (middle.place, middle.total) == (4, 7)
+    assert middle.previous and middle.next
+    assert (middle.previous.id, middle.next.id) == (order[2], order[4])
+    # The question is told with what it left open, so that it stays the same.
+    assert middle.query.agent == (NEW.digest,)
+    first, last = (neighbours(table, Query(), order[end]) for end in (0, -1))
+    assert first.previous is None and last.next is None
+    # An episode that is not among them leads to the first.
+    other = neighbours(table, Query(task=("stack",)), order[-1])
+    assert (other.total, other.place, other.previous) == (4, 0, None)
+    assert other.next and other.next.id == order[0]
 
 
 def test_what_people_say_is_compared_with_the_rules() -> None:

@@ -29,6 +29,7 @@ from vlm4vla.inspection import captions
 from vlm4vla.inspection.bundle import Bundle, completed, shelf_of, started
 from vlm4vla.inspection.explanation import Explanation
 from vlm4vla.inspection.export import files_of, told, zipped
+from vlm4vla.inspection.kinds import USUAL, MapKind
 from vlm4vla.inspection.offline import offline_page
 from vlm4vla.inspection.payload import headline, payload
 from vlm4vla.inspection.pictures import draw_pictures
@@ -81,8 +82,22 @@ def episode(agent: AgentId = POLICY, steps: int = 12) -> Episode:
     return still_episode(np.tile([0.1, 0, 0, 0, 0, 0, 1.0], (steps, 1)), agent=agent)
 
 
-def whole(found: Episode, bundles: Bundles, painter: Painter, catalogue: Any = NOBODY) -> Bundle:
-    bundle = started(found, bundles)
+def explanation(step: int, words: tuple[str, ...], turned: list[float]) -> Explanation:
+    """One whose action each word turns so far."""
+    nothing = np.zeros(len(words))
+    return Explanation(
+        step, np.zeros((8, 8)), words, nothing, np.array(turned), 0.0, np.zeros((0, 8, 8))
+    )
+
+
+def whole(
+    found: Episode,
+    bundles: Bundles,
+    painter: Painter,
+    catalogue: Any = NOBODY,
+    kind: MapKind = USUAL,
+) -> Bundle:
+    bundle = started(found, bundles, kind)
     return [bundle, *completed(bundle, bundles, catalogue, painter.lend)][-1]
 
 
@@ -141,9 +156,9 @@ def test_maps_are_made_of_the_picture_and_the_sentence_that_the_policy_had(
 ) -> None:
     asked: list[tuple[int, int, str]] = []
 
-    def explain(policy: Any, picture: Any, instruction: str, prediction: Any) -> Explanation:
-        asked.append((prediction.step, int(picture[0, 0, 0]), instruction))
-        return Explanation(prediction.step, np.zeros((8, 8)), (), np.zeros(0), 0.0)
+    def explain(policy: Any, picture: Any, told: str, one: Any, kind: Any) -> Explanation:
+        asked.append((one.step, int(picture[0, 0, 0]), told))
+        return explanation(one.step, (), [])
 
     monkeypatch.setattr("vlm4vla.inspection.explanation.explain", explain)
     monkeypatch.setattr(making, "policy_of", lambda *_: None)
@@ -158,7 +173,17 @@ def test_maps_are_made_of_the_picture_and_the_sentence_that_the_policy_had(
     assert sorted(asked) == [(0, 1, sentence), (4, 77, sentence), (8, 77, "")]
 
 
-def test_other_weights_give_another_map_and_another_place(bundles: Bundles, tmp_path: Path) -> None:
+def drawn_cells(page: Any, text: str, file: Path) -> str:
+    """The map as it is drawn over the first picture of a page that scrubs offline."""
+    file.write_text(text)
+    page.goto(file.as_uri())
+    page.wait_for_selector("#viewer[data-frames][data-shown$='occlusion']", state="attached")
+    return str(page.evaluate("document.querySelector('.iv-policy').toDataURL()"))
+
+
+def test_other_weights_give_another_map_and_another_place(
+    bundles: Bundles, tmp_path: Path, page: Any
+) -> None:
     from vlm4vla.agents.policy import load_agent
     from vlm4vla.model.policy import Policy
 
@@ -190,6 +215,95 @@ def test_other_weights_give_another_map_and_another_place(bundles: Bundles, tmp_
         shelf_of(found["a"].episode, bundles).folder != shelf_of(found["b"].episode, bundles).folder
     )
     assert not np.allclose(found["a"].explanations[0].cells, found["b"].explanations[0].cells)
+    # So do they in what is sent to be drawn, and in what is drawn; the pictures are the same.
+    values = {name: payload(one) for name, one in found.items()}
+    cells = {name: value["maps"][0]["rows"][0]["cells"] for name, value in values.items()}
+    assert cells["a"] != cells["b"]
+    assert values["a"]["frames"] == values["b"]["frames"]
+    drawn = {
+        name: drawn_cells(page, offline_page(value), tmp_path / f"{name}.html")
+        for name, value in values.items()
+    }
+    assert drawn["a"] != drawn["b"]
+    assert drawn["a"] == drawn_cells(page, offline_page(values["a"]), tmp_path / "a.html")
+
+
+def untrained(folder: Path) -> tuple[AgentCatalogue, AgentId]:
+    """A checkpoint of a policy that has learned nothing."""
+    from vlm4vla.agents.policy import load_agent
+    from vlm4vla.model.policy import Policy
+
+    Policy.from_vlm("qwen3-vl:tiny").save_pretrained(folder / "tiny")
+    return AgentCatalogue(roots=(folder,)), load_agent(folder / "tiny").identity
+
+
+def test_each_kind_of_map_is_kept_under_its_own_name(bundles: Bundles, tmp_path: Path) -> None:
+    catalogue, identity = untrained(tmp_path)
+    found = episode(identity, steps=4)
+    by_gradient = MapKind("gripper", "gradient")
+    for kind in (USUAL, by_gradient, MapKind("gripper", "attention")):
+        assert whole(found, bundles, Striped(), catalogue, kind).explained
+    bundle = started(found, bundles)
+    assert set(bundle.maps) == {USUAL, by_gradient, MapKind("gripper", "attention")}
+    usual, gradient, attention = (one[0] for one in bundle.maps.values())
+    assert not np.allclose(usual.cells, gradient.cells)
+    assert len(usual.layers) == len(gradient.layers) == 0
+    # Of attention there is a map a layer, shares each, of which the map is the mean.
+    assert attention.layers.mean(0) == pytest.approx(attention.cells)
+    assert attention.layers.min() > 0 and (attention.layers.sum((1, 2)) <= 1).all()
+    # How far a word turns the action has nothing to do with the map.
+    assert usual.turned == pytest.approx(gradient.turned) and (usual.turned >= 0).all()
+
+
+def test_a_map_that_a_method_cannot_make_is_named(bundles: Bundles, tmp_path: Path) -> None:
+    catalogue, identity = untrained(tmp_path)
+    kind = MapKind("agreement", "gradient")
+    bundle = whole(episode(identity, steps=4), bundles, Striped(), catalogue, kind)
+    assert not bundle.maps and "no slope" in bundle.missing[0]
+
+
+def test_a_map_comes_with_its_worth_and_the_command_that_makes_it(
+    bundles: Bundles, page: Any, tmp_path: Path
+) -> None:
+    measured = AgentId("policy", "bed03166840b0dc4", "qwen3vl-tiny")
+    found = episode(measured, steps=4)
+    bundle = replace(
+        whole(found, bundles, Striped()), maps={USUAL: (explanation(0, ("go",), [1.0]),)}
+    )
+    command = (
+        f"vlm4vla attribute --run {found.id} --step 0 --method occlusion --target displacement "
+        "--out maps"
+    )
+    # As in assets/results/trust-qwen3vl-tiny.json.
+    worth = "infidelity 0.29 (95 % 0.24 to 0.34, n = 100) at the start"
+    [kept] = json.loads(files_of(bundle)["bundle.json"])["maps"]
+    assert kept["commands"] == [command] and worth in kept["worth"]
+    assert (kept["unit"], kept["checkpoint"]) == ("mm", measured.digest)
+    assert np.load(io.BytesIO(files_of(bundle)[kept["file"]]))["cells"].shape == (1, 8, 8)
+    drawn_cells(page, offline_page(payload(bundle)), tmp_path / "page.html")
+    assert worth in page.inner_text(".iv-worth")
+    assert page.inner_text(".iv-command code") == command
+    assert found.id in page.inner_text(".iv-caption")
+    assert measured.digest in page.inner_text(".iv-caption")
+    # What was not made cannot be chosen where there is nobody to make it.
+    assert page.locator(".iv-method option:disabled").count() == 2
+
+
+def test_maps_begin_at_the_step_that_is_looked_at(
+    bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def explain(policy: Any, picture: Any, text: str, one: Any, kind: Any) -> Explanation:
+        asked.append(one.step)
+        return explanation(one.step, ("a",), [0.0])
+
+    monkeypatch.setattr("vlm4vla.inspection.explanation.explain", explain)
+    monkeypatch.setattr(making, "policy_of", lambda *_: None)
+    painter = Painter()
+    list(completed(started(episode(), bundles), bundles, NOBODY, painter.lend, first=9))
+    # Of the steps 0, 4 and 8: the nearest first.
+    assert asked == [8, 4, 0]
 
 
 class Striped(Painter):
@@ -209,9 +323,11 @@ def test_explaining_goes_on_where_it_stopped(
 ) -> None:
     asked: list[int] = []
 
-    def explain(policy: Any, picture: Any, instruction: str, prediction: Any) -> Explanation:
+    def explain(
+        policy: Any, picture: Any, instruction: str, prediction: Any, kind: Any
+    ) -> Explanation:
         asked.append(prediction.step)
-        return Explanation(prediction.step, np.zeros((8, 8)), ("a",), np.zeros(1), 0.0)
+        return explanation(prediction.step, ("a",), [0.0])
 
     monkeypatch.setattr("vlm4vla.inspection.explanation.explain", explain)
     monkeypatch.setattr(making, "policy_of", lambda *_: None)
@@ -249,8 +365,9 @@ def test_words_that_are_not_heeded_are_named_once_somebody_looked_elsewhere(
     name = bundle.lanes.things[0]
     colour, kind = name.split()
     said = replace(bundle.diagnosis, kind="aimed elsewhere", sentences="It went off.", parting=4)
-    map_ = Explanation(4, np.zeros((8, 8)), ("the", colour, kind), np.array([0.2, 0.4, 9.0]), 0.0)
-    bundle = replace(bundle, diagnosis=said, explanations=(map_,))
+    one = explanation(4, ("the", colour, kind), [0.2, 0.4, 9.0])
+    # Whatever the maps explain: a word that turns the action aside takes nothing off its way.
+    bundle = replace(bundle, diagnosis=said, maps={MapKind("gripper", "attention"): (one,)})
     assert said.failure
     told_of = f"It went off. At step 4 it did not heed “{colour}” (0.4 mm)."
     assert headline(bundle) == f"{said.failure.text} {told_of}"

@@ -97,6 +97,11 @@ def test_an_inference_leads_where_the_controller_takes_its_chunk() -> None:
     # Half of what 1.0 gives when it is repeated, which is 4 cm a step; the first steps are slower.
     assert 0.02 < path[-1][0] - path[0][0] < 0.085
     assert np.abs(path[-1][1] - path[0][1]) < 0.01
+    # The hand stayed where it was, so it was missed by as much as it was to go.
+    gaps = lanes.inferences[0].gaps
+    assert gaps == pytest.approx(np.linalg.norm(path - path[0], axis=1), abs=1e-6)
+    # Of the second chunk only two actions came before the end.
+    assert len(lanes.inferences[1].gaps) == 3
 
 
 def test_true_states_are_those_of_the_simulator(environment: Any) -> None:

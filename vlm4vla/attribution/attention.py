@@ -90,6 +90,19 @@ def query_attention(policy: Explained, question: Question) -> Scores:
     return np.asarray(torch.stack(attended).double().cpu())
 
 
+def attention_by_layer(policy: Explained, question: Question) -> Scores:
+    """The action query's attention to the vision tokens, a map (layers, GRID, GRID) a layer.
+
+    Each is the mean of its heads; their mean is what `attention` gives by default.
+
+    Raises:
+        UserError: see `attention`.
+    """
+    inside = opened(policy)
+    of_layers = query_attention(inside, question).mean(1)
+    return np.stack([token_grid(inside, torch.as_tensor(one)) for one in of_layers])
+
+
 def attention(
     policy: Explained,
     question: Question,

@@ -4,14 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-import torch
 
-from vlm4vla.attribution.attention import query_attention
+from vlm4vla.attribution.attention import attention_by_layer
 from vlm4vla.attribution.faithfulness import mass_shares
 from vlm4vla.attribution.grad_cam import grad_cam_by_layer
 from vlm4vla.attribution.inferences import Inference
 from vlm4vla.attribution.inputs import Cells, Question, Scores
-from vlm4vla.attribution.internals import token_grid
 from vlm4vla.attribution.target import DISPLACEMENT
 from vlm4vla.attribution.trust_table import Mean, mean_of
 from vlm4vla.errors import UserError
@@ -21,10 +19,9 @@ Maps = dict[str, Scores | None]
 """By layer; None where nothing reads it."""
 
 
-def attention_by_layer(policy: Policy, question: Question) -> Maps:
+def attention_of_query(policy: Policy, question: Question) -> Maps:
     """The action query's attention in each block of the language model, the mean of its heads."""
-    found = query_attention(policy, question).mean(1)
-    maps = (token_grid(policy, torch.as_tensor(one)) for one in found)
+    maps = attention_by_layer(policy, question)
     return {f"query {number}": one for number, one in enumerate(maps, 1)}
 
 
@@ -36,7 +33,7 @@ def gradients_by_layer(policy: Policy, question: Question) -> Maps:
 
 METHODS: Final[dict[str, Callable[[Policy, Question], Maps]]] = {
     "grad-cam": gradients_by_layer,
-    "attention": attention_by_layer,
+    "attention": attention_of_query,
 }
 """By name; see `vlm4vla.attribution.names.METHODS`. Those without layers stand in trust tables."""
 

@@ -67,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="displacement",
         help="; ".join(f"{name}: {meaning}" for name, meaning in TARGETS.items()),
     )
+    parser.add_argument(
+        "--layer", type=int, help="of the attention, from 0; by default the mean of all"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for three files a map")
     parser.add_argument("--json", action="store_true", help="to verify: one line of JSON, last")
 
@@ -81,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("Seeds and steps start at 0.")
     if args.run is None and args.checkpoint is None:
         raise UserError("Whom to explain?", "Name a --checkpoint, or a stored episode by --run.")
+    if args.layer is not None and args.method != "attention":
+        raise UserError("Only attention has layers.", "Leave --layer out, or ask for attention.")
     if args.run is None and args.step:
         raise UserError(
             "A later step needs an episode that got there.", "Name a stored one by --run."
@@ -126,12 +131,15 @@ def run(args: argparse.Namespace) -> int:
                 "stride": STRIDE,
                 "random_orders": RANDOM_ORDERS,
             }
+            if args.layer is not None:
+                settings["layer"] = args.layer
             if changes:
                 settings["perturbations"] = [one.to_json() for one in changes]
             what = f"{spec.task}-{spec.seed:06d}"
             if stored is not None:
                 what = f"{stored.id}-{args.step:03d}"
-            base = args.out / f"{what}-{args.method}-{args.target}"
+            layer = f"-{args.layer}" if args.layer is not None else ""
+            base = args.out / f"{what}-{args.method}{layer}-{args.target}"
             told = read_matching(base.with_suffix(".json"), settings)
             if told is None:
                 environment = environment or EnvironmentProcess(TABLETOP)
@@ -191,6 +199,7 @@ def _explain(
     base: Path,
 ) -> dict[str, Any]:
     """Explains one inference and writes its files, the JSON last."""
+    from vlm4vla.attribution.attention import attention
     from vlm4vla.attribution.faithfulness import area, curves, mass_shares, points_at
     from vlm4vla.attribution.methods import METHODS as methods
     from vlm4vla.attribution.overlay import overlay
@@ -198,7 +207,10 @@ def _explain(
 
     policy, question, regions = agent.policy, inference.question, inference.regions
     target = targets[settings["target"]]
-    found = methods[settings["method"]](policy, question, target)
+    if "layer" not in settings:
+        found = methods[settings["method"]](policy, question, target)
+    else:
+        found = attention(policy, question, target, layer=settings["layer"])
     line = curves(policy, question, target, found.scores, range(RANDOM_ORDERS))
     scale = float(np.abs(found.scores).max())
     told = {

@@ -16,6 +16,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.files import replacing
 from vlm4vla.inspection.bundle import Bundle, completed, started
 from vlm4vla.inspection.export import files_of, told
+from vlm4vla.inspection.kinds import METHODS, TARGETS, MapKind
 from vlm4vla.inspection.payload import headline
 from vlm4vla.inspection.shelf import Bundles
 from vlm4vla.suites.registry import TABLETOP
@@ -29,13 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="one self-contained page that scrubs offline"
     )
+    parser.add_argument(
+        "--target", choices=TARGETS, default="displacement", help="what the maps explain"
+    )
+    parser.add_argument(
+        "--method", choices=METHODS, default="occlusion", help="what the maps are made by"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON, last")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the diagnosis; pictures and maps are made if there is something to write them to."""
     bundles = Bundles()
-    bundle = started(_stored(args.id), bundles)
+    bundle = started(_stored(args.id), bundles, MapKind(args.target, args.method))
     if args.out or args.html:
         for further in completed(bundle, bundles, AgentCatalogue(), _simulator):
             bundle = further

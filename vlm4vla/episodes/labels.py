@@ -294,6 +294,20 @@ def place_of(
         return next((place for place, one in enumerate(ids) if one == key), None)
 
 
+class Place(NamedTuple):
+    """An episode of a list: its id, and the control step that its automatic label belongs to."""
+
+    id: str
+    step: int
+
+
+def places(table: EpisodeTable, wanted: LabelFilter, order: Sequence[str] = ()) -> list[Place]:
+    """All labelled episodes in the order of `page`, without what is in them."""
+    listed, values = _listed("id, automatic_labels.step", wanted, order)
+    with table.database.reading() as db:
+        return [Place(*one) for one in db.execute(listed, values)]
+
+
 def every(table: EpisodeTable, wanted: LabelFilter) -> Iterator[Shown]:
     """Labelled episodes, the newest first, read as they are taken."""
     offset = 0

@@ -15,6 +15,7 @@ from vlm4vla.episodes.labels import (
     UNTOLD,
     AutomaticLabel,
     LabelFilter,
+    Place,
     Recorder,
     Region,
     Shown,
@@ -24,6 +25,7 @@ from vlm4vla.episodes.labels import (
     newest,
     page,
     place_of,
+    places,
     recorded_by,
     recorders_of,
     unlabelled,
@@ -270,6 +272,44 @@ def wall(table: EpisodeTable, summary: Summary) -> list[Shown]:
     """The episodes of the question's page, those of the most frequent label first."""
     offset = (summary.query.page - 1) * PER_PAGE
     return page(table, summary.wanted, summary.order, limit=PER_PAGE, offset=offset)
+
+
+class Neighbours(NamedTuple):
+    """What stands before and after an episode among the episodes of a question.
+
+    Attributes:
+        query: the question, as `Summary.query`.
+        place: the episode's, from 1 on; 0 where it is not among them.
+        total: how many there are.
+        previous: what stands before it.
+        next: what stands after it, the first one where it is not among them.
+    """
+
+    query: Query
+    place: int
+    total: int
+    previous: Place | None
+    next: Place | None
+
+
+def neighbours(table: EpisodeTable, query: Query, key: str) -> Neighbours:
+    """The neighbours of an episode in the order of `wall`, over all pages.
+
+    Args:
+        table: where the episodes are.
+        query: the question; its page does not count.
+        key: the episode's id.
+    """
+    found = summarise(table, replace(query, page=1))
+    every_place = places(table, found.wanted, found.order)
+    at = next((i for i, one in enumerate(every_place) if one.id == key), -1)
+    return Neighbours(
+        found.query,
+        at + 1,
+        len(every_place),
+        every_place[at - 1] if at > 0 else None,
+        every_place[at + 1] if at + 1 < len(every_place) else None,
+    )
 
 
 def say(table: EpisodeTable, key: str, label: str, who: str, note: str = "") -> None:

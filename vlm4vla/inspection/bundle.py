@@ -1,8 +1,8 @@
 """A bundle: everything that the Inspect page and `vlm4vla inspect` show of one episode."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.core.environment import Environment
@@ -18,6 +18,7 @@ from vlm4vla.inspection.explanation import (
     kept_explanations,
     policy_of,
 )
+from vlm4vla.inspection.kinds import KINDS, USUAL, MapKind
 from vlm4vla.inspection.lanes import Lanes, lanes_of
 from vlm4vla.inspection.pictures import Picture, draw_pictures, kept_pictures
 from vlm4vla.inspection.shelf import Bundles, Shelf
@@ -32,8 +33,10 @@ class Bundle:
         lanes: of it.
         diagnosis: what they say.
         pictures: of its first steps; of all T + 1 moments in the end.
-        explanations: of its inferences, as far as they are made, in order.
         inferences: how many there are to explain.
+        kind: of the maps that are wanted.
+        maps: the explanations of its inferences by the kind of their maps, as far as they are
+            made, in order; no kind without one.
         missing: what cannot be made here and why, a sentence each.
     """
 
@@ -41,8 +44,9 @@ class Bundle:
     lanes: Lanes
     diagnosis: Diagnosis
     pictures: tuple[Picture, ...] = ()
-    explanations: tuple[Explanation, ...] = ()
     inferences: int = 0
+    kind: MapKind = USUAL
+    maps: Mapping[MapKind, tuple[Explanation, ...]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
     @property
@@ -51,26 +55,38 @@ class Bundle:
         return len(self.pictures) == self.episode.steps + 1
 
     @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        """Those whose maps are of the kind that is wanted."""
+        return self.maps.get(self.kind, ())
+
+    @property
     def explained(self) -> bool:
-        """Whether every inference has its explanation."""
+        """Whether every inference has its explanation of that kind."""
         return len(self.explanations) == self.inferences
 
 
-def started(episode: Episode, bundles: Bundles) -> Bundle:
+def started(episode: Episode, bundles: Bundles, kind: MapKind = USUAL) -> Bundle:
     """A bundle of what needs no simulator and no network, and of what is kept already.
+
+    Args:
+        episode: which.
+        bundles: where what is made is kept.
+        kind: of the maps that are wanted; what is kept of other kinds is there, too.
 
     Raises:
         UserError: the episode is of another suite, or has no pose for every step.
     """
     lanes = lanes_of(episode)
     shelf = shelf_of(episode, bundles)
+    kept = {one: tuple(kept_explanations(shelf, episode, one)) for one in KINDS}
     return Bundle(
         episode,
         lanes,
         diagnose(lanes, episode.outcome, label(episode)),
         tuple(kept_pictures(shelf, episode)),
-        tuple(kept_explanations(shelf, episode)),
         len(inferences_of(episode)),
+        kind,
+        {one: found for one, found in kept.items() if found},
     )
 
 
@@ -79,6 +95,7 @@ def completed(
     bundles: Bundles,
     catalogue: AgentCatalogue,
     lend: Callable[[], AbstractContextManager[Environment]],
+    first: int | None = None,
 ) -> Generator[Bundle, None, None]:
     """Makes what a bundle lacks, bit by bit; gives the bundle so far after each bit.
 
@@ -90,6 +107,7 @@ def completed(
         bundles: where what is made is kept.
         catalogue: where the policy is looked for.
         lend: a simulator for as long as the block lasts; called only if one is needed.
+        first: the step around which the maps begin; None for where the diagnosis points.
     """
     episode = bundle.episode
     shelf = shelf_of(episode, bundles)
@@ -107,11 +125,10 @@ def completed(
         yield _lacking(bundle, "Maps and word bars need the pictures.")
         return
     try:
-        policy = policy_of(catalogue, episode)
-        for explained in explain_inferences(
-            shelf, episode, bundle.pictures, policy, bundle.diagnosis.park
-        ):
-            bundle = replace(bundle, explanations=tuple(explained))
+        policy, kind = policy_of(catalogue, episode), bundle.kind
+        around = bundle.diagnosis.park if first is None else first
+        for made in explain_inferences(shelf, episode, bundle.pictures, policy, kind, around):
+            bundle = replace(bundle, maps={**bundle.maps, kind: tuple(made)})
             yield bundle
     except UserError as error:
         yield _lacking(bundle, str(error))

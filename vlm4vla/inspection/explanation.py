@@ -1,4 +1,4 @@
-"""Explanations of inferences: which cells of the picture and which words moved the action.
+"""Explanations of inferences: which cells of the picture and which words the action comes from.
 
 Torch is imported only when something is explained.
 """
@@ -15,6 +15,7 @@ from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.core.episode import AgentId, Episode, Prediction
 from vlm4vla.core.observation import Image
 from vlm4vla.errors import UserError
+from vlm4vla.inspection.kinds import USUAL, MapKind
 from vlm4vla.inspection.lanes import COMMAND_MM
 from vlm4vla.inspection.pictures import Picture
 from vlm4vla.inspection.shelf import Arrays, Shelf
@@ -25,23 +26,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What one inference depends on.
+    """What one inference depends on, by a map of some kind and word by word.
 
     Attributes:
         step: the control step that it was made at.
-        cells: (8, 8) how far the first action moves if a cell shows the picture's mean colour,
-            millimetres of command.
+        cells: (8, 8) signed scores in the unit of the kind, see `vlm4vla.inspection.kinds`.
         words: the words of the sentence, as the policy reads it.
-        bars: (words,) the same if a word is left out.
+        bars: (words,) what of the target's value goes if a word is left out, in its unit.
+        turned: (words,) millimetres between where the first action ends with and without a word,
+            whatever the target.
         apart: millimetres between the first action that was predicted then and the one that the
             policy predicts now from the picture drawn again.
+        layers: (n, 8, 8) an attention map layer by layer, of which `cells` is the mean; n is 0
+            for other methods.
     """
 
     step: int
     cells: NDArray[np.float64]
     words: tuple[str, ...]
     bars: NDArray[np.float64]
+    turned: NDArray[np.float64]
     apart: float
+    layers: NDArray[np.float64]
 
 
 def policy_of(catalogue: AgentCatalogue, episode: Episode) -> "Policy":
@@ -98,11 +104,11 @@ def inferences_of(episode: Episode) -> list[Prediction]:
     return found
 
 
-def kept_explanations(shelf: Shelf, episode: Episode) -> list[Explanation]:
-    """The explanations that are kept already."""
+def kept_explanations(shelf: Shelf, episode: Episode, kind: MapKind) -> list[Explanation]:
+    """The explanations of a kind that are kept already."""
     found = []
     for one in inferences_of(episode):
-        arrays = shelf.read(_name(one.step))
+        arrays = shelf.read(_name(one.step, kind))
         if arrays is not None:
             found.append(_from_arrays(one.step, arrays))
     return found
@@ -113,6 +119,7 @@ def explain_inferences(
     episode: Episode,
     pictures: Sequence[Picture],
     policy: "Policy",
+    kind: MapKind = USUAL,
     first: int = 0,
 ) -> Iterator[list[Explanation]]:
     """Explains what is not kept yet, inference by inference; gives all explanations so far.
@@ -120,27 +127,31 @@ def explain_inferences(
     Nothing is lost when the iterator is closed.
 
     Args:
-        shelf: where they are kept.
+        shelf: where they are kept, each kind under its own name.
         episode: which.
         pictures: of its steps.
         policy: who acted.
+        kind: of the maps.
         first: the step around which people look first.
 
     Raises:
-        UserError: the policy's actions have no length, or the disk is full.
+        UserError: the method cannot explain this policy, its actions have no length, or the disk
+            is full.
     """
-    found = {one.step: one for one in kept_explanations(shelf, episode)}
+    found = {one.step: one for one in kept_explanations(shelf, episode, kind)}
     missing = [one for one in inferences_of(episode) if one.step not in found]
     for one in sorted(missing, key=lambda one: abs(one.step - first)):
         told = given_sentence(episode.spec, episode.spec.condition.perturbations, one.step)
-        explained = explain(policy, pictures[one.step].seen, told, one)
+        explained = explain(policy, pictures[one.step].seen, told, one, kind)
         shelf.write(
-            _name(one.step),
+            _name(one.step, kind),
             {
                 "cells": explained.cells,
                 "words": np.array(explained.words, np.str_),
                 "bars": explained.bars,
+                "turned": explained.turned,
                 "apart": np.array(explained.apart),
+                "layers": explained.layers,
             },
         )
         found[one.step] = explained
@@ -148,35 +159,50 @@ def explain_inferences(
 
 
 def explain(
-    policy: "Policy", picture: Image, instruction: str, prediction: Prediction
+    policy: "Policy",
+    picture: Image,
+    instruction: str,
+    prediction: Prediction,
+    kind: MapKind = USUAL,
 ) -> Explanation:
-    """Explains one inference: 64 pictures with a cell covered, and the sentence word by word.
+    """Explains one inference: a map of the picture, and the sentence word by word.
 
     Args:
         policy: who is asked.
         picture: what it sees.
         instruction: what it is told.
         prediction: what it predicted when the episode was run.
+        kind: of the map.
 
     Raises:
-        UserError: its actions have no length in millimetres.
+        UserError: the method cannot explain this policy, or its actions have no length.
     """
     # They take seconds: torch.
-    from vlm4vla.attribution.inputs import Question, words
-    from vlm4vla.attribution.occlusion import leave_one_word_out, occlusion
-    from vlm4vla.attribution.target import AGREEMENT
+    from vlm4vla.attribution.attention import attention_by_layer
+    from vlm4vla.attribution.inputs import GRID, Question, words
+    from vlm4vla.attribution.methods import METHODS
+    from vlm4vla.attribution.occlusion import leave_one_word_out
+    from vlm4vla.attribution.target import AGREEMENT, TARGETS
 
-    question = Question(picture, instruction)
-    cells = occlusion(policy, question, AGREEMENT)
+    question, target = Question(picture, instruction), TARGETS[kind.target]
+    if kind.method == "attention":
+        layers = attention_by_layer(policy, question)
+        cells = layers.mean(0)
+    else:
+        layers = np.zeros((0, GRID, GRID))
+        cells = METHODS[kind.method](policy, question, target).scores
     said = tuple(words(instruction))
-    bars = leave_one_word_out(policy, question, AGREEMENT).scores if said else np.zeros(0)
+    bars = turned = np.zeros(0)
+    if said:
+        bars = leave_one_word_out(policy, question, target).scores
+        turned = leave_one_word_out(policy, question, AGREEMENT).scores
     now = policy.act(picture[None], [instruction])[0]
     apart = np.linalg.norm(now[0, :3] - prediction.chunk[0, :3]) * COMMAND_MM
-    return Explanation(prediction.step, cells.scores, said, bars, float(apart))
+    return Explanation(prediction.step, cells, said, bars, turned, float(apart), layers)
 
 
-def _name(step: int) -> str:
-    return f"inference-{step:04d}"
+def _name(step: int, kind: MapKind) -> str:
+    return f"inference-{step:04d}-{kind.name}"
 
 
 def _from_arrays(step: int, arrays: Arrays) -> Explanation:
@@ -185,5 +211,7 @@ def _from_arrays(step: int, arrays: Arrays) -> Explanation:
         arrays["cells"],
         tuple(str(word) for word in arrays["words"]),
         arrays["bars"],
+        arrays["turned"],
         float(arrays["apart"]),
+        arrays["layers"],
     )

@@ -3,12 +3,15 @@
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from vlm4vla.episodes.plain import episode_to_json
 from vlm4vla.inspection.bundle import Bundle
+from vlm4vla.inspection.explanation import Explanation, explained_agent
+from vlm4vla.inspection.kinds import MapKind
 from vlm4vla.inspection.offline import offline_page
 from vlm4vla.inspection.payload import headline, payload
 from vlm4vla.inspection.shelf import versions
@@ -41,7 +44,8 @@ def files_of(bundle: Bundle, *, page: bool = True) -> dict[str, bytes]:
     """The files of a bundle by name.
 
     `lanes.npz` holds the fields of `vlm4vla.inspection.lanes.Lanes`, metres and millimetres as
-    there; `maps.npz` the explanations, a row an inference; `bundle.json` what is no array.
+    there; `maps/TARGET-METHOD.npz` those of `vlm4vla.inspection.explanation.Explanation`, a row an
+    inference; `bundle.json` what is no array, of every map its worth and the command that makes it.
 
     Args:
         bundle: which.
@@ -52,15 +56,15 @@ def files_of(bundle: Bundle, *, page: bool = True) -> dict[str, bytes]:
         "command": f"vlm4vla inspect {episode.id}",
         "versions": versions(),
         "things": list(bundle.lanes.things),
-        "words": [list(one.words) for one in bundle.explanations],
+        "maps": [_told_map(bundle, kind) for kind in bundle.maps],
         "episode": episode_to_json(episode),
     }
     found = {
         "bundle.json": json.dumps(settings, indent=1, ensure_ascii=False).encode(),
         "lanes.npz": _npz(_lanes(bundle)),
     }
-    if bundle.explanations:
-        found["maps.npz"] = _npz(_maps(bundle))
+    for kind, explained in bundle.maps.items():
+        found[_file(kind)] = _npz(_maps(explained))
     for step, one in enumerate(bundle.pictures):
         found[f"pictures/policy-{step:03d}.png"] = one.policy
         found[f"pictures/view-{step:03d}.jpg"] = one.view
@@ -89,16 +93,28 @@ def _lanes(bundle: Bundle) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def _maps(bundle: Bundle) -> dict[str, np.ndarray[Any, Any]]:
-    explained = bundle.explanations
-    longest = max(len(one.bars) for one in explained)
-    bars = [np.pad(one.bars, (0, longest - len(one.bars))) for one in explained]
+def _file(kind: MapKind) -> str:
+    return f"maps/{kind.name}.npz"
+
+
+def _told_map(bundle: Bundle, kind: MapKind) -> dict[str, Any]:
+    agent, explained = explained_agent(bundle.episode), bundle.maps[kind]
     return {
-        "steps": np.array([one.step for one in explained]),
-        "cells": np.array([one.cells for one in explained]),
-        "bars": np.array(bars),
-        "apart": np.array([one.apart for one in explained]),
+        "file": _file(kind),
+        "target": kind.target,
+        "method": kind.method,
+        "unit": kind.unit,
+        "checkpoint": agent.digest if agent else "",
+        "worth": kind.worth(agent.digest if agent else ""),
+        "commands": [kind.command(bundle.episode.id, one.step) for one in explained],
+        "words": list(explained[0].words),
     }
+
+
+def _maps(explained: Sequence[Explanation]) -> dict[str, np.ndarray[Any, Any]]:
+    names = ("cells", "bars", "turned", "apart", "layers")
+    arrays = {name: np.array([getattr(one, name) for one in explained]) for name in names}
+    return {"steps": np.array([one.step for one in explained]), **arrays}
 
 
 def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:

@@ -47,11 +47,14 @@ class Inference:
         path: (n + 1, 3) the finger tips from there on if the whole chunk were carried out, by the
             measured controller; world frame, metres.
         executed: actions of it that were carried out.
+        gaps: (m + 1,) metres between the path and where the finger tips were that many steps
+            later, whoever moved them; m is n, or fewer where the episode ends before.
     """
 
     step: int
     path: Numbers
     executed: int
+    gaps: Numbers
 
 
 @dataclass(frozen=True)
@@ -232,5 +235,7 @@ def _inferences(episode: Episode, states: Sequence[State]) -> tuple[Inference, .
         for action in one.chunk:
             tip, velocity = controller.respond(tip, velocity, action[:3].astype(np.float64))
             path.append(tip)
-        found.append(Inference(one.step, np.array(path), end - one.step))
+        been = np.array([later.tcp for later in states[one.step : one.step + len(path)]])
+        gaps = np.linalg.norm(np.array(path[: len(been)]) - been, axis=-1)
+        found.append(Inference(one.step, np.array(path), end - one.step, gaps))
     return tuple(found)

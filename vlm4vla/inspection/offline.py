@@ -34,6 +34,7 @@ main {{ padding: 0 12px; }}
 const element = document.getElementById('viewer');
 const props = {{ value: JSON.parse(document.getElementById('value').textContent) }};
 const watch = () => {{}};
+const trigger = () => {{}};
 {script}
 }})();
 </script>

@@ -4,6 +4,7 @@ Lengths are whole millimetres, places in a picture thousandths of its side.
 """
 
 import base64
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm4vla.agents.catalogue import label_of
+from vlm4vla.attribution.names import TARGETS as EXPLAINED
 from vlm4vla.inspection.bundle import Bundle
 from vlm4vla.inspection.captions import shown, told
 from vlm4vla.inspection.diagnosis import DIFFERS_MM, Diagnosis, goal_name
-from vlm4vla.inspection.explanation import Explanation
+from vlm4vla.inspection.explanation import Explanation, explained_agent
+from vlm4vla.inspection.kinds import METHODS, ONE_LAYER, TARGETS, MapKind
 from vlm4vla.inspection.lanes import Follower, Lanes
 from vlm4vla.inspection.pictures import Picture
 from vlm4vla.suites.registry import SUITES
@@ -63,8 +66,12 @@ def payload(bundle: Bundle, ghost: Bundle | None = None) -> dict[str, Any]:
         "asked": _asked(lanes),
         "differs": DIFFERS_MM,
         **_drawn_lanes(lanes),
-        "maps": [_map(one) for one in bundle.explanations],
+        "targets": [[name, EXPLAINED[name]] for name in TARGETS],
+        "methods": [[name, text] for name, text in METHODS.items()],
+        "kind": list(bundle.kind),
+        "maps": [_maps(bundle, kind) for kind in bundle.maps],
         "maps_wanted": bundle.inferences,
+        "one_layer": ONE_LAYER,
         "frames": [_frame(one) for one in bundle.pictures],
         "missing": list(bundle.missing),
         "ghost": _ghost(ghost) if ghost else None,
@@ -91,13 +98,15 @@ def _idle_words(bundle: Bundle) -> list[str]:
     diagnosis = bundle.diagnosis
     if diagnosis.kind in ("", "as the expert", "late fingers") or diagnosis.parting is None:
         return []
-    at = [one for one in bundle.explanations if one.step <= diagnosis.parting]
+    every = [one for explained in bundle.maps.values() for one in explained]
+    at = [one for one in every if one.step <= diagnosis.parting]
     if not at:
         return []
+    last = max(at, key=lambda one: one.step)
     named = {word for name in bundle.lanes.things for word in name.split()}
-    pairs = zip(at[-1].words, at[-1].bars, strict=True)
+    pairs = zip(last.words, last.turned, strict=True)
     idle = [f"“{word}” ({value:.1f} mm)" for word, value in pairs if word in named and value < 1]
-    return [f"At step {at[-1].step} it did not heed {' and '.join(idle)}."] if idle else []
+    return [f"At step {last.step} it did not heed {' and '.join(idle)}."] if idle else []
 
 
 def _failure(diagnosis: Diagnosis) -> list[Any] | None:
@@ -138,6 +147,7 @@ def _drawn_lanes(lanes: Lanes) -> dict[str, Any]:
                 "path": _millimetres(one.path),
                 "seen": _seen(one.path),
                 "executed": one.executed,
+                "gaps": np.round(1e3 * one.gaps, 1).tolist(),
             }
             for one in lanes.inferences
         ],
@@ -167,14 +177,39 @@ def _ghost(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def _maps(bundle: Bundle, kind: MapKind) -> dict[str, Any]:
+    agent = explained_agent(bundle.episode)
+    digest = agent.digest if agent else ""
+    return {
+        "target": kind.target,
+        "method": kind.method,
+        "unit": kind.unit,
+        "words_unit": TARGETS[kind.target],
+        "meaning": kind.meaning,
+        "worth": kind.worth(digest),
+        "checkpoint": digest,
+        "rows": [
+            _map(one) | {"command": kind.command(bundle.episode.id, one.step)}
+            for one in bundle.maps[kind]
+        ],
+    }
+
+
 def _map(one: Explanation) -> dict[str, Any]:
     return {
         "step": one.step,
-        "cells": np.round(one.cells.ravel(), 2).tolist(),
+        "cells": _figures(one.cells.ravel()),
+        "layers": [_figures(layer.ravel()) for layer in one.layers],
         "words": list(one.words),
-        "bars": np.round(one.bars, 2).tolist(),
+        "bars": _figures(one.bars),
         "apart": round(one.apart, 2),
     }
+
+
+def _figures(values: NDArray[np.float64]) -> list[float]:
+    """To three significant figures of the largest: shares of attention are small."""
+    most = float(np.abs(values).max(initial=0))
+    return np.round(values, 2 - math.floor(math.log10(most)) if most else 0).tolist()
 
 
 def _frame(one: Picture) -> list[str]:

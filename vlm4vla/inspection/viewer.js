@@ -12,8 +12,15 @@ const PARTING = '#d5281e';
 
 let data = null;
 let step = 0;
-let over = 'occlusion';
+// Which maps are shown: what is explained, by which method, whether at all, and of which layer.
+let kind = ['displacement', 'occlusion'];
+let over = true;
+let layer = -1;
+let lacks = {};
+let scales = new Map();
 let playing = 0;
+let speed = 1;
+let looping = false;
 let bitmaps = [];
 let cursor = null;
 let frame = 0;
@@ -51,17 +58,34 @@ async function decodeAll(id, frames) {
   element.dataset.frames = String(bitmaps.length);
 }
 
+// The maps of the kind that is shown; none before the first is made.
+function maps() {
+  return data.maps.find((one) => one.target === kind[0] && one.method === kind[1]);
+}
+
 // The inference that the step belongs to, among those that are explained.
 function mapAt(at) {
-  return data.maps.filter((one) => one.step <= at).at(-1);
+  return maps()?.rows.filter((one) => one.step <= at).at(-1);
 }
 
-function mostCells() {
-  return Math.max(0.1, ...data.maps.flatMap((one) => one.cells));
+function layered(map) {
+  return layer >= 0 && layer < map.layers.length;
 }
 
-function mostWords() {
-  return Math.max(0.1, ...data.maps.flatMap((one) => one.bars));
+function cellsOf(map) {
+  return layered(map) ? map.layers[layer] : map.cells;
+}
+
+// One scale for the episode, found once for what has come so far; rounding is no score.
+function most(what, of) {
+  const least = what === 'cells' && !maps().unit ? 1e-9 : 0.1;
+  const name = `${kind}/${what === 'cells' ? layer : what}`;
+  if (!scales.has(name)) scales.set(name, Math.max(least, ...maps().rows.flatMap((one) => of(one).map(Math.abs))));
+  return scales.get(name);
+}
+
+function measured(value, unit) {
+  return unit ? `${value.toFixed(1)} ${unit}` : `${(100 * value).toFixed(2)} %`;
 }
 
 function paintPolicy() {
@@ -70,42 +94,76 @@ function paintPolicy() {
   context.imageSmoothingEnabled = false;
   context.clearRect(0, 0, 512, 512);
   if (bitmaps[step]) context.drawImage(bitmaps[step][0], 0, 0, 512, 512);
-  const map = over === 'occlusion' ? mapAt(step) : null;
+  const map = over ? mapAt(step) : null;
   if (map) {
-    const most = mostCells();
-    map.cells.forEach((value, i) => {
+    const scale = most('cells', cellsOf);
+    cellsOf(map).forEach((value, i) => {
       const [x, y] = [(i % 8) * 64, Math.floor(i / 8) * 64];
-      context.fillStyle = `rgba(255, 120, 0, ${0.75 * Math.min(1, Math.max(0, value) / most)})`;
+      // Orange raises and blue lowers, as in the exported maps.
+      context.fillStyle = `rgba(${value > 0 ? '255, 120, 0' : '0, 110, 255'}, ${0.75 * Math.min(1, Math.abs(value) / scale)})`;
       context.fillRect(x, y, 64, 64);
       context.strokeStyle = 'rgba(255, 255, 255, 0.18)';
       context.strokeRect(x + 0.5, y + 0.5, 63, 63);
     });
   }
-  part('legend').hidden = !map;
-  if (map) part('most').textContent = `${mostCells().toFixed(0)} mm`;
   element.querySelectorAll('.iv-none').forEach((note) => (note.hidden = Boolean(bitmaps[step])));
-  part('caption').textContent = captionOf(map);
-  canvas.setAttribute('aria-label', map ? `${data.seen}, with a map. ${strongest(map)}` : data.seen);
+  canvas.setAttribute('aria-label', map ? `${data.seen}, with a map. Strongest cell: ${strongest(map)}.` : data.seen);
 }
 
 function strongest(map) {
-  const best = map.cells.indexOf(Math.max(...map.cells));
-  if (map.cells[best] < 0.05) return 'No cell moves it.';
-  return `Strongest cell: row ${Math.floor(best / 8) + 1}, column ${(best % 8) + 1}, ${map.cells[best].toFixed(1)} mm.`;
+  const cells = cellsOf(map);
+  const best = cells.reduce((at, value, i) => (Math.abs(value) > Math.abs(cells[at]) ? i : at), 0);
+  if (maps().unit && Math.abs(cells[best]) < 0.05) return 'none';
+  return `row ${Math.floor(best / 8) + 1}, column ${(best % 8) + 1}, ${measured(cells[best], maps().unit)}`;
+}
+
+// What stands beside a map; it changes from inference to inference only.
+let explained;
+function tellMap() {
+  const map = over ? mapAt(step) : null;
+  const name = `${kind}/${over}/${layer}/${map?.step}/${maps()?.rows.length}/${lacks[kind]?.length}`;
+  if (explained === name) return;
+  explained = name;
+  const legend = part('legend');
+  legend.replaceChildren();
+  if (map) {
+    const scale = most('cells', cellsOf);
+    const signed = maps().rows.some((one) => cellsOf(one).some((value) => value < 0));
+    const bar = html('span', '', { class: 'iv-scale' });
+    bar.style.background = `linear-gradient(90deg, ${signed ? 'rgba(0, 110, 255, 0.75), ' : ''}transparent, rgba(255, 120, 0, 0.75))`;
+    const low = signed ? measured(-scale, maps().unit) : '0';
+    legend.append(html('span', low), bar, html('span', measured(scale, maps().unit)));
+  }
+  part('layered').hidden = !map?.layers.length;
+  if (map?.layers.length) {
+    part('layer').max = map.layers.length - 1;
+    part('layer').value = layer;
+    part('which').textContent = layered(map) ? `layer ${layer + 1} of ${map.layers.length}` : `all ${map.layers.length} layers`;
+    part('layer').setAttribute('aria-valuetext', part('which').textContent);
+  }
+  part('worth').textContent = map ? (layered(map) ? data.one_layer : maps().worth) : '';
+  part('caption').textContent = captionOf(map);
+  part('command').hidden = !map;
+  if (map) {
+    const command = layered(map) ? `${map.command} --layer ${layer}` : map.command;
+    // No line ends within a flag.
+    element.querySelector('.iv-command code').replaceChildren(...command.split(' ').flatMap((word, i) => [i ? ' ' : '', html('span', word)]));
+    part('copied').textContent = 'Copy';
+  }
 }
 
 function captionOf(map) {
-  const seen = `${data.seen}, 128 x 128 pixels.`;
-  if (over === 'none') return seen;
   if (map) {
-    const again = map.apart < 0.05 ? 'does' : `is ${map.apart.toFixed(1)} mm from`;
+    const again = map.apart < 0.05 ? 'the same' : `${map.apart.toFixed(1)} mm from it`;
     return (
-      `${seen} How far the first action moves (mm of command) if a cell shows the picture's mean colour; inference at step ${map.step}, ` +
-      `one scale for the episode. ${strongest(map)} Asked again today, the policy ${again} what it did then.`
+      `${data.seen}. ${maps().meaning}. Strongest cell: ${strongest(map)}; one scale for the episode. Episode ${data.id}, ` +
+      `inference at step ${map.step}, checkpoint ${maps().checkpoint}; asked again today it does ${again}.`
     );
   }
-  if (!data.maps_wanted) return `${seen} No policy was asked here, so there is no map.`;
-  return `${seen} ${data.missing.length ? 'No map: see above.' : 'The maps are being made …'}`;
+  if (!over) return `${data.seen}, 128 x 128 pixels.`;
+  if (!data.maps_wanted) return `${data.seen}. No policy was asked here, so there is no map.`;
+  if (lacks[kind]?.length) return `No map: ${lacks[kind].at(-1)}`;
+  return data.address ? 'The maps are being made …' : 'This map was not made when the page was saved.';
 }
 
 function line(context, points, colour, dash, width = 3) {
@@ -176,6 +234,14 @@ function moveMap() {
   moving.plan.setAttribute('points', next ? next.path.map(place).join(' ') : '');
 }
 
+// What was predicted at an inference, and what came of it.
+function inferenceText(one) {
+  const [n, gaps] = [one.path.length - 1, one.gaps];
+  const done = Math.min(one.executed, gaps.length - 1);
+  const rest = gaps.length - 1 > done ? `, ${gaps.at(-1).toFixed(0)} mm for the whole chunk` : '';
+  return `${one.executed} of ${n} actions carried out since step ${one.step}, the hand then ${gaps[done].toFixed(0)} mm from where they were to lead${rest}`;
+}
+
 // --- lanes ---------------------------------------------------------------------------------------
 
 let scale = { left: 0, right: 0 };
@@ -231,12 +297,6 @@ function drawLanes() {
       } else free = x + 10;
     });
   });
-  lane('Inferences', 14, (at, height) =>
-    data.inferences.forEach((one) => {
-      const x = across(one.step);
-      root.append(svg('line', { x1: x, x2: x, y1: at, y2: at + height, stroke: PLANNED, 'stroke-width': 3 }));
-    })
-  );
   lane('Aims at', 26, (at, height) => {
     for (let i = 0; i < data.steps; ) {
       let end = i;
@@ -250,6 +310,31 @@ function drawLanes() {
       i = end;
     }
   });
+  if (data.expert) {
+    lane('From the expert', 52, (at, height) => {
+      level(data.differs, 160, at, height, `${data.differs} mm`);
+      curve(data.expert.mm, 160, at, height, {});
+      data.expert.fingers.forEach((same, i) => {
+        if (!same) root.append(svg('circle', { cx: across(i), cy: at + height - 4, r: 3, fill: '#d55e00' }));
+      });
+      if (data.ghost?.expert) curve(data.ghost.expert.mm, 160, at, height, ghostly);
+    });
+  }
+  lane('Predicted / done', 34, (at, height) => {
+    const far = Math.max(20, ...data.inferences.flatMap((one) => one.gaps));
+    data.inferences.forEach((one) => {
+      const x = across(one.step);
+      const points = one.gaps.map((gap, i) => `${across(one.step + i)},${at + height - (height * gap) / far}`);
+      const done = { fill: 'none', stroke: 'currentColor', 'stroke-width': 2 };
+      root.append(svg('line', { x1: x, x2: x, y1: at, y2: at + height, stroke: PLANNED, 'stroke-width': 2 }));
+      root.append(svg('polyline', { points: points.slice(0, one.executed + 1).join(' '), ...done, class: 'iv-chunk' }));
+      root.append(svg('polyline', { points: points.slice(one.executed).join(' '), ...done, 'stroke-dasharray': '2 3' }));
+      const area = svg('rect', { x, y: at, width: Math.max(1, across(one.step + one.executed) - x), height, fill: 'transparent' });
+      area.append(svg('title', {}, inferenceText(one)));
+      root.append(area);
+    });
+    root.append(svg('text', { x: scale.right, y: at + 9, 'text-anchor': 'end' }, `${far.toFixed(0)} mm`));
+  });
   lane('Fingers apart', 34, (at, height) => {
     data.open.forEach((open, i) => {
       if (!open) root.append(svg('rect', { x: across(i), y: at + height - 7, width: across(i + 1) - across(i), height: 7, fill: '#e69f00' }));
@@ -262,16 +347,6 @@ function drawLanes() {
     curve(data.tips.map((tip) => tip[2]), 300, at, height, {});
     if (data.ghost) curve(data.ghost.tips.map((tip) => tip[2]), 300, at, height, ghostly);
   });
-  if (data.expert) {
-    lane('From the expert', 52, (at, height) => {
-      level(data.differs, 160, at, height, `${data.differs} mm`);
-      curve(data.expert.mm, 160, at, height, {});
-      data.expert.fingers.forEach((same, i) => {
-        if (!same) root.append(svg('circle', { cx: across(i), cy: at + height - 4, r: 3, fill: '#d55e00' }));
-      });
-      if (data.ghost?.expert) curve(data.ghost.expert.mm, 160, at, height, ghostly);
-    });
-  }
   const axis = top;
   const every = span() > 60 ? 20 : 10;
   for (let at = 0; at <= span(); at += every) root.append(svg('text', { x: across(at), y: axis + 12, 'text-anchor': 'middle' }, String(at)));
@@ -289,7 +364,7 @@ function drawLanes() {
   root.append(cursor);
   root.setAttribute('height', axis + (data.parting === null ? 16 : 32));
   box.replaceChildren(root);
-  box.setAttribute('aria-label', `Lanes over ${data.steps} steps: events, inferences, what is aimed at, fingers, height, distance from the expert`);
+  box.setAttribute('aria-label', `Lanes over ${data.steps} steps: events, what is aimed at, distance from the expert, what was predicted and done, fingers, height`);
 }
 
 // --- numbers of the step ---------------------------------------------------------------------------
@@ -311,6 +386,8 @@ function tellNow() {
     facts.push(['end:', data.outcome.sentence]);
     facts.push(['fingers', `${data.opening[step]} mm`]);
   }
+  const next = planned();
+  if (next && step < data.steps) facts.push(['predicted / done', inferenceText(next)]);
   part('now').replaceChildren(
     ...facts.flatMap(([name, text], i) => [i ? ' · ' : '', html('b', name), ` ${text}`])
   );
@@ -324,13 +401,14 @@ function tellWords() {
   const box = part('words');
   box.replaceChildren();
   if (!map?.words.length) return;
-  box.append(html('p', `Without a word the first action moves (step ${map.step}):`));
-  const most = mostWords();
+  box.append(html('p', `What goes if a word is left out (step ${map.step}; worth not measured):`));
+  box.classList.toggle('iv-many', map.words.length > 12);
+  const scale = most('words', (one) => one.bars);
   map.words.forEach((word, i) => {
     const row = html('div', '');
-    const bar = html('span', '', { class: 'iv-bar' });
-    bar.style.width = `${(100 * Math.max(0, map.bars[i])) / most}%`;
-    row.append(html('span', word), bar, html('span', `${map.bars[i].toFixed(1)} mm`));
+    const bar = html('span', '', { class: map.bars[i] < 0 ? 'iv-bar iv-lowers' : 'iv-bar' });
+    bar.style.width = `${(100 * Math.abs(map.bars[i])) / scale}%`;
+    row.append(html('span', word), bar, html('span', measured(map.bars[i], maps().words_unit)));
     box.append(row);
   });
 }
@@ -345,6 +423,7 @@ function paint() {
   paintView();
   moveMap();
   tellNow();
+  tellMap();
   tellWords();
   const x = across(step);
   cursor.setAttribute('x1', x);
@@ -353,6 +432,7 @@ function paint() {
   part('slider').setAttribute('aria-valuetext', `step ${step} of ${data.steps}`);
   part('step').textContent = `step ${step} of ${data.steps}, ${(step / data.hz).toFixed(1)} s`;
   element.dataset.step = String(step);
+  element.dataset.shown = `${kind.join('-')}${over && mapAt(step) ? '' : '-none'}`;
   element.dataset.painted = (performance.now() - began).toFixed(1);
 }
 
@@ -378,6 +458,10 @@ function settle() {
     address.searchParams.set('t', String(step));
     if (data.ghost) address.searchParams.set('ghost', data.ghost.id);
     else address.searchParams.delete('ghost');
+    for (const [name, value] of [['target', kind[0]], ['method', kind[1]], ['layer', layer]]) {
+      if (value === { target: 'displacement', method: 'occlusion', layer: -1 }[name]) address.searchParams.delete(name);
+      else address.searchParams.set(name, value);
+    }
     history.replaceState(history.state, '', address);
   }, 150);
 }
@@ -391,9 +475,10 @@ function play(on) {
   if (!on) return settle();
   if (step >= data.steps) go(0);
   playing = setInterval(() => {
-    if (step >= data.steps) play(false);
-    else go(step + 1);
-  }, 1000 / data.hz);
+    if (step < data.steps) go(step + 1);
+    else if (looping) go(0);
+    else play(false);
+  }, 1000 / (data.hz * speed));
 }
 
 // --- what people do --------------------------------------------------------------------------------
@@ -402,15 +487,54 @@ part('slider').addEventListener('input', (event) => go(Number(event.target.value
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (!button || !data) return;
-  if (button.dataset.over) {
-    over = button.dataset.over;
-    element.querySelectorAll('[data-over]').forEach((one) => one.setAttribute('aria-pressed', String(one === button)));
-    ask();
-  }
+  if (button === part('command')) copy(button.querySelector('code').textContent);
   if (button.dataset.go === 'play') play(!playing);
+  else if (button.dataset.go === 'loop') {
+    looping = !looping;
+    button.setAttribute('aria-pressed', String(looping));
+  }
   else if (button.dataset.go === 'part') go(data.park);
   else if (button.dataset.go) go(step + Number(button.dataset.go));
 });
+
+part('speed').addEventListener('change', (event) => {
+  speed = Number(event.target.value);
+  if (playing) play(true);
+});
+for (const name of ['target', 'method']) {
+  part(name).addEventListener('change', () => {
+    over = part('method').value !== 'none';
+    kind = [part('target').value, over ? part('method').value : kind[1]];
+    want();
+  });
+}
+part('layer').addEventListener('input', (event) => {
+  layer = Number(event.target.value);
+  ask();
+  settle();
+});
+
+// Shows maps of the chosen kind; those that are not here yet are asked for.
+function want() {
+  layer = kind[1] === 'attention' ? layer : -1;
+  told = undefined;
+  choices();
+  ask();
+  settle();
+  if (over && data.address && (maps()?.rows.length ?? 0) < data.maps_wanted) {
+    trigger('select', { index: 0, value: JSON.stringify({ target: kind[0], method: kind[1], step }) });
+  }
+}
+
+// Browsers offer the clipboard on https and localhost only.
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    part('copied').textContent = 'Copied';
+  } catch {
+    window.prompt('Copy this:', text);
+  }
+}
 
 function scrub(event) {
   const box = part('lanes').getBoundingClientRect();
@@ -432,13 +556,13 @@ for (const end of ['pointerup', 'pointercancel']) {
 }
 
 function tellCell(event) {
-  const map = data && over === 'occlusion' ? mapAt(step) : null;
+  const map = data && over ? mapAt(step) : null;
   part('cell').hidden = !map;
   if (!map) return;
   const box = part('policy').getBoundingClientRect();
   const column = Math.min(7, Math.max(0, Math.floor((8 * (event.clientX - box.left)) / box.width)));
   const row = Math.min(7, Math.max(0, Math.floor((8 * (event.clientY - box.top)) / box.height)));
-  part('cell').textContent = `row ${row + 1}, column ${column + 1}: ${map.cells[8 * row + column].toFixed(1)} mm`;
+  part('cell').textContent = `row ${row + 1}, column ${column + 1}: ${measured(cellsOf(map)[8 * row + column], maps().unit)}`;
 }
 part('policy').addEventListener('pointermove', tellCell);
 part('policy').addEventListener('pointerdown', tellCell);
@@ -456,6 +580,9 @@ function keys(event) {
   const many = event.shiftKey ? 10 : 1;
   if (event.key === 'ArrowRight') go(step + many);
   else if (event.key === 'ArrowLeft') go(step - many);
+  else if (event.key === '.') go(data.inferences.find((one) => one.step > step)?.step ?? step);
+  else if (event.key === ',') go(data.inferences.filter((one) => one.step < step).at(-1)?.step ?? step);
+  else if (event.key === 'j' || event.key === 'k') element.querySelector(`.iv-near [data-near=${event.key === 'j' ? 'next' : 'previous'}]`)?.click();
   else if (event.key === ' ' && !event.target.closest?.('button, a')) play(!playing);
   else return;
   event.preventDefault();
@@ -482,7 +609,8 @@ function facts() {
     ...(data.parent ? [`branched off at step ${data.branch}`] : []),
   ];
   box.replaceChildren(told.join(' · '));
-  const links = data.address ? [['Run page', `${data.address}?run=${data.id}`], ['All failures', `${data.address}failures?run=${data.id}`]] : [];
+  const links = data.address ? [['Run page', `${data.address}?run=${data.id}`]] : [];
+  if (data.address && !data.near) links.push(['All failures', `${data.address}failures?run=${data.id}`]);
   if (data.address && data.parent) links.push(['The run it left', `${data.address}inspect?run=${data.parent}&t=${data.branch}`]);
   links.forEach(([text, href]) => box.append(' · ', html('a', text, { href })));
 }
@@ -496,6 +624,43 @@ function paths() {
   const box = part('paths');
   box.replaceChildren(parts.join(' '));
   if (data.ghost && data.address) box.append(' ', html('a', 'Open the branch', { href: `${data.address}inspect?run=${data.ghost.id}` }));
+}
+
+function near() {
+  const list = data.near;
+  const box = part('near');
+  box.hidden = !data.address || !list?.total;
+  if (box.hidden) return;
+  const links = ['previous', 'next'].filter((name) => list[name]).map((name) => {
+    const query = new URLSearchParams({ run: list[name].id, t: list[name].step, list: list.address, target: kind[0], method: kind[1] });
+    const text = name === 'next' ? 'Next ▶' : '◀ Previous';
+    return html('a', text, { href: `${data.address}inspect?${query}`, 'data-near': name, 'aria-label': `${name === 'next' ? 'Next' : 'Previous'} failure` });
+  });
+  const whole = html('a', list.place ? `${list.place} of ${list.total} failures` : `${list.total} failures`, { href: `${data.address}failures?${list.address}` });
+  box.replaceChildren(whole, ...links);
+}
+
+function choices() {
+  const offline = (target, method) => !data.address && !data.maps.some((one) => one.target === target && one.method === method);
+  // Only once: an open menu would close.
+  if (!part('target').options.length) part('target').replaceChildren(...data.targets.map(([name, text]) => html('option', name, { value: name, title: text })));
+  if (!part('method').options.length) part('method').replaceChildren(...data.methods.map(([name, text]) => html('option', text, { value: name })), html('option', 'no overlay', { value: 'none' }));
+  for (const option of part('target').options) option.disabled = data.methods.every(([name]) => offline(option.value, name));
+  for (const option of part('method').options) option.disabled = option.value !== 'none' && offline(kind[0], option.value);
+  part('target').value = kind[0];
+  part('method').value = over ? kind[1] : 'none';
+  lacking();
+}
+
+function lacking() {
+  part('missing').replaceChildren(...(lacks[kind] ?? []).map((text) => html('li', text)));
+}
+
+// Of each kind, whichever has more: streams of several kinds do not undo each other.
+function merged(before, now) {
+  const same = (one, other) => one.target === other.target && one.method === other.method;
+  const kept = before.filter((one) => !now.some((other) => same(one, other) && other.rows.length >= one.rows.length));
+  return [...now.filter((one) => !kept.some((other) => same(one, other))), ...kept];
 }
 
 function show() {
@@ -515,16 +680,25 @@ function show() {
     ...value,
     ghost: value.ghost || data.ghost,
     frames: value.frames.length < data.frames.length ? data.frames : value.frames,
-    maps: value.maps.length < data.maps.length ? data.maps : value.maps,
+    maps: merged(data.maps, value.maps),
+    near: value.near || data.near,
   };
-  told = undefined;
+  if (fresh) {
+    lacks = {};
+    kind = data.kind;
+    layer = Number((data.address && new URLSearchParams(location.search).get('layer')) || -1);
+  }
+  if (fresh || value.missing.length) lacks[value.kind] = value.missing;
+  scales = new Map();
+  told = explained = undefined;
   element.dataset.run = data.id;
-  element.dataset.maps = String(data.maps.length);
+  element.dataset.maps = String(maps()?.rows.length ?? 0);
   part('diagnosis').textContent = data.diagnosis;
-  part('missing').replaceChildren(...data.missing.map((text) => html('li', text)));
+  near();
   element.querySelector('[data-go=part]').hidden = data.park === 0 && data.parting === null;
   element.querySelector('[data-go=part]').textContent = data.parting === data.park ? 'Go to the parting' : 'Go to the cause';
   part('slider').max = data.steps;
+  choices();
   facts();
   paths();
   drawMap();

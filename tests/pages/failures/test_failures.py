@@ -390,7 +390,7 @@ def test_keys_go_through_the_wall_and_inspect(failures: Any, url: str) -> None:
     failures.focus(f".ec[data-id='{ids[3]}'] .ec-stage")
     step = failures.inner_text(f".ec[data-id='{ids[3]}'] .ec-badge").split("step ")[1]
     failures.keyboard.press("i")
-    failures.wait_for_url(re.compile(rf"/inspect\?run={ids[3]}&t={step}$"))
+    failures.wait_for_url(re.compile(rf"/inspect\?run={ids[3]}&t={step}&list="))
 
 
 def test_a_label_and_a_note_are_kept_beside_the_automatic_one(failures: Any) -> None:

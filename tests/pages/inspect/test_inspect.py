@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 import pytest
@@ -15,9 +15,13 @@ from tests.inspection.examples import POLICY, still_episode
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import PATIENCE, serve
 from tests.pages.test_access import LOOKS, serious_findings
+from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.attribution.worth import NOT_MEASURED
 from vlm4vla.core.condition import Perturbation
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.filters import Membership
+from vlm4vla.eval.labelling import label_missing
+from vlm4vla.inspection.kinds import ONE_LAYER
 from vlm4vla.live.branch import removable
 from vlm4vla.suites.tabletop.changes import GONE
 
@@ -111,6 +115,120 @@ def test_dragging_over_the_lanes_scrubs_without_network(inspected: Any) -> None:
     inspected.mouse.up()
     assert len(seen) > 8
     assert requests == []
+
+
+def test_maps_are_chosen_with_their_worth_and_dragging_over_them_asks_nobody(
+    page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: Path
+) -> None:
+    from vlm4vla.agents.policy import load_agent
+
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    identity = load_agent(checkpoints / "untrained").identity
+    episode = still_episode(np.tile([0.3, 0.3, 0, 0, 0, 0, 1.0], (8, 1)), agent=identity)
+    key = Archive.open().table.put(episode, [Membership("live")])
+    with serve(FakeSimulators(), AgentCatalogue(roots=(checkpoints,))) as url:
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"{url}inspect?run={key}&t=5&target=gripper")
+        page.wait_for_selector(".inspect-view[data-maps='2'][data-shown='gripper-occlusion']")
+        assert page.inner_text(".iv-worth") == NOT_MEASURED
+        command = f"vlm4vla attribute --run {key} --step 4 --method occlusion --target gripper"
+        assert page.inner_text(".iv-command code") == f"{command} --out maps"
+        page.select_option(".iv-method", "attention")
+        page.wait_for_selector(".inspect-view[data-maps='2'][data-shown='gripper-attention']")
+        layer = page.locator(".iv-layer")
+        layer.focus()
+        page.keyboard.press("ArrowUp")
+        page.wait_for_function(
+            "document.querySelector('.iv-command code').textContent.endsWith('--layer 0')"
+        )
+        assert page.inner_text(".iv-worth") == ONE_LAYER
+        page.wait_for_function("location.search.includes('layer=0')")
+        assert asked(page)["target"] == ["gripper"]
+        assert asked(page)["method"] == ["attention"]
+        # What has no slope has no gradient, which is said and asked for nowhere again.
+        page.select_option(".iv-target", "agreement")
+        page.select_option(".iv-method", "gradient")
+        page.wait_for_selector(".iv-missing li:has-text('no slope')")
+        assert "no slope" in page.inner_text(".iv-caption")
+        requests: list[str] = []
+        # Nor does a choice that is left at once for another one change what is shown.
+        page.select_option(".iv-target", "gripper")
+        page.select_option(".iv-method", "occlusion")
+        page.wait_for_selector(".inspect-view[data-shown='gripper-occlusion']")
+        page.wait_for_timeout(1500)
+        page.wait_for_selector("#inspect-status .is:empty", state="attached")
+        page.evaluate("document.querySelector('.iv-lanes').scrollIntoView({block: 'center'})")
+        box = page.locator(".iv-lanes").bounding_box()
+        page.on("request", lambda request: requests.append(request.url))
+        page.mouse.move(box["x"] + 140, box["y"] + 30)
+        page.mouse.down()
+        steps = set()
+        for x in range(140, int(box["width"]), 40):
+            page.mouse.move(box["x"] + x, box["y"] + 30)
+            page.wait_for_timeout(20)
+            steps.add(step_of(page))
+            assert page.get_attribute(VIEWER, "data-shown") == "gripper-occlusion"
+        page.mouse.up()
+        assert steps == set(range(9)) and requests == []
+        page.reload()
+        page.wait_for_selector(".inspect-view[data-shown='gripper-occlusion']")
+
+
+def test_what_was_predicted_is_told_beside_what_was_done(inspected: Any) -> None:
+    inspected.keyboard.press(".")
+    wait_for_step(inspected, 4)
+    inspected.wait_for_function("document.querySelector('.iv-now').innerText.includes('step 4')")
+    # The arm of this episode never moved.
+    assert "4 of 4 actions carried out since step 4" in inspected.inner_text(".iv-now")
+    titles = inspected.locator(".iv-lanes title")
+    assert titles.count() == STEPS // 4
+    assert titles.nth(1).text_content() in inspected.inner_text(".iv-now")
+    inspected.keyboard.press(",")
+    wait_for_step(inspected, 0)
+
+
+def test_it_plays_faster_and_round_and_round(inspected: Any) -> None:
+    inspected.select_option(".iv-speed", "4")
+    inspected.click("[data-go=loop]")
+    inspected.click("[data-go=play]")
+    wait_for_step(inspected, STEPS)
+    wait_for_step(inspected, 3)
+    inspected.click("[data-go=loop]")
+    wait_for_step(inspected, STEPS)
+    inspected.wait_for_selector("[data-go=play][aria-label=Play]")
+
+
+def test_the_reason_and_the_first_lanes_are_seen_at_once(inspected: Any) -> None:
+    inspected.set_viewport_size({"width": 1280, "height": 800})
+    inspected.wait_for_selector("#inspect-status .is:empty", state="attached")
+    for name in ("diagnosis", "policy", "view", "slider", "now"):
+        box = inspected.locator(f".iv-{name}").bounding_box()
+        assert box["y"] + box["height"] < 800, name
+    lane = inspected.locator(".iv-lanes text:text-is('From the expert')").bounding_box()
+    assert lane["y"] + lane["height"] < 800
+
+
+def test_the_next_of_the_list_that_one_came_from(page: Any, url: str, data_folder: Path) -> None:
+    page.set_default_timeout(PATIENCE)
+    keys = []
+    for seed in (91, 92, 93):
+        rows = np.tile([0.3, 0.3, 0, 0, 0, 0, 1.0], (4, 1))
+        one = still_episode(rows, task="place", agent=POLICY, seed=seed)
+        keys.append(Archive.open().table.put(one, [Membership("evaluation", "near")]))
+    label_missing(Archive.open().table)
+    listed = f"agent={POLICY.digest}&condition=all&task=place"
+    page.goto(f"{url}inspect?run={keys[1]}&list={quote(listed)}")
+    page.wait_for_selector(".iv-near [data-near=next]")
+    assert page.inner_text(".iv-near a >> nth=0") == "2 of 3 failures"
+    whole = parse_qs(urlsplit(page.get_attribute(".iv-near a >> nth=0", "href")).query)
+    assert whole == parse_qs(listed)
+    # The newest comes first on the wall.
+    page.keyboard.press("j")
+    page.wait_for_selector(f".inspect-view[data-run='{keys[0]}']")
+    page.wait_for_selector(".iv-near [data-near=previous]")
+    assert page.locator(".iv-near [data-near=next]").count() == 0
+    page.keyboard.press("k")
+    page.wait_for_selector(f".inspect-view[data-run='{keys[1]}']")
 
 
 def test_the_expert_takes_over_and_its_way_is_drawn_over_this_one(inspected: Any, url: str) -> None:
