@@ -70,13 +70,14 @@ eye.addEventListener('click', (event) => {
 
 // Both pictures are painted together; under a map the second is the one that the map is of.
 async function paint(now) {
-  const [view, seen] = await Promise.all([decode(now.src), now.eye ? decode(now.eye) : null]);
+  const [view, model] = await Promise.all([decode(now.src), now.eye ? decode(now.eye) : null]);
   draw(view, canvas);
-  if (seen) {
-    draw(seen, eye);
+  if (model) {
+    // The recording's last picture, told again, does not cover what plays already.
+    if (!now.seen || seen.dataset.source !== now.seen || !element.dataset.seen) draw(model, eye);
     lay(now);
   }
-  element.dataset.eye = seen ? '1' : '';
+  element.dataset.eye = model ? '1' : '';
   painted += 1;
   element.dataset.painted = String(painted);
 }
@@ -91,21 +92,35 @@ function follow() {
   if (!seen.dataset.source) return;
   if (video.paused) seen.pause();
   else if (seen.paused) seen.play().catch(() => {});
-  if (seen.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
+  if (seen.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || seen.seeking) return;
   const apart = Math.abs(seen.currentTime - video.currentTime);
-  if (apart > FRAME_SECONDS && !seen.seeking) seen.currentTime = video.currentTime;
-  eye.getContext('2d').drawImage(seen, 0, 0, eye.width, eye.height);
-  element.dataset.seen = seen.currentTime.toFixed(3);
+  // While both play they may be a frame apart; what stands still is the same moment.
+  if (apart > (video.paused ? FRAME_SECONDS / 50 : FRAME_SECONDS)) seen.currentTime = video.currentTime;
+}
+// A frame is drawn when the browser has it: after a seek that is later than `seeked`.
+function drawSeen(now, frame) {
+  if (seen.dataset.source) {
+    eye.getContext('2d').drawImage(seen, 0, 0, eye.width, eye.height);
+    element.dataset.seen = (frame?.mediaTime ?? seen.currentTime).toFixed(3);
+  }
+  follow();
+  eachFrame(seen, drawSeen);
+}
+function eachFrame(video, then) {
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(then);
+  else requestAnimationFrame(then);
 }
 function everyFrame() {
   follow();
-  const video = part('video');
-  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(everyFrame);
-  else requestAnimationFrame(everyFrame);
+  eachFrame(part('video'), everyFrame);
 }
 ['play', 'pause', 'seeked'].forEach((name) => part('video').addEventListener(name, follow));
-['loadeddata', 'seeked'].forEach((name) => seen.addEventListener(name, follow));
+['loadeddata', 'canplay', 'pause', 'seeked'].forEach((name) => seen.addEventListener(name, follow));
+// In the page, although nobody sees it: a browser gives the others few frames.
+seen.className = 'lv-film';
+eye.after(seen);
 everyFrame();
+eachFrame(seen, drawSeen);
 
 // A recording plays over the canvas until there is something live to see.
 function load(video, source) {

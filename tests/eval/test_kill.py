@@ -29,6 +29,7 @@ def outcome(folder):
     return [replace(row, times=Times(), created=0.0) for row in rows(folder)]
 
 
+@pytest.mark.long
 def test_kill_9_loses_no_row_leaves_no_process_and_changes_no_result(tmp_path, capsys):
     checkpoint = tmp_path / "untrained"
     vlm = make_backbone(**SIZES)

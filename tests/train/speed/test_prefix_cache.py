@@ -118,6 +118,7 @@ def test_fast_layers_give_the_same_and_go_away(policy, images):
     assert isinstance(policy.base.visual.patch_embed.proj, torch.nn.Conv3d)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not shutil.which("g++"), reason="compiling needs a C++ compiler")
 def test_compiled_layers_give_the_same_and_go_away(images):
     sizes = {**SIZES, "vision_layers": 1, "language_layers": 1}
