@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 import psutil
+import pytest
 
 from tests.waiting import until
 from vlm4vla.cli import main
