@@ -154,7 +154,7 @@ _add(
     "distractors",
     "more distractors",
     "further objects on the table",
-    count=Number(1, 1, 2),
+    count=Number(1, 0, 2),
 )
 _add(
     "simulator",
