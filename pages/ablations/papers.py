@@ -8,7 +8,7 @@ from typing import Any, Final
 import gradio as gr
 
 from pages.ablations.plots import paper_figure
-from pages.ablations.view import download
+from pages.csv_link import csv_link
 from vlm4vla.studies.paper_tables import Column, Row, Table, legend, tables, to_csv
 
 _ALL: Final = "all"
@@ -129,11 +129,12 @@ def table_html(table: Table) -> str:
     body = "".join(_row(table, row) for row in table.rows)
     title = html.escape(table.title)
     note = f'<p class="ab-legend">{html.escape(table.note)}</p>' if table.note else ""
+    name = f"paper-{table.name}.csv"
     return (
         f'{note}<div class="ab-scroll" role="region" aria-label="{title}" tabindex="0">'
         f'<table class="pp-table"><caption>{title}</caption><thead>{heads}</thead>'
         f"<tbody>{body}</tbody></table></div>"
-        f"{download(f'paper-{table.name}.csv', to_csv(table), 'These numbers as CSV')}"
+        f"{csv_link(name, to_csv(table), 'These numbers as CSV', css='ab-csv')}"
         f"<p>As text: <code>vlm4vla study paper {table.name}</code></p>"
     )
 

@@ -1,6 +1,5 @@
 """The matrix, and the episodes of a cell, as HTML."""
 
-import base64
 import csv
 import html
 import io
@@ -8,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
+from pages.csv_link import csv_link
 from vlm4vla.ablation.matrix import PICTURE_ROWS, SENTENCE_COLUMNS, Cell, short
 from vlm4vla.ablation.registry import PERTURBATIONS
 from vlm4vla.ablation.summary import floor_of, losses
@@ -92,7 +92,7 @@ def matrix_html(cells: Sequence[Sequence[Cell]], chosen: str, live: Live) -> str
         "(rows) and of the sentence (columns)</caption>"
         f"<thead><tr><td></td>{head}</tr>"
         f"</thead><tbody>{''.join(lines)}</tbody></table></div>{mark}"
-        f"{download('matrix.csv', _csv(_matrix_csv(cells)), 'Matrix as CSV')}"
+        f"{csv_link('matrix.csv', _csv(_matrix_csv(cells)), 'Matrix as CSV', css='ab-csv')}"
     )
 
 
@@ -175,7 +175,8 @@ def points_html(marks: Sequence[Mark], chosen: str, column: str, name: str, live
         listed = _episodes(shown.text.capitalize(), shown.cell, live, "this chart's points")
         below = f'<section id="point">{listed}</section>'
     said = html.escape(losses([(one.text, one.cell) for one in marks]))
-    numbers = download(f"{name}.csv", _csv(_points_csv(marks, column)), "These numbers as CSV")
+    content = _csv(_points_csv(marks, column))
+    numbers = csv_link(f"{name}.csv", content, "These numbers as CSV", css="ab-csv")
     return (
         f'<p class="ab-loss">{said}</p>'
         f'<ul class="ab-points" aria-label="Points: press one for its episodes">{links}</ul>'
@@ -285,18 +286,3 @@ def _csv(rows: Sequence[Sequence[str]]) -> str:
     written = io.StringIO()
     csv.writer(written).writerows(rows)
     return written.getvalue()
-
-
-def download(name: str, content: str, text: str) -> str:
-    """A link that holds its file, so that none is served.
-
-    Args:
-        name: of the file.
-        content: what it holds, as CSV.
-        text: of the link.
-    """
-    held = base64.b64encode(content.encode()).decode()
-    return (
-        f'<a class="ab-csv" download="{html.escape(name)}" '
-        f'href="data:text/csv;base64,{held}">{html.escape(text)}</a>'
-    )

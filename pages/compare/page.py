@@ -1,6 +1,5 @@
 """The Compare page: two to four agents or conditions on the same scenes; the answer first."""
 
-import base64
 import html
 import json
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import gradio as gr
 from pages import episode_card
 from pages.compare import duet
 from pages.compare.plots import dumbbell
+from pages.csv_link import csv_link
 from pages.services import Services
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.pairs import Candidate, Half, Pair, candidates, newest_that_share, pairs
@@ -165,7 +165,7 @@ def _answer(
         said,
         *menus,
         gr.Plot(dumbbell(rows, names[0], b), visible=True),
-        _csv_link(to_csv(rows, names[0], b)),
+        csv_link("compare.csv", to_csv(rows, names[0], b)),
         _scenes(archive, [p for p in found if which in (ALL, p.task)], address, asked),
     ]
 
@@ -240,14 +240,6 @@ def _nothing(message: str, address: Mapping[str, str], menu: list[tuple[str, str
         "",
         {"address": dict(address), "problem": message},
     ]
-
-
-def _csv_link(text: str) -> str:
-    content = base64.b64encode(text.encode()).decode()
-    return (
-        f'<a download="compare.csv" href="data:text/csv;base64,{content}">'
-        "What the plot shows, as CSV</a>"
-    )
 
 
 def _scenes(

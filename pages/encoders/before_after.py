@@ -1,6 +1,5 @@
 """What learning to act did to encoders, on the Encoders page: the measured cells of the studies."""
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,9 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
+from pages.csv_link import csv_link
 from pages.encoders.before_after_plots import by_layer, overview
+from pages.message import message_html
 from vlm4vla.representations.summary import with_unit
 from vlm4vla.studies.before_after import CellChange, changes, tally, to_csv
 from vlm4vla.studies.measures import NAMED, PROBED, PROJECTOR
@@ -104,7 +105,7 @@ def answer(asked: Mapping[str, str]) -> list[Any]:
     found = changes(sorted(STUDIES.values(), key=lambda one: not one.contrasts), concept)
     missing = _not_measured(asked.get(CELL, ""), found)
     if not found:
-        said = _message(missing or _EMPTY)
+        said = message_html(missing or _EMPTY)
         hidden = gr.Plot(visible=False)
         menus = [gr.Dropdown([], value=None), gr.Dropdown(_CONCEPTS, value=concept)]
         return [said, *menus, hidden, "", "", hidden, "", None]
@@ -116,7 +117,7 @@ def answer(asked: Mapping[str, str]) -> list[Any]:
     if chosen:
         about |= {STUDY: chosen.study, CELL: chosen.member.cell.name}
     return [
-        _said(chosen) if chosen else _message(missing),
+        _said(chosen) if chosen else message_html(missing),
         menu,
         gr.Dropdown(_CONCEPTS, value=concept),
         gr.Plot(by_layer(chosen), visible=True) if chosen else gr.Plot(visible=False),
@@ -174,7 +175,7 @@ def _below(change: CellChange) -> str:
     name = f"before-after-{change.member.cell.name}-{change.target.name}.csv"
     return (
         f"<p>{counted} Made by <code>{html.escape(change.command)}</code></p>"
-        f'<p class="ba-links">{_download(name, to_csv([change]), "What the plot shows, as CSV")} '
+        f'<p class="ba-links">{csv_link(name, to_csv([change]))} '
         f'<a href="{html.escape(href_of(change))}">Its episodes</a></p>'
     )
 
@@ -189,7 +190,7 @@ def _listed(found: Sequence[CellChange]) -> str:
     name = f"before-after-{PROJECTOR}-{found[0].target.name}.csv"
     return (
         f"<details><summary>The cells as a list</summary><ul>{items}</ul></details>"
-        f'<p class="ba-links">{_download(name, to_csv(found, PROJECTOR), "These as CSV")}</p>'
+        f'<p class="ba-links">{csv_link(name, to_csv(found, PROJECTOR), "These as CSV")}</p>'
     )
 
 
@@ -201,12 +202,3 @@ def _ends(change: CellChange) -> str:
     if at.before is None:
         return f"{after} after"
     return f"{with_unit(at.before.score, change.target.metric)} before, {after} after"
-
-
-def _download(name: str, text: str, label: str) -> str:
-    content = base64.b64encode(text.encode()).decode()
-    return f'<a download="{name}" href="data:text/csv;base64,{content}">{label}</a>'
-
-
-def _message(text: str) -> str:
-    return f'<p class="message">{html.escape(text)}</p>'

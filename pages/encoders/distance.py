@@ -1,6 +1,5 @@
 """How far rollouts lead from training pictures, below the open-loop errors of the Encoders page."""
 
-import base64
 import csv
 import html
 import io
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import gradio as gr
 
+from pages.csv_link import csv_link
 from pages.encoders.plots import dress, style_of
+from pages.message import message_html
 from pages.whiskers import whiskers
 from vlm4vla.errors import UserError
 from vlm4vla.eval.open_loop_results import DISTANCE, SHIPPED, read_results
@@ -68,9 +69,9 @@ def answer(folder: Path) -> list[Any]:
     try:
         found = read_results(folder, DISTANCE)
     except UserError as error:
-        return [_message(str(error)), gr.Plot(visible=False), ""]
+        return [message_html(str(error)), gr.Plot(visible=False), ""]
     if not found:
-        return [_message(_EMPTY), gr.Plot(visible=False), ""]
+        return [message_html(_EMPTY), gr.Plot(visible=False), ""]
     said = " ".join(sentence(one) for one in found)
     return [
         f'<p class="ea">{html.escape(said)}</p>',
@@ -141,16 +142,9 @@ def _made(found: Results) -> str:
         f"of training. Made by <code>{html.escape(one['command'])}</code></li>"
         for one in found
     )
-    content = base64.b64encode(to_csv(found).encode()).decode()
-    return (
-        f'<ul>{lines}</ul><p><a download="picture-distance.csv" '
-        f'href="data:text/csv;base64,{content}">All distances, as CSV</a></p>'
-    )
+    link = csv_link("picture-distance.csv", to_csv(found), "All distances, as CSV")
+    return f"<ul>{lines}</ul><p>{link}</p>"
 
 
 def _text(value: Mapping[str, float]) -> str:
     return f"{value['mean']:.2f} (95 % {value['low']:.2f} to {value['high']:.2f})"
-
-
-def _message(text: str) -> str:
-    return f'<p class="message">{html.escape(text)}</p>'

@@ -1,6 +1,5 @@
 """From loss to success, on the Encoders page: how far policies are from the expert, open loop."""
 
-import base64
 import csv
 import html
 import io
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import gradio as gr
 
+from pages.csv_link import csv_link
 from pages.encoders.plots import dress, style_of
+from pages.message import message_html
 from pages.whiskers import whiskers
 from vlm4vla.errors import UserError
 from vlm4vla.eval.open_loop import ALL, DIMENSIONS, LENGTH, MEASURES, PHASES, STILL
@@ -69,9 +70,9 @@ def answer(folder: Path) -> list[Any]:
     try:
         found = read_results(folder)
     except UserError as error:
-        return [_message(str(error)), *[gr.Plot(visible=False)] * 3, ""]
+        return [message_html(str(error)), *[gr.Plot(visible=False)] * 3, ""]
     if not found:
-        return [_message(_EMPTY), *[gr.Plot(visible=False)] * 3, ""]
+        return [message_html(_EMPTY), *[gr.Plot(visible=False)] * 3, ""]
     return [
         f'<p class="ea">{html.escape(sentence(found))}</p>',
         gr.Plot(by_phase(found), visible=True),
@@ -203,11 +204,9 @@ def _fingers(found: Results) -> str:
             f"% of the steps. {one['episodes']} episodes. Made by <code>"
             f"{html.escape(one['command'])}</code></li>"
         )
-    content = base64.b64encode(to_csv(found).encode()).decode()
     return (
         f"<h3>Fingers</h3><ul>{''.join(lines)}</ul>"
-        f'<p><a download="open-loop.csv" href="data:text/csv;base64,{content}">'
-        "All errors, as CSV</a></p>"
+        f"<p>{csv_link('open-loop.csv', to_csv(found), 'All errors, as CSV')}</p>"
     )
 
 
@@ -247,7 +246,3 @@ def _bar(index: int) -> dict[str, Any]:
 def _text(value: Mapping[str, float], digits: str = ".1f") -> str:
     mean, low, high = (format(value[name], digits) for name in ("mean", "low", "high"))
     return f"{mean} (95 % {low} to {high})"
-
-
-def _message(text: str) -> str:
-    return f'<p class="message">{html.escape(text)}</p>'

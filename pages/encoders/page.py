@@ -1,6 +1,5 @@
 """The Encoders page: what every layer knows of the scene, and how alike layers are."""
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Final
 
 import gradio as gr
 
+from pages.csv_link import csv_link
 from pages.encoders import before_after, distance, drag, loss, shares, trust
 from pages.encoders.plots import curves, heat
 from pages.services import Services
@@ -200,15 +200,13 @@ def _below(rows: Sequence[ProbeRow | CkaRow], name: str) -> str:
     """What stands under a plot: its n, its command, and its numbers as a file."""
     if not rows:
         return "<p>No encoder has such rows.</p>"
-    content = base64.b64encode(to_csv(rows).encode()).decode()
     first = rows[0]
     counted = f"n = {first.n} starts of scenes"
     if isinstance(first, ProbeRow):
         counted = f"n = {first.n} answers in {first.scenes} test seeds"
     return (
         f"<p>{counted}. Made by <code>{html.escape(first.command)}</code></p>"
-        f'<p><a download="{name}" href="data:text/csv;base64,{content}">'
-        "What the plot shows, as CSV</a></p>"
+        f"<p>{csv_link(name, to_csv(rows))}</p>"
     )
 
 

@@ -1,13 +1,14 @@
 """Where encoders look, on the Encoders page: shares on the named object, layer by layer."""
 
-import base64
 import html
 from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
 
+from pages.csv_link import csv_link
 from pages.encoders import plots
+from pages.message import message_html
 from vlm4vla.errors import UserError
 from vlm4vla.representations.results import SHIPPED, read_shares
 from vlm4vla.representations.summary import encoders, share_line, share_sentence, to_csv
@@ -59,9 +60,9 @@ def answer(folder: Path) -> list[Any]:
     try:
         rows = read_shares(folder)
     except UserError as error:
-        return [_message(str(error)), gr.Plot(visible=False), ""]
+        return [message_html(str(error)), gr.Plot(visible=False), ""]
     if not rows:
-        return [_message(_EMPTY), gr.Plot(visible=False), ""]
+        return [message_html(_EMPTY), gr.Plot(visible=False), ""]
     shown = encoders(rows)[:_SHOWN]
     told = [share_sentence(rows, shown, method) for method in ("attention", "grad-cam")]
     first = rows[0]
@@ -71,16 +72,10 @@ def answer(folder: Path) -> list[Any]:
         for method in ("grad-cam", "attention")
         for row in share_line(rows, name, method)
     ]
-    content = base64.b64encode(to_csv(every).encode()).decode()
     return [
         f'<p class="ea">{html.escape(told[0])}</p><p class="ea-more">{html.escape(told[1])}</p>',
         gr.Plot(plots.shares(rows, shown), visible=True),
         f"<p>n = {first.n} test seeds, {first.inferences} inferences. Made by "
         f"<code>{html.escape(first.command)}</code></p>"
-        f'<p><a download="shares.csv" href="data:text/csv;base64,{content}">'
-        "What the plot shows, as CSV</a></p>",
+        f"<p>{csv_link('shares.csv', to_csv(every))}</p>",
     ]
-
-
-def _message(text: str) -> str:
-    return f'<p class="message">{html.escape(text)}</p>'

@@ -1,6 +1,5 @@
 """Which maps deserve trust, on the Encoders page: the trust tables that come with the project."""
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,9 @@ from typing import Any, Final
 
 import gradio as gr
 
+from pages.csv_link import csv_link
 from pages.encoders.trust_plots import agreement, masses, measured
+from pages.message import message_html
 from vlm4vla.attribution.names import METHODS
 from vlm4vla.attribution.names import TARGETS as MEANINGS
 from vlm4vla.attribution.trust_results import (
@@ -133,7 +134,7 @@ def answer(folder: Path, asked: Mapping[str, str]) -> list[Any]:
     menus = [gr.Radio(value=target), gr.Dropdown(_MEASURES, value=measure.name)]
     if not tables:
         hidden = [gr.Plot(visible=False)] * 2
-        said = f'<p class="message">{html.escape(_EMPTY)}</p>'
+        said = message_html(_EMPTY)
         return [said, *menus, gr.Dropdown([], value=None), "", hidden[0], "", *hidden, "", None]
     table = next((one for one in tables if one.name == asked.get(POLICY)), tables[0])
     return [
@@ -184,7 +185,7 @@ def _below(tables: Sequence[TrustTable], target: str, measure: Measure) -> str:
     if measure.name == "collapse":
         few = min(one.randomised for one in tables)
         counted = f"n = {few} episodes a policy, the first inference of each"
-    file = _download(f"trust-{target}-{measure.name}.csv", measures_csv(tables, target, measure))
+    file = csv_link(f"trust-{target}-{measure.name}.csv", measures_csv(tables, target, measure))
     commands = "".join(f"<li><code>{html.escape(one.command)}</code></li>" for one in tables)
     return (
         f"<p>{counted}; better maps lie {measure.better}. The line is what a map that knows "
@@ -197,11 +198,5 @@ def _made(table: TrustTable, target: str) -> str:
     return (
         f"<p>First inferences of {table.episodes} episodes of {html.escape(table.name)}, policy "
         f"<code>{table.digest}</code>. The CSV has the later inferences and all intervals, too.</p>"
-        f"<p>{_download(f'trust-{table.name}-{target}.csv', shares_csv(table, target))}</p>"
+        f"<p>{csv_link(f'trust-{table.name}-{target}.csv', shares_csv(table, target))}</p>"
     )
-
-
-def _download(name: str, text: str) -> str:
-    content = base64.b64encode(text.encode()).decode()
-    href = f"data:text/csv;base64,{content}"
-    return f'<a download="{name}" href="{href}">What the plot shows, as CSV</a>'

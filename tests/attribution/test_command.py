@@ -10,6 +10,7 @@ from vlm4vla.agents.policy import load_agent
 from vlm4vla.attribution import names, trust_check
 from vlm4vla.attribution.methods import METHODS
 from vlm4vla.attribution.target import TARGETS
+from vlm4vla.attribution.trust_results import TrustTable
 from vlm4vla.cli import main
 from vlm4vla.commands import attribute, trust
 from vlm4vla.core.condition import Condition
@@ -224,8 +225,10 @@ def test_trust_measures_every_method_and_goes_on_where_it_stopped(
     assert table["episodes"] == 2
     # Other scenes are set against the table, which is found by the checkpoint alone.
     asked = []
+    counts = table["episodes"], table["randomised"]
+    shipped = TrustTable("small", "", table["command"], *counts, tuple(table["rows"]))
     monkeypatch.setattr(
-        trust_check, "shipped_table", lambda digest: asked.append(digest) or {**table}
+        trust_check, "shipped_table", lambda digest: asked.append(digest) or shipped
     )
     verify = ["attribute", "verify", "--checkpoint", str(checkpoint), "--task", "reach"]
     verify += ["--seeds", "9", "10", "--out", str(tmp_path / "other")]

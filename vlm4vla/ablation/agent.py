@@ -71,13 +71,13 @@ class PerturbedAgent(AgentLayer):
 
     def reset(self, instruction: str) -> None:
         """See `Agent.reset`."""
-        self._told = self._sentence(0, instruction)
+        self._told = self.told(0) if self._spec else instruction
         self._agent.reset(self._told)
 
     def act(self, observation: Observation) -> Array:
         """See `Agent.act`."""
         if self._spec is not None:
-            sentence = self._sentence(observation.step, self._spec.instruction)
+            sentence = self.told(observation.step)
             if sentence != self._told:
                 self._told = sentence
                 self._agent.reset(sentence)
@@ -96,12 +96,7 @@ class PerturbedAgent(AgentLayer):
 
     def told(self, step: int) -> str:
         """What the agent behind it is told at a step; "" before an episode."""
-        return self._sentence(step, self._spec.instruction) if self._spec else ""
-
-    def _sentence(self, step: int, instruction: str) -> str:
-        if self._spec is None:
-            return instruction
-        return given_sentence(self._spec, self._changes, step)
+        return given_sentence(self._spec, self._changes, step) if self._spec else ""
 
     def _cover(self, what: str) -> tuple[Mask, Mask]:
         """Where something is seen in the last picture, and where the background is."""

@@ -4,19 +4,13 @@ A difference of two means or rates has its interval from theirs (MOVER, Zou and 
 nothing of single episodes has to be shipped.
 """
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
-from vlm4vla.attribution.trust_results import SHIPPED
+from vlm4vla.attribution.trust_results import MEASURES, SHIPPED, Row, TrustTable, read_trust
 from vlm4vla.errors import UserError
-
-MEASURES: Final = ("deletion", "insertion", "infidelity", "points_at_object", "collapse")
-"""Columns that are compared, and the share of mass on the named object."""
-
-Row = Mapping[str, Any]
 
 
 class Check(NamedTuple):
@@ -26,7 +20,7 @@ class Check(NamedTuple):
         when: which inference of an episode.
         target: what was explained.
         method: by what.
-        measure: of its maps.
+        measure: of its maps, one of `vlm4vla.attribution.trust_results.MEASURES`.
         shipped: in the shipped table.
         found: over the other episodes.
         low: of the 95 % interval of found minus shipped.
@@ -48,15 +42,14 @@ class Check(NamedTuple):
         return self.low <= 0 <= self.high
 
 
-def shipped_table(digest: str, folder: Path = SHIPPED) -> Mapping[str, Any]:
+def shipped_table(digest: str, folder: Path = SHIPPED) -> TrustTable:
     """The shipped trust table of a checkpoint.
 
     Raises:
         UserError: there is none.
     """
-    for path in sorted(folder.glob("trust-*.json")):
-        table: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-        if table["checkpoint"] == digest:
+    for table in read_trust(folder):
+        if table.digest == digest:
             return table
     raise UserError(
         f"No trust table of the checkpoint {digest} is shipped.",
@@ -100,22 +93,16 @@ def _key(row: Row) -> tuple[str, str, str]:
 
 
 def _checks(shipped: Row, found: Row) -> Iterator[Check]:
-    for name in (*MEASURES, "mass on the named object"):
-        before, now = _measure(shipped, name), _measure(found, name)
+    for measure in MEASURES:
+        before, now = measure.of(shipped), measure.of(found)
         if before is None or now is None:
             continue
-        (a, a_low, a_high), (b, b_low, b_high) = before, now
+        ends = (before.low, before.high, now.low, now.high)
+        known = [end for end in ends if end is not None]
+        if len(known) < len(ends):
+            continue
+        a_low, a_high, b_low, b_high = known
+        a, b = before.value, now.value
         low = b - a - math.hypot(b - b_low, a_high - a)
         high = b - a + math.hypot(b_high - b, a - a_low)
-        yield Check(*_key(found), name, a, b, low, high)
-
-
-def _measure(row: Row, name: str) -> tuple[float, float, float] | None:
-    """Value and ends of its interval; None where there is no interval."""
-    whole = row["mass"].get("object") if name not in MEASURES else row[name]
-    if not whole:
-        return None
-    values = whole.get("rate", whole.get("mean")), whole["low"], whole["high"]
-    if not whole["n"] or any(value is None or math.isnan(value) for value in values):
-        return None
-    return values
+        yield Check(*_key(found), measure.name, a, b, low, high)

@@ -174,12 +174,10 @@ def _inference(
     environment: EnvironmentProcess, spec: EpisodeSpec, stored: Episode | None, step: int
 ) -> tuple[Painter, "Inference"]:
     """The inference to explain, and who draws what the policy was given at it."""
-    from vlm4vla.attribution.inferences import draw_inference, inference_of, inferred_at
+    from vlm4vla.attribution.inferences import first_inference, inference_of, inferred_at
 
     if stored is None:
-        pose = environment.reset(spec).pose
-        assert pose is not None
-        return environment, draw_inference(environment, spec, pose)
+        return environment, first_inference(environment, spec)
     step = inferred_at(stored, step)
     painter = GivenPainter.of(environment, spec).at(step)
     found = inference_of(painter, stored, step)

@@ -66,11 +66,11 @@ def verify(args: argparse.Namespace) -> int:
     # Before anything is measured.
     shipped = trust_check.shipped_table(checkpoint_hash(AgentCatalogue().folder(args.checkpoint)))
     answer, _ = measure(args)
-    checks = trust_check.compare(shipped["rows"], answer["rows"])
+    checks = trust_check.compare(shipped.rows, answer["rows"])
     if args.json:
         print(json.dumps([{**one._asdict(), "holds": one.holds} for one in checks]))
     else:
-        print(f"shipped: {shipped['command']}")
+        print(f"shipped: {shipped.command}")
         print("\n".join(trust_check.lines_of(checks)))
     return 0
 

@@ -284,16 +284,6 @@ def page(
         return [_shown(db, one["row"]) for one in rows]
 
 
-def place_of(
-    table: EpisodeTable, wanted: LabelFilter, order: Sequence[str], key: str
-) -> int | None:
-    """How many episodes stand before one of an id, see `page`; None if it is not among them."""
-    listed, values = _listed("id", wanted, order)
-    with table.database.reading() as db:
-        ids = (one["id"] for one in db.execute(listed, values))
-        return next((place for place, one in enumerate(ids) if one == key), None)
-
-
 class Place(NamedTuple):
     """An episode of a list: its id, and the control step that its automatic label belongs to."""
 

@@ -24,7 +24,6 @@ from vlm4vla.episodes.labels import (
     keep,
     newest,
     page,
-    place_of,
     places,
     recorded_by,
     recorders_of,
@@ -257,15 +256,14 @@ def question_about(table: EpisodeTable, key: str) -> Query:
         condition=(condition_text(row.spec.condition),),
         label=(ALL,) if row.outcome.success else (),
     )
-    found = summarise(table, query)
-    place = place_of(table, found.wanted, found.order, row.id)
-    if place is None:
+    place = neighbours(table, query, row.id).place
+    if not place:
         raise UserError(
             "This run is in no list of failures.",
             "Listed is the newest run of a scene, sentence and agent, if it was judged and had one "
             "agent from beginning to end.",
         )
-    return replace(query, page=1 + place // PER_PAGE)
+    return replace(query, page=1 + (place - 1) // PER_PAGE)
 
 
 def wall(table: EpisodeTable, summary: Summary) -> list[Shown]:
