@@ -116,8 +116,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         key = key if key in _CELLS else ""
         menu = gr.Dropdown(list(known.items()), value=chosen or None)
         words = asked.get("point", "")
-        shown = [*show(chosen, which, key, words), *draw(chosen, which, words)]
-        return [menu, which, key, words, *shown]
+        return [menu, which, key, words, *show(chosen, which, key, words)]
 
     def show(digest: str | None, which: str, key: str, words: str) -> list[str]:
         tasks = TASKS if which == _ALL else (which,)
@@ -202,8 +201,10 @@ def build(page: gr.Blocks, services: Services) -> None:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     texts = [said, shown, listed]
-    page.load(first_sight, outputs=[policy, task, cell, point, *texts, *drawn], **quiet)
-    page.load(studied, outputs=[contents, studies], **quiet)
+    # One after the other, since together they would keep what is seen first waiting.
+    opened = page.load(first_sight, outputs=[policy, task, cell, point, *texts], **quiet)
+    plotted = opened.then(draw, [policy, task, point], drawn, **quiet)
+    plotted.then(studied, outputs=[contents, studies], **quiet)
     chosen = [policy, task, cell, point]
     gr.on([policy.input, task.input], choose, chosen, [*texts, *drawn], **quiet)
     shown.select(press, [policy, task, point], [cell, *texts], **quiet)

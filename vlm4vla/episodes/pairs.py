@@ -108,8 +108,10 @@ def candidates(table: EpisodeTable, split: str = "test") -> list[Candidate]:
         ).fetchall()
     names, goals = dict[tuple[str, str], str](), dict[tuple[str, str], set[_Key]]()
     for agent, condition, agents, *key, _ in found:
-        names.setdefault((agent, condition), json.loads(agents)[0]["name"])
-        goals.setdefault((agent, condition), set()).add(tuple(key))
+        if (agent, condition) not in names:
+            names[agent, condition] = json.loads(agents)[0]["name"]
+            goals[agent, condition] = set()
+        goals[agent, condition].add(tuple(key))
     return [
         Candidate(
             Side(agent, Condition.from_json(json.loads(condition))),
