@@ -1,11 +1,12 @@
 """The paper's own numbers on the Ablations page: a table and its charts, one of nine at a time."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
+from gradio.events import Dependency
 
 from pages.ablations.plots import paper_figure
 from pages.csv_link import csv_link
@@ -15,11 +16,11 @@ _ALL: Final = "all"
 _EMPTY: Final = '<td class="pp-none">–</td>'
 
 
-def section(page: gr.Blocks) -> None:
+def section() -> Callable[[Dependency], None]:
     """Lays the section out.
 
-    Args:
-        page: the `gr.Blocks` of the page.
+    Returns:
+        What fills it after an event of the page: its charts take the browser a second.
     """
     known = tables()
     with gr.Column(elem_id="paper"):
@@ -54,7 +55,6 @@ def section(page: gr.Blocks) -> None:
 
     outputs = [which, benchmark, marks, *plots, shown]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(first_sight, outputs=outputs, **quiet)
     gr.on(
         [which.input, benchmark.input],
         choose,
@@ -63,6 +63,11 @@ def section(page: gr.Blocks) -> None:
         trigger_mode="always_last",
         **quiet,
     )
+
+    def fill(after: Dependency) -> None:
+        after.then(first_sight, outputs=outputs, **quiet)
+
+    return fill
 
 
 def answer(asked: Mapping[str, str], most: int) -> list[Any]:

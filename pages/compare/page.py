@@ -125,7 +125,7 @@ def _answer(
 ) -> list[Any]:
     keys = dict.fromkeys(key for slot in SLOTS if (key := asked.get(slot, "")) in known)
     chosen = [known[key] for key in keys]
-    default = newest_that_share(list(known.values()))
+    default = newest_that_share(archive.table, list(known.values()))
     if not any(asked.get(slot) for slot in SLOTS) and default:
         chosen = list(default)
     menu = [(name_of(one), key) for key, one in known.items()]

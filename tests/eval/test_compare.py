@@ -161,10 +161,10 @@ def test_candidates_are_what_was_drawn_the_newest_first(table: EpisodeTable) -> 
     ]
     assert len({one.side.key for one in found}) == 3
     # The alternate goal is another one, so the newest two that share a scene are the others.
-    chosen = newest_that_share(found)
+    chosen = newest_that_share(table, found)
     assert chosen is not None
     assert [one.side.agent for one in chosen] == [AGENT, OTHER]
-    assert newest_that_share(found[:2]) is None
+    assert newest_that_share(table, found[:2]) is None
 
 
 def test_policies_of_studies_come_after_those_that_are_there_to_be_used(
@@ -176,7 +176,7 @@ def test_policies_of_studies_come_after_those_that_are_there_to_be_used(
         table.put(example(0, **agent(digest)), [Membership("study", "cell")], created=3.0)
     found = candidates(table)
     assert [one.side.agent for one in found[:2]] == ["a", AGENT]
-    chosen = newest_that_share(found)
+    chosen = newest_that_share(table, found)
     assert chosen is not None and {one.side.agent for one in chosen} == {"a", AGENT}
 
 
@@ -187,13 +187,13 @@ def test_two_agents_under_one_condition_come_before_one_agent_under_two(
     table.put(example(1, **agent(OTHER)), [EVALUATION], created=2.0)
     for created, acted in ((3.0, AGENT), (4.0, OTHER)):
         table.put(example(1, words="broad", **agent(acted)), [EVALUATION], created=created)
-    (newest, second, *_), chosen = candidates(table), newest_that_share(candidates(table))
+    (newest, second, *_), chosen = candidates(table), newest_that_share(table, candidates(table))
     assert chosen == (second, newest)
     broad = Condition(words="broad")
     assert [one.side for one in chosen] == [Side(AGENT, broad), Side(OTHER, broad)]
     # One agent alone is compared with itself.
     alone = [one for one in candidates(table) if one.side.agent == AGENT]
-    assert newest_that_share(alone) == (alone[1], alone[0])
+    assert newest_that_share(table, alone) == (alone[1], alone[0])
 
 
 def test_several_comparisons_are_corrected_together() -> None:

@@ -35,13 +35,11 @@ class Candidate(NamedTuple):
         side: who, under which condition.
         name: what people called the agent when it last acted; "" if nobody did.
         n: how many drawn scenes.
-        goals: the requests, (suite, task, seed, goal).
     """
 
     side: Side
     name: str
     n: int
-    goals: frozenset[tuple[str, str, int, str]]
 
 
 class Half(NamedTuple):
@@ -82,6 +80,7 @@ def pairs(table: EpisodeTable, a: Side, b: Side, split: str = "test") -> list[Pa
 
 
 _Key = tuple[str, str, int, str]
+_Two = tuple[Candidate, Candidate]
 
 _COUNTED: Final = (
     "current = 1 AND single = 1 AND reading_kind IN ('', 'known') "
@@ -100,51 +99,56 @@ def candidates(table: EpisodeTable, split: str = "test") -> list[Candidate]:
         split: of the seeds.
     """
     with table.database.reading() as db:
+        # SQLite takes columns outside an aggregate from the row that holds the one maximum; what
+        # only studies know is put thousands of years back.
         found = db.execute(
-            "SELECT agent, condition, agents, suite, goal_task, seed, goal, created FROM episodes "
-            f"WHERE {_COUNTED} AND split = ? "
-            "ORDER BY belongs & ? = 0, created DESC, id",
-            (split, DRAWN & ~BITS["study"]),
+            "SELECT agent, condition, agents, max(created - 1e11 * (belongs & ? = 0)) AS newest, "
+            "count(DISTINCT json_array(suite, goal_task, seed, goal)) FROM episodes "
+            f"WHERE {_COUNTED} AND split = ? GROUP BY agent, condition ORDER BY newest DESC, id",
+            (DRAWN & ~BITS["study"], split),
         ).fetchall()
-    names, goals = dict[tuple[str, str], str](), dict[tuple[str, str], set[_Key]]()
-    for agent, condition, agents, *key, _ in found:
-        if (agent, condition) not in names:
-            names[agent, condition] = json.loads(agents)[0]["name"]
-            goals[agent, condition] = set()
-        goals[agent, condition].add(tuple(key))
     return [
         Candidate(
             Side(agent, Condition.from_json(json.loads(condition))),
-            name,
-            len(goals[agent, condition]),
-            frozenset(goals[agent, condition]),
+            json.loads(agents)[0]["name"],
+            n,
         )
-        for (agent, condition), name in names.items()
+        for agent, condition, agents, _, n in found
     ]
 
 
-def newest_that_share(known: list[Candidate]) -> tuple[Candidate, Candidate] | None:
+def newest_that_share(
+    table: EpisodeTable, known: list[Candidate], split: str = "test"
+) -> _Two | None:
     """The two newest sides that were given a scene with the same goal; None if no two were.
 
     Two agents under one unchanged condition are preferred: which of them acts better is what
     people ask first.
+
+    Args:
+        table: where the episodes are.
+        known: its sides, the newest first.
+        split: of the seeds.
     """
-    return next(_sharing(known, _two_agents), None) or next(_sharing(known), None)
+    seen = dict[Side, set[_Key]]()
+
+    def scenes(side: Side) -> set[_Key]:
+        if side not in seen:
+            seen[side] = set(_halves(table, side, split))
+        return seen[side]
+
+    def sharing(wanted: Callable[[_Two], bool]) -> Iterator[_Two]:
+        for place, later in enumerate(known):
+            for earlier in known[:place]:
+                # The later in the list is the older one: what a newer one is compared with.
+                pair = (later, earlier)
+                if wanted(pair) and scenes(later.side) & scenes(earlier.side):
+                    yield pair
+
+    return next(sharing(_two_agents), None) or next(sharing(bool), None)
 
 
-def _sharing(
-    known: list[Candidate], wanted: Callable[[tuple[Candidate, Candidate]], bool] = bool
-) -> Iterator[tuple[Candidate, Candidate]]:
-    """Wanted pairs that were given a scene with the same goal, the newest first."""
-    for place, later in enumerate(known[1:], 1):
-        for earlier in known[:place]:
-            # The later in the list is the older one: what a newer one is compared with.
-            pair = (later, earlier)
-            if wanted(pair) and not earlier.goals.isdisjoint(later.goals):
-                yield pair
-
-
-def _two_agents(pair: tuple[Candidate, Candidate]) -> bool:
+def _two_agents(pair: _Two) -> bool:
     a, b = (one.side for one in pair)
     return a.agent != b.agent and a.condition == b.condition and not a.condition.perturbations
 
