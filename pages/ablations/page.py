@@ -102,7 +102,6 @@ def build(page: gr.Blocks, services: Services) -> None:
         js_on_load=(Path(__file__).parent / "studies.js").read_text(),
         elem_id="studies",
     )
-    fill_papers = papers.section()
 
     def first_sight(request: gr.Request) -> list[Any]:
         asked = {name: str(value) for name, value in request.query_params.items()}
@@ -205,10 +204,10 @@ def build(page: gr.Blocks, services: Services) -> None:
     opened = page.load(first_sight, outputs=[policy, task, cell, point, *texts], **quiet)
     plotted = opened.then(draw, [policy, task, point], drawn, **quiet)
     plotted.then(studied, outputs=[contents, studies], **quiet)
-    fill_papers(plotted)
     chosen = [policy, task, cell, point]
     gr.on([policy.input, task.input], choose, chosen, [*texts, *drawn], **quiet)
     shown.select(press, [policy, task, point], [cell, *texts], **quiet)
+    papers.section(plotted)
 
 
 def _policies(table: EpisodeTable) -> Mapping[str, str]:

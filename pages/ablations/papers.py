@@ -1,7 +1,7 @@
 """The paper's own numbers on the Ablations page: a table and its charts, one of nine at a time."""
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,11 +16,11 @@ _ALL: Final = "all"
 _EMPTY: Final = '<td class="pp-none">–</td>'
 
 
-def section() -> Callable[[Dependency], None]:
+def section(opened: Dependency) -> None:
     """Lays the section out.
 
-    Returns:
-        What fills it after an event of the page: its charts take the browser a second.
+    Args:
+        opened: the event after which it is filled.
     """
     known = tables()
     with gr.Column(elem_id="paper"):
@@ -55,6 +55,7 @@ def section() -> Callable[[Dependency], None]:
 
     outputs = [which, benchmark, marks, *plots, shown]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    opened.then(first_sight, outputs=outputs, **quiet)
     gr.on(
         [which.input, benchmark.input],
         choose,
@@ -63,11 +64,6 @@ def section() -> Callable[[Dependency], None]:
         trigger_mode="always_last",
         **quiet,
     )
-
-    def fill(after: Dependency) -> None:
-        after.then(first_sight, outputs=outputs, **quiet)
-
-    return fill
 
 
 def answer(asked: Mapping[str, str], most: int) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import gradio as gr
+from gradio.events import Dependency
 
 from pages.csv_link import csv_link
 from pages.encoders.before_after_plots import by_layer, overview
@@ -40,11 +41,11 @@ layer after training with the same layer before: 1 where a rotation turns one in
 """
 
 
-def section(page: gr.Blocks) -> None:
+def section(opened: Dependency) -> None:
     """Lays the section out; it only reads what `vlm4vla study measure` wrote.
 
     Args:
-        page: the `gr.Blocks` of the page.
+        opened: the event after which it is filled.
     """
     gr.Markdown("## Before and after learning to act", elem_id="trained")
     said = gr.HTML("", elem_id="trained-answer")
@@ -77,7 +78,7 @@ def section(page: gr.Blocks) -> None:
         return answer({STUDY: study, CELL: name, TARGET: asked})
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(first_sight, outputs=outputs, **quiet)
+    opened.then(first_sight, outputs=outputs, **quiet)
     gr.on(
         [cell.input, target.input],
         choose,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import gradio as gr
+from gradio.events import Dependency
 
 from pages.csv_link import csv_link
 from pages.encoders.plots import dress, style_of
@@ -44,11 +45,11 @@ _DASHES: Final = {UNSEEN: "dot", SUCCESS: "solid", FAILURE: "dash"}
 Results = Sequence[Mapping[str, Any]]
 
 
-def section(page: gr.Blocks, folder: Path = SHIPPED) -> None:
+def section(opened: Dependency, folder: Path = SHIPPED) -> None:
     """Lays the section out; it only reads what `vlm4vla distance` wrote.
 
     Args:
-        page: the `gr.Blocks` of the page.
+        opened: the event after which it is filled.
         folder: of the results.
     """
     gr.Markdown("### How far rollouts lead from what was learned from", elem_id="distance")
@@ -56,7 +57,7 @@ def section(page: gr.Blocks, folder: Path = SHIPPED) -> None:
     plot = gr.Plot(visible=False, show_label=False, elem_id="distance-plot")
     made = gr.HTML("", elem_id="distance-made")
     gr.Markdown(_METHOD)
-    page.load(
+    opened.then(
         lambda: answer(folder),
         outputs=[said, plot, made],
         show_progress="hidden",

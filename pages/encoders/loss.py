@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import gradio as gr
+from gradio.events import Dependency
 
 from pages.csv_link import csv_link
 from pages.encoders.plots import dress, style_of
@@ -42,11 +43,11 @@ _BESIDE: Final = ("middle left", "bottom right", "top right")
 Results = Sequence[Mapping[str, Any]]
 
 
-def section(page: gr.Blocks, folder: Path = SHIPPED) -> None:
+def section(opened: Dependency, folder: Path = SHIPPED) -> None:
     """Lays the section out; it only reads what `vlm4vla openloop` wrote.
 
     Args:
-        page: the `gr.Blocks` of the page.
+        opened: the event after which it is filled.
         folder: of the results.
     """
     gr.Markdown("## From loss to success", elem_id="loss")
@@ -57,7 +58,7 @@ def section(page: gr.Blocks, folder: Path = SHIPPED) -> None:
         success = gr.Plot(visible=False, show_label=False, elem_id="loss-success")
     fingers = gr.HTML("", elem_id="loss-fingers")
     gr.Markdown(_METHOD)
-    page.load(
+    opened.then(
         lambda: answer(folder),
         outputs=[said, phases, along, success, fingers],
         show_progress="hidden",

@@ -93,11 +93,6 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
     map_ = gr.Plot(visible=False, show_label=False, elem_id="encoder-cka")
     cells = gr.HTML("", elem_id="encoder-cka-csv")
     gr.Markdown(_METHOD)
-    shares.section(page, folder)
-    trust.section(page)
-    before_after.section(page)
-    loss.section(page)
-    distance.section(page)
     address = gr.HTML(
         None,
         html_template="",
@@ -118,7 +113,7 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
         return answer(folder, {**asked, "up": up or "", "right": right or ""})
 
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(first_sight, outputs=outputs, **private)
+    opened = page.load(first_sight, outputs=outputs, **private)
     gr.on(
         [target.input, probe.input, chosen.input, first.input, second.input],
         choose,
@@ -127,6 +122,12 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
         trigger_mode="always_last",
         **private,
     )
+    # Their charts come after what is seen first, which would wait for them otherwise.
+    shares.section(opened, folder)
+    trust.section(opened)
+    before_after.section(opened)
+    loss.section(opened)
+    distance.section(opened)
 
 
 def _jumps() -> str:

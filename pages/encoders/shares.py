@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
+from gradio.events import Dependency
 
 from pages.csv_link import csv_link
 from pages.encoders import plots
@@ -35,11 +36,11 @@ whole picture.
 """
 
 
-def section(page: gr.Blocks, folder: Path = SHIPPED) -> None:
+def section(opened: Dependency, folder: Path = SHIPPED) -> None:
     """Lays the section out; it only reads what `vlm4vla represent` wrote.
 
     Args:
-        page: the `gr.Blocks` of the page.
+        opened: the event after which it is filled.
         folder: where the rows are.
     """
     gr.Markdown("## Where they look", elem_id="shares")
@@ -47,7 +48,7 @@ def section(page: gr.Blocks, folder: Path = SHIPPED) -> None:
     plot = gr.Plot(visible=False, show_label=False, elem_id="shares-layers")
     below = gr.HTML("", elem_id="shares-below")
     gr.Markdown(_METHOD)
-    page.load(
+    opened.then(
         lambda: answer(folder),
         outputs=[said, plot, below],
         show_progress="hidden",

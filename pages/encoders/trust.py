@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gradio as gr
+from gradio.events import Dependency
 
 from pages.csv_link import csv_link
 from pages.encoders.trust_plots import agreement, masses, measured
@@ -58,11 +59,11 @@ input, rollout and attention point elsewhere. `docs/attribution.md` says how eac
 """
 
 
-def section(page: gr.Blocks, folder: Path = SHIPPED) -> None:
+def section(opened: Dependency, folder: Path = SHIPPED) -> None:
     """Lays the section out; it only reads what `vlm4vla trust` wrote.
 
     Args:
-        page: the `gr.Blocks` of the page.
+        opened: the event after which it is filled.
         folder: of the tables.
     """
     gr.Markdown("## Which maps deserve trust", elem_id="trust")
@@ -108,7 +109,7 @@ def section(page: gr.Blocks, folder: Path = SHIPPED) -> None:
         return answer(folder, {TARGET: which, MEASURE: by, POLICY: whose or ""})
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(first_sight, outputs=outputs, **quiet)
+    opened.then(first_sight, outputs=outputs, **quiet)
     gr.on(
         [target.input, measure.input, policy.input],
         choose,

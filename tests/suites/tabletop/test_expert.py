@@ -1,10 +1,16 @@
 import numpy as np
 import pytest
 
+from vlm4vla.ablation.registry import perturbation
+from vlm4vla.agents.expert import ExpertAgent
+from vlm4vla.core.condition import Condition
+from vlm4vla.core.rollout import record
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop import controller, expert
 from vlm4vla.suites.tabletop.env import Tabletop
 from vlm4vla.suites.tabletop.scene import TASKS, sample_episode
 from vlm4vla.suites.tabletop.types import Pictures
+from vlm4vla.workers.environment import EnvironmentProcess
 
 BLIND = Pictures(image=False)
 
@@ -116,3 +122,28 @@ def test_fingers_close_and_open_as_modelled(tabletop: Tabletop):
         opening = controller.next_opening(opening, gripper)
         seen = tabletop.step(np.array([0, 0, 0, 0, 0, 0, gripper], np.float32), BLIND)
         assert seen.state.opening == pytest.approx(opening, abs=0.004)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("size", {"factor": 0.8}),
+        ("size", {"factor": 1.2}),
+        ("pale", {"share": 0.6}),
+        ("distractors", {"count": 2}),
+    ],
+)
+def test_other_things_leave_the_task_as_easy_for_the_expert(change):
+    """The control of docs/results.md: what a policy loses there is not the task's doing."""
+    name, numbers = change
+    condition = Condition("known", perturbations=(perturbation(name, numbers),))
+    env = EnvironmentProcess(TABLETOP)
+    try:
+        for task in TASKS:
+            for seed in range(20):
+                spec = TABLETOP.spec(task, seed, condition)
+                done = record(TABLETOP, env, ExpertAgent(), spec, "evaluation")
+                assert done.outcome.success, (task, seed)
+    finally:
+        env.close()
