@@ -35,13 +35,15 @@ class Event(NamedTuple):
     index: int
     name: str
     module: str
+    inputs: list[Any]
+    """What they hold at first."""
 
 
 def events_of_pages() -> tuple[dict[str, list[Event]], dict[str, Event]]:
     """What each page asks when it is opened, and what is pressed on two of them."""
     app = site.build(FakeSimulators(), FakeCatalogue())  # type: ignore[arg-type]
     pages: dict[str, list[Event]] = {}
-    pressed = {}
+    pressed, opening = {}, set[int]()
     on_page = {
         event["id"]: name
         for name, page in app.get_config_file()["page"].items()
@@ -49,8 +51,11 @@ def events_of_pages() -> tuple[dict[str, list[Event]], dict[str, Event]]:
         if event["id"] in page["dependencies"]
     }
     for index, one in app.fns.items():
-        event = Event(index, str(one.name), str(getattr(one.fn, "__module__", "")))
-        if any(what == "load" for _, what in one.targets):
+        inputs = [getattr(shown, "value", None) for shown in one.inputs]
+        event = Event(index, str(one.name), str(getattr(one.fn, "__module__", "")), inputs)
+        opens = one.trigger_after in opening or any(what == "load" for _, what in one.targets)
+        if opens and one.fn is not None:
+            opening.add(index)
             pages.setdefault(on_page[index], []).append(event)
         if (event.name, event.module) == ("carry_out", "pages.run.handlers"):
             pressed["run"] = event
@@ -114,7 +119,7 @@ class Visitor:
         assert page.status_code == 200
         assert "VLM4VLA" in page.text
         for event in self.pages[name]:
-            self.ask(event, [])
+            self.ask(event, event.inputs)
 
     def run(self, turn: int) -> None:
         seed = 1000 + VISITORS * turn + self.number

@@ -7,7 +7,7 @@ import pytest
 
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import PATIENCE, serve
-from tests.pages.test_access import serious_findings
+from tests.pages.test_access import LOOKS, serious_findings, tab_to
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.filters import Filter
 
@@ -62,3 +62,35 @@ def test_a_scene_that_there_is_not_is_told(page: Any, address: str) -> None:
     page.keyboard.press("Tab")
     page.click("#duet-run")
     page.wait_for_selector("#duet-complaint .message")
+
+
+def test_both_are_run_and_inspected_by_keyboard_alone(page: Any, address: str) -> None:
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{address}compare?scene_task=push&scene_seed=4")
+    page.wait_for_selector(".duet[data-ready]")
+    page.wait_for_function("document.querySelector('#duet-seed input')?.value === '4'")
+    tab_to(page, "#duet-sentence textarea, #duet-sentence input")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".duet[data-phase=over] figure[data-side=a] a")
+    tab_to(page, "#duet figure[data-side=a] a")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/inspect?run=*")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_it_is_for_everybody(browser: Any, address: str, look: str) -> None:
+    context = browser.new_context(**LOOKS[look])
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{address}compare?scene_task=push&scene_seed=4")
+    page.wait_for_selector(".duet[data-ready]")
+    page.wait_for_function("document.querySelector('#duet-seed input')?.value === '4'")
+    button = page.locator("#duet-run")
+    button.tap() if look == "narrow" else button.click()
+    page.wait_for_selector(".duet[data-phase=over] figure[data-side=b] a")
+    for pressed in ("#duet-run", "#duet-stop", "#duet figure[data-side=a] a"):
+        box = page.locator(pressed).first.bounding_box()
+        assert min(box["width"], box["height"]) >= 44, pressed
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert serious_findings(page) == []
+    context.close()
