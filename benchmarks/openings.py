@@ -12,17 +12,14 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.app import ARGUMENTS, ROOT, free_port
+from assets.pictures import app
+from benchmarks.app import ARGUMENTS
 from benchmarks.failures import BATCH, entries
 from vlm4vla import paths
 from vlm4vla.episodes.parquet import import_shipped
@@ -32,6 +29,7 @@ from vlm4vla.eval.labelling import label_missing
 from vlm4vla.system import chromium
 
 OPENINGS = 6
+WARM_S = 30.0
 PAUSE_S = 4.0
 """Between openings, so that what an earlier one asked for is answered."""
 
@@ -65,28 +63,6 @@ def fill(table: EpisodeTable, number: int) -> None:
     label_missing(table)
 
 
-@contextmanager
-def serving(home: Path) -> Iterator[str]:
-    """The app over a data folder; its address."""
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "app.py"],
-        cwd=ROOT,
-        env={**os.environ, "HOST": "127.0.0.1", "PORT": str(port), "VLM4VLA_HOME": str(home)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        next(line for line in server.stdout if "http://" in line)
-        # The app warms a simulator and reads a policy; nobody's first page waits for that here.
-        time.sleep(30)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
 def opened(browser: Any, address: str, page: str, earlier: str | None) -> float:
     """Seconds until a page is seen, in a browser that has seen only the earlier one."""
     time.sleep(PAUSE_S)
@@ -116,7 +92,9 @@ def main() -> None:
         table = EpisodeTable(paths.local() / "table")
         fill(table, args.episodes)
         print(f"{table.count():,} episodes")
-        with serving(args.home or Path(name)) as address, sync_playwright() as playwright:
+        with app(args.home or Path(name)) as address, sync_playwright() as playwright:
+            # It warms a simulator and reads a policy; nobody's first page waits for that here.
+            time.sleep(WARM_S)
             browser = playwright.chromium.launch(
                 executable_path=chromium.executable() or None, args=ARGUMENTS
             )

@@ -122,7 +122,7 @@ def build(page: gr.Blocks, services: Services, folder: Path = SHIPPED) -> None:
         trigger_mode="always_last",
         **private,
     )
-    # Their charts come after what is seen first, which would wait for them otherwise.
+    # They come after the sentence, which would wait a third of a second for them otherwise.
     shares.section(opened, folder)
     trust.section(opened)
     before_after.section(opened)
