@@ -61,10 +61,6 @@ def test_eval_prints_the_contract_and_goes_on_where_it_stopped(checkpoint, tmp_p
     kept = json.loads((copy / "policy.json").read_text())["evaluation"]
     assert kept["tasks"] == answer["tasks"] and kept["checkpoint"] == checkpoint_hash(copy)
     assert "n = 2, 95 % interval 0 to 66 %" in (copy / "README.md").read_text()
-    # Another condition is told apart in the same table.
-    assert main([*command, "--goal", "alternate"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["tasks"]["reach"]["n"] == 2
-    assert rows.count(mine) == 4
 
 
 def test_eval_refuses_seeds_that_training_may_use(checkpoint, capsys):
@@ -92,7 +88,7 @@ def test_rollout_writes_a_film_and_what_happened(tmp_path, capsys):
 
 def test_rollout_of_a_policy_in_a_stock_environment(checkpoint, tmp_path):
     command = ["rollout", "--checkpoint", str(checkpoint), "--env", "StackCube-v1"]
-    assert main([*command, "--out", str(tmp_path)]) == 0
+    assert main([*command, "--most-steps", "10", "--out", str(tmp_path)]) == 0
     episode = json.loads((tmp_path / "episode.json").read_text())
     assert episode["instruction"] == "stack the red cube on the green cube"
     assert episode["checkpoint"] == checkpoint_hash(checkpoint)

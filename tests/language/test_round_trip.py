@@ -1,6 +1,7 @@
 """What is written is read back: the two directions of the table agree."""
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -63,10 +64,10 @@ def test_what_is_written_is_read_as_what_was_meant(meaning, seed):
     check(meaning, np.random.default_rng(seed))
 
 
-@settings(PATIENT, max_examples=100)
-@given(st.integers(0, 2**32 - 1))
-def test_ten_thousand_meanings_are_read_as_they_were_meant(seed):
-    # A hundred meanings an example: drawing each with hypothesis takes longer than reading it.
-    rng = np.random.default_rng(seed)
-    for index in range(100):
-        check(any_meaning(TASKS[index % len(TASKS)], rng), rng)
+@pytest.mark.parametrize("hundreds", [10, pytest.param(100, marks=pytest.mark.long)])
+def test_meanings_that_are_drawn_are_read_as_they_were_meant(hundreds):
+    # A hundred meanings of a seed: drawing each with hypothesis takes longer than reading it.
+    for seed in range(hundreds):
+        rng = np.random.default_rng(seed)
+        for index in range(100):
+            check(any_meaning(TASKS[index % len(TASKS)], rng), rng)

@@ -23,9 +23,6 @@ from vlm4vla.live.instruction import suggestions
 from vlm4vla.live.request import choose
 from vlm4vla.suites.tabletop.scene import TASKS
 
-CALLS = 10_000
-OVER_HTTP = 250
-
 NASTY: tuple[Any, ...] = (
     "", " ", "\x00", "\x1b[2J", "\u202e", "\ud800", "🤖" * 50, "a" * 200, "a" * 201, "a" * 100_000,
     "../../etc/passwd", "/dev/zero", "file:///etc/passwd", "C:\\con", "%s%n", "${HOME}", "{0}",
@@ -95,13 +92,14 @@ def outcome_of(call: Callable[[], Any]) -> str:
     return "answer"
 
 
-def test_ten_thousand_calls_are_answered_or_refused(quick: Path) -> None:
+@pytest.mark.parametrize("calls", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_calls_are_answered_or_refused(quick: Path, calls: int) -> None:
     rng = random.Random(4)
     simulators: Any = FakeSimulators(places=2)
     apps = [site.build(simulators, FakeCatalogue(kind)) for kind in ("expert", "policy")]
     who: Any = SimpleNamespace(session_hash="fuzz", client=None, query_params={})
     told = {"answer": 0, "error": 0}
-    for index in range(CALLS):
+    for index in range(calls):
         # A policy takes any sentence, and an episode takes longer than an error.
         app = apps[index % 10 == 0]
         kind = index % 5
@@ -132,7 +130,7 @@ def test_ten_thousand_calls_are_answered_or_refused(quick: Path) -> None:
             given_task, seed, said, driver, steps, actions = arguments(rng)
             page = handler(app, "carry_out")
             assert list(page(driver, given_task, seed, said, steps, actions, who))
-    assert min(told.values()) > 500
+    assert min(told.values()) > calls / 20
     assert simulators.busy == 0
     assert simulators.most_busy == 1
     written = [str(path.relative_to(quick)) for path in quick.rglob("*")]
@@ -165,18 +163,19 @@ def post(client: httpx.Client, endpoint: str, body: str) -> str:
         return "\n".join(waiting.within(60, answer.iter_lines()))
 
 
-def test_nonsense_over_http_leaves_a_server_that_works(quick: Path) -> None:
+@pytest.mark.parametrize("calls", [50, pytest.param(250, marks=pytest.mark.long)])
+def test_nonsense_over_http_leaves_a_server_that_works(quick: Path, calls: int) -> None:
     rng = random.Random(5)
     simulators: Any = FakeSimulators(places=2)
     with over_http(simulators) as client:
-        for _ in range(OVER_HTTP):
+        for _ in range(calls):
             given = [value for value in arguments(rng) if not isinstance(value, bytes)]
             body = json.dumps({"data": given[: rng.choice([6, 6, 6, 3, 2, 0])]})
             if rng.random() < 0.1:
                 body = body[: rng.randrange(len(body))]
             said = post(client, rng.choice(["run_episode", "instructions"]), body)
             assert re.match(r"event: (complete|error)|status 4\d\d|status 500", said), said
-        for _ in range(OVER_HTTP // 5):
+        for _ in range(calls // 5):
             query = {"run": str(text(rng))[:500], "seed": str(number(rng))[:50]}
             query = {
                 name: value.encode("utf-8", "replace").decode() for name, value in query.items()

@@ -11,7 +11,7 @@ import pytest
 from pages.encoders.page import answer
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import page_without_errors, serve
-from tests.pages.test_access import LOOKS, serious_findings
+from tests.pages.test_access import LOOKS
 from vlm4vla.representations.results import SHIPPED, read_cka, read_probes
 from vlm4vla.representations.summary import encoders
 
@@ -64,17 +64,13 @@ def address() -> Iterator[str]:
 
 
 def test_plots_menus_and_the_address_in_a_browser(browser: Any, address: str) -> None:
-    for look, settings in LOOKS.items():
-        with page_without_errors(browser, settings) as page:
-            page.goto(f"{address}encoders")
-            page.wait_for_selector("#encoder-cka .main-svg")
-            page.wait_for_selector("#encoder-curves .main-svg")
-            if look == "light":
-                page.click("text=how high the gripper is")
-                page.wait_for_function("location.search.includes('target=height')")
-                assert "how high the gripper is" in page.inner_text("#encoder-answer")
-                page.reload()
-                page.wait_for_selector("#encoder-curves .main-svg")
-                assert "how high the gripper is" in page.inner_text("#encoder-answer")
-            assert serious_findings(page) == []
-            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    with page_without_errors(browser, LOOKS["light"]) as page:
+        page.goto(f"{address}encoders")
+        page.wait_for_selector("#encoder-cka .main-svg")
+        page.wait_for_selector("#encoder-curves .main-svg")
+        page.click("text=how high the gripper is")
+        page.wait_for_function("location.search.includes('target=height')")
+        assert "how high the gripper is" in page.inner_text("#encoder-answer")
+        page.reload()
+        page.wait_for_selector("#encoder-curves .main-svg")
+        assert "how high the gripper is" in page.inner_text("#encoder-answer")

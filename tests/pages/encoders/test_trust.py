@@ -78,49 +78,61 @@ def test_it_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+CHARTS = (
+    "#encoder-curves", "#encoder-cka", "#trust-agreement", "#shares-layers", "#trained-cells",
+    "#trained-layers",
+)  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     with serve(FakeSimulators(), FakeCatalogue()) as url:
         yield url
 
 
-def test_anchors_menus_and_the_address_in_a_browser(browser: Any, address: str) -> None:
-    for look, settings in LOOKS.items():
+def test_nothing_serious_is_found_in_any_look(browser: Any, address: str) -> None:
+    """The whole page, with a cell of a study open below."""
+    for settings in LOOKS.values():
         with page_without_errors(browser, settings) as page:
-            page.goto(f"{address}encoders?{TARGET}=gripper#trust")
-            page.wait_for_selector("#trust-agreement .main-svg")
-            page.wait_for_selector("#shares-layers .main-svg")
-            page.wait_for_selector("#trained-cells .main-svg")
+            page.goto(f"{address}encoders?trained-study=modules#trust")
+            for chart in CHARTS:
+                page.wait_for_selector(f"{chart} .main-svg")
             # What is drawn above it later does not push it out of sight.
             page.wait_for_function(
                 "Math.abs(document.querySelector('#trust').getBoundingClientRect().top) < 60"
             )
-            assert "Maps of the gripper" in page.inner_text("#trust-answer")
-            links = page.locator("#encoder-jumps a")
-            anchors = links.evaluate_all("all => all.map(one => one.hash.slice(1))")
-            assert anchors == list(_JUMPS)
-            assert all(page.locator(f"#{anchor}").count() == 1 for anchor in anchors)
+            page.click("#trained-list summary")
             small = page.locator(
                 "#encoder-jumps a, #trust-below a, #trust-below summary, #trust-made a, "
-                "#shares-below a, #trust-controls label:has(> input)"
+                "#shares-below a, #trust-controls label:has(> input), "
+                "#trained-list a:visible, #trained-below a"
             ).evaluate_all(
                 "all => all.filter(one => one.offsetHeight < 44).map(one => one.outerHTML)"
             )
             assert small == []
             assert serious_findings(page) == []
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-            if look != "light":
-                continue
-            page.click("#trust-policy input")
-            page.click("[role=option]:has-text('internvl-tiny')")
-            page.wait_for_function(f"location.search.includes('{POLICY}=internvl-tiny')")
-            # The probes' own choice leaves it alone.
-            page.click("text=how high the gripper is")
-            page.wait_for_function("location.search.includes('target=height')")
-            assert f"{POLICY}=internvl-tiny" in page.url and f"{TARGET}=gripper" in page.url
-            page.reload()
-            page.wait_for_selector("#trust-agreement .main-svg")
-            assert "internvl-tiny, policy" in page.inner_text("#trust-made")
+
+
+def test_anchors_menus_and_the_address_in_a_browser(browser: Any, address: str) -> None:
+    with page_without_errors(browser, LOOKS["light"]) as page:
+        page.goto(f"{address}encoders?{TARGET}=gripper#trust")
+        page.wait_for_selector("#trust-agreement .main-svg")
+        assert "Maps of the gripper" in page.inner_text("#trust-answer")
+        links = page.locator("#encoder-jumps a")
+        anchors = links.evaluate_all("all => all.map(one => one.hash.slice(1))")
+        assert anchors == list(_JUMPS)
+        assert all(page.locator(f"#{anchor}").count() == 1 for anchor in anchors)
+        page.click("#trust-policy input")
+        page.click("[role=option]:has-text('internvl-tiny')")
+        page.wait_for_function(f"location.search.includes('{POLICY}=internvl-tiny')")
+        # The probes' own choice leaves it alone.
+        page.click("text=how high the gripper is")
+        page.wait_for_function("location.search.includes('target=height')")
+        assert f"{POLICY}=internvl-tiny" in page.url and f"{TARGET}=gripper" in page.url
+        page.reload()
+        page.wait_for_selector("#trust-agreement .main-svg")
+        assert "internvl-tiny, policy" in page.inner_text("#trust-made")
 
 
 def test_probes_by_keyboard_alone(browser: Any, address: str) -> None:
