@@ -98,7 +98,8 @@ def launch_settings() -> dict[str, Any]:
             *inspect.STYLES,
             Path(__file__).parent / "ablations" / "style.css",
         ],
-        "head": f"<style>{_beside('header.css')}</style><script>{_beside('header.js')}</script>",
+        "head": f"<style>{_beside('header.css')}</style><script>{_beside('header.js')}</script>"
+        + _preload(),
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,
@@ -115,6 +116,15 @@ def launch_settings() -> dict[str, Any]:
             "routes": [*downloads.ROUTES, clips.ROUTE],
         },
     }
+
+
+def _preload() -> str:
+    """Has the module of charts fetched early; nothing where this Gradio has none of that name."""
+    assets = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
+    return "".join(
+        f"<script>{_beside('preload.js').replace('MODULE', module.name)}</script>"
+        for module in sorted(assets.glob("PlotlyPlot-*.js"))
+    )
 
 
 def _beside(name: str) -> str:

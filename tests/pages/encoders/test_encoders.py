@@ -63,11 +63,17 @@ def address() -> Iterator[str]:
         yield url
 
 
+FETCHED = """performance.getEntriesByType('resource').map((one) => one.name.split('/').pop())
+    .filter((name) => /^(Plotly)?Plot-.*[.]js$/.test(name)).map((name) => name.split('-')[0])"""
+
+
 def test_plots_menus_and_the_address_in_a_browser(browser: Any, address: str) -> None:
     with page_without_errors(browser, LOOKS["light"]) as page:
         page.goto(f"{address}encoders")
         page.wait_for_selector("#encoder-cka .main-svg")
         page.wait_for_selector("#encoder-curves .main-svg")
+        # What draws charts is asked for once, and before Gradio has one to draw.
+        assert page.evaluate(FETCHED) == ["PlotlyPlot", "Plot"]
         page.click("text=how high the gripper is")
         page.wait_for_function("location.search.includes('target=height')")
         assert "how high the gripper is" in page.inner_text("#encoder-answer")
