@@ -11,13 +11,12 @@ def image_tokens(config):
     return (config.vision_config.image_size // config.vision_config.patch_size) ** 2
 
 
-def tiny(tokens, width=32, layers=3):
-    """A small CLIP and a small Llama."""
-    vision = small.siglip(64, 16, width, layers, 4) | {"model_type": "clip_vision_model"}
-    words = max(tokens.values()) + 1
+def tiny(tokens, **sizes):
+    """A small CLIP, of pictures of 64 pixels, and a small Llama."""
+    size = small.Sizes(**{"width": 32, "vision_layers": 3} | sizes)
     return LlavaConfig(
-        vision_config=vision,
-        text_config=small.decoder("llama", words, width, 2, 4, tokens["<pad>"]),
+        vision_config=small.siglip(size) | {"model_type": "clip_vision_model", "image_size": 64},
+        text_config=small.decoder("llama", tokens, "<pad>", size),
         image_token_index=tokens["<image>"],
         tie_word_embeddings=True,
     )

@@ -22,15 +22,13 @@ def inputs(rows: Rows, config: Any) -> dict[str, Tensor]:
 
 def tiny(tokens: Mapping[str, int], width: int = 64) -> Gemma3Config:
     """A small SigLIP and a small Gemma 3 with one sliding and one full layer."""
-    heads, layers = 4, 2
-    text = small.decoder(
-        "gemma3_text", max(tokens.values()) + 1, width, layers, heads, tokens["<pad>"]
-    )
+    size = small.Sizes(width)
+    text = small.decoder("gemma3_text", tokens, "<pad>", size)
     return Gemma3Config(
-        vision_config=small.siglip(128, 16, width, layers, heads),
+        vision_config=small.siglip(size),
         text_config=text
         | {
-            "query_pre_attn_scalar": width // heads,
+            "query_pre_attn_scalar": width // size.heads,
             "layer_types": ["sliding_attention", "full_attention"],
         },
         mm_tokens_per_image=16,

@@ -15,43 +15,14 @@ def image_tokens(config: Any) -> int:
     return int(vision.image_size[0] // vision.patch_size[0] * config.downsample_ratio) ** 2
 
 
-def tiny(
-    tokens: Mapping[str, int],
-    width: int = 64,
-    layers: int = 2,
-    heads: int = 4,
-    patch: int = 16,
-    vision_layers: int = 2,
-    ratio: int = 2,
-    rope_theta: int = 10_000,
-) -> InternVLConfig:
-    """A small InternViT and a small Qwen3; four patches become one token.
-
-    Args:
-        tokens: the tokenizer's vocabulary, token to id.
-        width: of both.
-        layers: of the language model.
-        heads: of both.
-        patch: side of a patch in pixels, of pictures of 128.
-        vision_layers: of the vision tower.
-        ratio: width of the vision tower's MLP over its own.
-        rope_theta: base of the language model's rotary positions.
-    """
-    words = max(tokens.values()) + 1
+def tiny(tokens: Mapping[str, int], **sizes: int) -> InternVLConfig:
+    """A small InternViT and a small Qwen3, four patches a token; `sizes` as in `small.Sizes`."""
+    size = small.Sizes(**sizes)
     return InternVLConfig(
-        vision_config={
-            "image_size": 128,
-            "patch_size": patch,
-            "hidden_size": width,
-            "intermediate_size": ratio * width,
-            "num_hidden_layers": vision_layers,
-            "num_attention_heads": heads,
-        },
-        text_config=small.decoder(
-            "qwen3", words, width, layers, heads, tokens["<|endoftext|>"], rope_theta
-        ),
+        vision_config=small.tower(size),
+        text_config=small.decoder("qwen3", tokens, "<|endoftext|>", size),
         image_token_id=tokens["<IMG_CONTEXT>"],
-        image_seq_length=(64 // patch) ** 2,
+        image_seq_length=(64 // size.patch) ** 2,
     )
 
 

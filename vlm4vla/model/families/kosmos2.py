@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 from transformers import Kosmos2Config
 
+from vlm4vla.model import small
 from vlm4vla.model.family import CLIP, Family, Rows, register
 
 
@@ -19,44 +20,24 @@ def inputs(rows: Rows, config: Any) -> dict[str, Tensor]:
     return {"image_embeds_position_mask": rows.is_image.long()}
 
 
-def tiny(
-    tokens: Mapping[str, int],
-    width: int = 64,
-    layers: int = 2,
-    heads: int = 4,
-    patch: int = 16,
-    vision_layers: int = 2,
-    ratio: int = 2,
-    latents: int = 16,
-) -> Kosmos2Config:
+def tiny(tokens: Mapping[str, int], latents: int = 16, **sizes: int) -> Kosmos2Config:
     """A small config of the real class.
 
     Args:
         tokens: the tokenizer's vocabulary, token to id.
-        width: of the vision tower and the language model.
-        layers: of the language model.
-        heads: of both.
-        patch: side of a patch in pixels, of pictures of 128.
-        vision_layers: of the vision tower.
-        ratio: width of both MLPs over their own.
         latents: image tokens, whatever the number of patches.
+        **sizes: as in `small.Sizes`; the MLPs of both have its ratio, positions are not rotary.
     """
+    size = small.Sizes(**sizes)
     return Kosmos2Config(
-        vision_config={
-            "image_size": 128,
-            "patch_size": patch,
-            "hidden_size": width,
-            "intermediate_size": ratio * width,
-            "num_hidden_layers": vision_layers,
-            "num_attention_heads": heads,
-        },
+        vision_config=small.tower(size),
         text_config={
             "vocab_size": max(tokens.values()) + 1,
             "max_position_embeddings": 1024,
-            "embed_dim": width,
-            "layers": layers,
-            "ffn_dim": ratio * width,
-            "attention_heads": heads,
+            "embed_dim": size.width,
+            "layers": size.layers,
+            "ffn_dim": size.ratio * size.width,
+            "attention_heads": size.heads,
             # So small a model never sees its data twice.
             "dropout": 0.0,
             "attention_dropout": 0.0,

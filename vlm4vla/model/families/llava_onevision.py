@@ -42,12 +42,12 @@ def inputs(rows: Rows, config: Any) -> dict[str, Tensor]:
     return _square(len(rows.ids), config, rows.ids.device)
 
 
-def tiny(tokens: Mapping[str, int], width: int = 64, layers: int = 2) -> LlavaOnevisionConfig:
-    """A small SigLIP and a small Qwen2, 36 tokens a picture."""
-    heads, words = 4, max(tokens.values()) + 1
+def tiny(tokens: Mapping[str, int], patch: int = 32, **sizes: int) -> LlavaOnevisionConfig:
+    """A small SigLIP and a small Qwen2, 36 tokens a picture; `sizes` as in `small.Sizes`."""
+    size = small.Sizes(patch=patch, **sizes)
     return LlavaOnevisionConfig(
-        vision_config=small.siglip(128, 32, width, layers, heads),
-        text_config=small.decoder("qwen2", words, width, layers, heads, tokens["<|endoftext|>"]),
+        vision_config=small.siglip(size),
+        text_config=small.decoder("qwen2", tokens, "<|endoftext|>", size),
         image_token_index=tokens["<image>"],
         video_token_index=tokens["<video>"],
         image_grid_pinpoints=[[128, 128]],

@@ -21,76 +21,26 @@ def inputs(rows: Rows, config: Any) -> dict[str, Tensor]:
     return {"token_type_ids": (rows.is_query | rows.is_answer).long()}
 
 
-def _tiny(model_type: str, tokens: Mapping[str, int], **sizes: int) -> PaliGemmaConfig:
-    width, heads = sizes["width"], sizes["heads"]
-    text = small.decoder(
-        model_type,
-        max(tokens.values()) + 1,
-        width,
-        sizes["layers"],
-        heads,
-        tokens["<pad>"],
-        sizes["rope_theta"],
-    )
+def _config(model_type: str, tokens: Mapping[str, int], **sizes: int) -> PaliGemmaConfig:
+    size = small.Sizes(**sizes)
+    text = small.decoder(model_type, tokens, "<pad>", size)
     return PaliGemmaConfig(
-        vision_config=small.siglip(
-            128, sizes["patch"], width, sizes["vision_layers"], heads, sizes["ratio"]
-        ),
-        text_config=text | {"query_pre_attn_scalar": width // heads},
+        vision_config=small.siglip(size),
+        text_config=text | {"query_pre_attn_scalar": size.width // size.heads},
         image_token_index=tokens["<image>"],
-        projection_dim=width,
-        hidden_size=width,
+        projection_dim=size.width,
+        hidden_size=size.width,
     )
 
 
-def tiny(
-    tokens: Mapping[str, int],
-    width: int = 64,
-    layers: int = 2,
-    heads: int = 4,
-    patch: int = 16,
-    vision_layers: int = 2,
-    ratio: int = 2,
-    rope_theta: int = 10_000,
-) -> PaliGemmaConfig:
-    """A small SigLIP and a small Gemma.
-
-    Args:
-        tokens: the tokenizer's vocabulary, token to id.
-        width: of both.
-        layers: of the language model.
-        heads: of both.
-        patch: side of a patch in pixels, of pictures of 128.
-        vision_layers: of the vision tower.
-        ratio: width of the vision tower's MLP over its own.
-        rope_theta: base of the language model's rotary positions.
-    """
-    return _tiny(
-        "gemma",
-        tokens,
-        width=width,
-        layers=layers,
-        heads=heads,
-        patch=patch,
-        vision_layers=vision_layers,
-        ratio=ratio,
-        rope_theta=rope_theta,
-    )
+def tiny(tokens: Mapping[str, int], **sizes: int) -> PaliGemmaConfig:
+    """A small SigLIP and a small Gemma; `sizes` as in `small.Sizes`."""
+    return _config("gemma", tokens, **sizes)
 
 
-def tiny2(tokens: Mapping[str, int], width: int = 64, layers: int = 2) -> PaliGemmaConfig:
-    """A small SigLIP and a small Gemma 2."""
-    return _tiny(
-        "gemma2",
-        tokens,
-        width=width,
-        layers=layers,
-        heads=4,
-        patch=16,
-        vision_layers=layers,
-        ratio=2,
-        rope_theta=10_000,
-    )
+def tiny2(tokens: Mapping[str, int], **sizes: int) -> PaliGemmaConfig:
+    """The same with a small Gemma 2."""
+    return _config("gemma2", tokens, **sizes)
 
 
 register(

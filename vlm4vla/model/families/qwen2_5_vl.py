@@ -17,14 +17,8 @@ def tiny(
 ) -> Qwen2_5_VLConfig:
     """A small config of the real class with one windowed and one full vision layer."""
     half = width // heads // 2
-    text = small.decoder(
-        "qwen2_5_vl_text",
-        max(tokens.values()) + 1,
-        width,
-        layers,
-        heads,
-        tokens["<|endoftext|>"],
-    )
+    size = small.Sizes(width, layers, heads)
+    text = small.decoder("qwen2_5_vl_text", tokens, "<|endoftext|>", size)
     text["rope_parameters"] = {
         "rope_type": "default",
         "rope_theta": 10_000.0,

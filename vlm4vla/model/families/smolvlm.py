@@ -24,13 +24,12 @@ def pixels(pictures: Tensor, config: Any) -> dict[str, Tensor]:
     return {"pixel_values": pictures[:, None], "pixel_attention_mask": mask}
 
 
-def tiny(tokens: Mapping[str, int], width: int = 64, layers: int = 2) -> SmolVLMConfig:
-    """A small SigLIP and a small Llama, 16 tokens a picture."""
-    heads, words = 4, max(tokens.values()) + 1
-    vision = small.siglip(128, 16, width, layers, heads) | {"model_type": "smolvlm_vision"}
+def tiny(tokens: Mapping[str, int], **sizes: int) -> SmolVLMConfig:
+    """A small SigLIP and a small Llama, 16 tokens a picture; `sizes` as in `small.Sizes`."""
+    size = small.Sizes(**sizes)
     return SmolVLMConfig(
-        vision_config=vision,
-        text_config=small.decoder("llama", words, width, layers, heads, tokens["<|im_end|>"]),
+        vision_config=small.siglip(size) | {"model_type": "smolvlm_vision"},
+        text_config=small.decoder("llama", tokens, "<|im_end|>", size),
         image_token_id=tokens["<image>"],
         tie_word_embeddings=True,
     )
