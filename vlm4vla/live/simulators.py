@@ -78,7 +78,7 @@ class Simulators:
     def open(self) -> None:
         """Starts a simulator in the background and has it make its first picture.
 
-        That takes seconds, because shaders are compiled then.
+        That takes seconds, most of them for what the process imports.
         """
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
 

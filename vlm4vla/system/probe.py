@@ -12,7 +12,7 @@ import os
 import time
 from dataclasses import asdict, dataclass
 
-from vlm4vla.system import vulkan
+from vlm4vla.system import shaders, vulkan
 
 PIXELS = 128
 # The front of the box is 0.2 m wide and 0.5 m away; the camera sees 2 * 0.5 * tan(0.5) = 0.546 m.
@@ -116,8 +116,8 @@ def render() -> dict[str, float]:
     """
     import sapien
 
-    # ManiSkill's own choice; the default shaders take seconds to compile.
-    sapien.render.set_camera_shader_dir("minimal")
+    # As in the suite; the default shaders take seconds to compile.
+    sapien.render.set_camera_shader_dir(shaders.without_reflection())
     scene = sapien.Scene([sapien.physx.PhysxCpuSystem(), sapien.render.RenderSystem("cpu")])
     scene.set_ambient_light([0.4, 0.4, 0.4])
     scene.add_directional_light([0.3, 1, -1], [1, 1, 1])

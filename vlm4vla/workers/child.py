@@ -23,8 +23,8 @@ from vlm4vla.errors import UserError
 
 START_TIMEOUT: Final = 180.0
 CALL_TIMEOUT: Final = 60.0
-"""Seconds until a child that does not start or answer is given up. A simulator's first picture on
-a new machine compiles shaders, which takes most of its start."""
+"""Seconds until a child that does not start or answer is given up. On a new machine a simulator
+makes light meshes and compiles shaders before its first picture."""
 
 _STARTER: Final = ThreadPoolExecutor(1, "child-starter")
 """Starts every child. "Dies with its parent" means the thread that started it, not the process, so
