@@ -29,6 +29,23 @@ def checked(seed: int) -> int:
     return seed
 
 
+def evaluated(first: int, count: int) -> str:
+    """The split of the seeds `first` to `first + count - 1`, on which somebody is evaluated.
+
+    Raises:
+        UserError: some are for training or for nothing, or they are of two splits, whose rates
+            mean different things.
+    """
+    splits = {split_of(first), split_of(first + count - 1)}
+    if len(splits) > 1 or not splits <= {"test", "select"}:
+        raise UserError(
+            f"Seeds {first} to {first + count - 1} are not for evaluation.",
+            f"Use {TEST.start} to {TEST.stop - 1} to report, {SELECT.start} to {SELECT.stop - 1} "
+            "to choose between checkpoints.",
+        )
+    return splits.pop()
+
+
 def split_of(seed: int) -> str:
     """The split a seed belongs to: "test", "select", "train" or "none"."""
     for name, seeds in (("test", TEST), ("select", SELECT), ("train", TRAIN)):

@@ -11,6 +11,9 @@ _Z95: Final = 1.959963984540054
 _Z80: Final = 0.8416212335729143
 """80 % of a standard normal variable lie below."""
 
+ALPHA: Final = 0.05
+"""The share of comparisons without a difference that may be called one."""
+
 
 class Rate(NamedTuple):
     """A success rate with its 95 % Wilson score interval."""

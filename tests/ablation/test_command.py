@@ -37,7 +37,7 @@ def told(tmp_path, monkeypatch):
 
 
 def test_ablate_prints_the_contract(told, capsys):
-    command = [*COMMAND, "--tasks", "pick", "--episodes", "3", "--grid", "sentence"]
+    command = [*COMMAND, "--tasks", "pick", "--episodes", "5", "--grid", "sentence"]
     command += ["--perturb", "sentence-empty", "picture-blur", "sigma=2", "first_step=4", "--json"]
     assert main(command) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -51,20 +51,31 @@ def test_ablate_prints_the_contract(told, capsys):
         "picture-blur (sigma 2.0) from step 4 on, sentence-empty",
     ]
     intact, empty, *_ = answer["cells"]
-    assert (intact["successes"], intact["n"], intact["paired"]) == (3, 3, None)
-    assert (empty["successes"], empty["n"]) == (0, 3)
+    assert (intact["successes"], intact["n"], intact["paired"]) == (5, 5, None)
+    assert (empty["successes"], empty["n"]) == (0, 5)
     assert empty["paired"]["difference"] == -1.0
-    # Three scenes that all differ one way: p = 2 / 2^3, and Holm's factor for three of a kind.
-    assert empty["p"] == pytest.approx(0.75)
+    # Five scenes that all differ one way: p = 2 / 2^5, and Holm's factor for four of a kind.
+    assert empty["p"] == pytest.approx(0.25)
     # The stand-in acts alike in every condition.
-    assert empty["divergence"][0] == {"step": 0, "mm": 0.0, "n": 3}
+    assert empty["divergence"][0] == {"step": 0, "mm": 0.0, "n": 5}
     table = EpisodeTable()
-    assert table.count(Filter(kind="study", name="ablation")) == 12
-    assert table.count(Filter(kind="evaluation")) == 3
+    assert table.count(Filter(kind="study", name="ablation")) == 20
+    assert table.count(Filter(kind="evaluation")) == 5
     assert told[0] == ("intact, pick", "evaluation")
     assert main(command[:-1]) == 0
     line = capsys.readouterr().out.splitlines()[1]
-    assert line.startswith("sentence-empty: 0 of 3 (95 % 0.0% to 56.1%)")
+    assert line.startswith("sentence-empty: 0 of 5 (95 % 0.0% to 43.4%)")
+
+
+def test_all_conditions_are_adjusted_together_and_none_stands_twice(told, capsys):
+    command = [*COMMAND, "--tasks", "pick", "--episodes", "5", "--grid", "sentence"]
+    further = ["--perturb", "picture-blank", "--perturb", "sentence-empty", "--json"]
+    assert main([*command, *further]) == 0
+    cells = json.loads(capsys.readouterr().out.splitlines()[-1])["cells"]
+    assert [cell["label"] for cell in cells][1:3] == ["sentence-empty", "sentence-other-object"]
+    assert [cell["label"] for cell in cells][4:] == ["picture-blank (level 128)"]
+    # Five scenes one way, p = 1 / 16 each, and four comparisons.
+    assert [cell["p"] for cell in cells[1:]] == pytest.approx([0.25] * 4)
 
 
 def test_the_whole_grid_is_sixteen_conditions(told):

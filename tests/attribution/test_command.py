@@ -237,6 +237,11 @@ def test_trust_measures_every_method_and_goes_on_where_it_stopped(
     assert said[0] == f"shipped: {table['command']}"
     assert len(said) == 2 and " measures agree with the shipped table" in said[1]
     assert asked == [checkpoint_hash(checkpoint)] and measured == [8, 9, 10]
+    # The table's own scenes say nothing new of it, and neither does nothing.
+    assert main([*verify[:-4], "8", "9", *verify[-2:]]) == 2
+    assert "was measured in scene 8" in capsys.readouterr().err
+    assert main([*verify[:-5], *verify[-2:]]) == 2
+    assert "Name --checkpoint and --seeds" in capsys.readouterr().err
     shifted = table["rows"][0]["infidelity"]
     shifted |= {name: shifted[name] + 1 for name in ("mean", "low", "high")}
     assert main([*verify, "--json"]) == 0

@@ -25,7 +25,7 @@ def test_reading_an_absent_table_makes_nothing(tmp_path: Path) -> None:
     table = EpisodeTable(tmp_path / "none")
     assert table.query() == [] and table.count() == 0 and rates(table) == []
     assert facets(table)["agent"] == {}
-    assert table.missing([example().spec], example().agents, {}) == [example().spec]
+    assert table.known([example().id]) == set()
     with pytest.raises(UserError, match="no such stored episode"):
         table.get(example().id)
     table.database.read_ahead()

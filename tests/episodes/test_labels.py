@@ -78,6 +78,21 @@ def test_an_episode_that_is_put_again_waits_for_its_label_again() -> None:
     assert sum(one.n for one in counts(table)) == 8
 
 
+def test_what_is_replaced_while_a_list_is_read_is_left_out() -> None:
+    table = EpisodeTable.in_memory()
+    for seed in range(1, 151):
+        table.put(example(seed, outcome="dropped"), [EVALUATION])
+    give(table)
+    reading = every(table, LabelFilter())
+    first = next(reading)
+    # Of those that were listed and not read yet, one is gone and one has lost its label.
+    table.drop(example(10).id)
+    table.put(example(20, outcome="dropped"), [EVALUATION])
+    found = [one.row.spec.seed for one in (first, *reading)]
+    assert found == [seed for seed in range(150, 0, -1) if seed not in (10, 20)]
+    assert shown(table, example(20).id) is None
+
+
 def test_counts_and_pages_agree_under_every_filter() -> None:
     table = filled()
     for wanted, expected in (

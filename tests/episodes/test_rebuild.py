@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import sqlite3
 from pathlib import Path
 
@@ -72,6 +74,20 @@ def test_a_sound_table_keeps_all_its_rows(tmp_path: Path) -> None:
     with sqlite3.connect(done.aside) as old:
         assert old.execute("SELECT count(*) FROM episodes").fetchone() == (6,)
     assert rebuild(table).aside == done.aside.with_name("episodes-old-2.sqlite")
+
+
+def test_a_disk_that_links_nothing_has_its_table_again(tmp_path: Path, monkeypatch) -> None:
+    table = at(tmp_path)
+    table.put(example(1), [EVALUATION])
+    before = everything(table)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("vlm4vla.episodes.rebuild.os.link", refuse)
+    done = rebuild(table)
+    assert done.aside is not None and done.aside.exists()
+    assert everything(table) == before
 
 
 def test_an_episode_that_was_run_again_after_it_was_dropped_stays(tmp_path: Path) -> None:

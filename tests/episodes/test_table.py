@@ -7,10 +7,10 @@ import pytest
 from tests.episodes.examples import EVALUATION, LIVE, content, example
 from vlm4vla import paths
 from vlm4vla.core.condition import Condition
-from vlm4vla.core.episode import AgentId, AgentSpan
+from vlm4vla.core.episode import AgentId, AgentSpan, episode_id
 from vlm4vla.episodes.filters import Filter, Membership
 from vlm4vla.episodes.rows import Entry
-from vlm4vla.episodes.table import EpisodeTable, episode_id
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 
 
@@ -188,52 +188,28 @@ def test_filters_choose(wanted: Filter, seeds: set[int]) -> None:
         ("shortest", [7, 6, 5, 4, 3, 2, 1]),
     ],
 )
-def test_pages_hold_every_row_once_in_order(order, seeds) -> None:
+def test_rows_come_in_order_and_no_more_than_asked_for(order, seeds) -> None:
     table = EpisodeTable.in_memory()
     for seed in range(1, 8):
         table.put(example(seed, steps=40 - seed))
-    found, after = [], None
-    while page := table.query(order=order, limit=3, after=after):
-        assert len(page) <= 3
-        found += [row.spec.seed for row in page]
-        after = page[-1].cursor(order)
-    assert found == seeds
+    assert [row.spec.seed for row in table.query(order=order)] == seeds
+    assert [row.spec.seed for row in table.query(order=order, limit=3)] == seeds[:3]
 
 
-def test_rows_that_are_equally_old_are_on_one_page_each() -> None:
+def test_those_that_came_to_their_end_are_known() -> None:
     table = EpisodeTable.in_memory()
-    table.put_all(Entry(example(seed), created=5.0) for seed in range(9))
-    found, after = [], None
-    while page := table.query(limit=2, after=after):
-        found += [row.spec.seed for row in page]
-        after = page[-1].cursor()
-    assert sorted(found) == list(range(9))
-
-
-def test_missing_names_what_the_table_lacks_once_and_in_order() -> None:
-    table = EpisodeTable.in_memory()
-    agents = example().agents
-    specs = [example(seed).spec for seed in (3, 1, 2, 1, 3)]
-    wanted = [example(seed).spec for seed in (3, 1, 2)]
-    versions = example().versions
-    assert table.missing(specs, agents, versions) == wanted
     table.put(example(1))
     table.put(example(2, outcome="stopped"))
-    assert table.missing(specs, agents, versions) == [wanted[0], wanted[2]]
-    other = (AgentSpan(AgentId("policy", "other")),)
-    assert table.missing(specs, other, versions) == wanted
-    assert table.missing(specs, agents, {"torch": "2"}) == wanted
-    trained = [replace(spec, condition=Condition(words="trained")) for spec in specs[:3]]
-    assert table.missing(trained, agents, versions) == trained
-    assert table.missing([], agents, versions) == []
+    assert table.known(example(seed).id for seed in (3, 1, 2, 1)) == {example(1).id}
+    assert table.known([]) == set()
 
 
-def test_more_specifications_than_one_statement_can_take() -> None:
+def test_more_ids_than_one_statement_can_take() -> None:
     table = EpisodeTable.in_memory()
     one = example()
-    specs = [replace(one.spec, seed=seed) for seed in range(1203)]
-    table.put_all(Entry(replace(one, spec=spec)) for spec in specs[::2])
-    assert table.missing(specs, one.agents, one.versions) == specs[1::2]
+    episodes = [replace(one, spec=replace(one.spec, seed=seed)) for seed in range(1203)]
+    table.put_all(Entry(episode) for episode in episodes[::2])
+    assert table.known(one.id for one in episodes) == {one.id for one in episodes[::2]}
 
 
 def test_the_id_is_known_before_the_episode() -> None:

@@ -5,10 +5,13 @@ import av
 import pytest
 
 from vlm4vla.cli import main
-from vlm4vla.episodes.filters import Filter
+from vlm4vla.commands.eval import membership
+from vlm4vla.core.condition import Condition
+from vlm4vla.episodes.filters import Filter, Membership
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import sample_episode
 
 
@@ -33,7 +36,7 @@ def test_expert_prints_the_contract(capsys):
 
 def test_eval_prints_the_contract_and_goes_on_where_it_stopped(checkpoint, tmp_path, capsys):
     command = ["eval", "--checkpoint", str(checkpoint), "--tasks", "reach", "--episodes", "2"]
-    command += ["--first-seed", "100000", "--out", str(tmp_path), "--json"]
+    command += ["--first-seed", "50000", "--out", str(tmp_path), "--json"]
     assert main(command) == 0
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert answer["checkpoint"] == checkpoint_hash(checkpoint)
@@ -42,8 +45,8 @@ def test_eval_prints_the_contract_and_goes_on_where_it_stopped(checkpoint, tmp_p
     rows = EpisodeTable(tmp_path)
     assert answer["episodes"] == str(rows.database.path)
     first = sorted(rows.query(mine), key=lambda row: row.spec.seed)
-    assert [row.spec.seed for row in first] == [100000, 100001]
-    assert {row.kinds for row in first} == {("selection",)}
+    assert [row.spec.seed for row in first] == [50000, 50001]
+    assert {row.kinds for row in first} == {("evaluation",)}
     # A killed run leaves fewer rows; the same command makes the missing one and no other.
     rows.drop(first[1].id)
     assert main(command) == 0
@@ -66,6 +69,19 @@ def test_eval_prints_the_contract_and_goes_on_where_it_stopped(checkpoint, tmp_p
 def test_eval_refuses_seeds_that_training_may_use(checkpoint, capsys):
     command = ["eval", "--checkpoint", str(checkpoint), "--first-seed", "1000000"]
     assert main(command) == 2
+    assert "not for evaluation" in capsys.readouterr().err
+
+
+def test_figures_of_selection_scenes_come_into_no_card(checkpoint, capsys):
+    command = ["eval", "--checkpoint", str(checkpoint), "--first-seed", "100000", "--record"]
+    assert main(command) == 2
+    assert "A card tells figures of test scenes" in capsys.readouterr().err
+    spec = TABLETOP.spec("reach", 100_000, Condition())
+    assert membership(spec) == Membership("selection")
+
+
+def test_the_expert_is_not_evaluated_on_training_scenes(capsys):
+    assert main(["expert", "--task", "reach", "--first-seed", "1000000"]) == 2
     assert "not for evaluation" in capsys.readouterr().err
 
 

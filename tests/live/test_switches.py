@@ -121,11 +121,24 @@ def test_nobody_switches_another_s_policy_or_an_expert(archive: Archive) -> None
 def test_switches_are_known_ones_of_those_who_watch() -> None:
     switches = Switches()
     switches.ask("a", BLIND)
-    assert switches.take("a") == []
-    switches.begin("a")
+    number = switches.begin("a")
+    assert switches.take("a", number) == []
     switches.ask("a", BLIND)
     switches.ask("a", "picture-noise")
-    assert switches.take("a") == [BLIND] and switches.take("a") == []
-    switches.end("a")
+    assert switches.take("a", number) == [BLIND] and switches.take("a", number) == []
+    switches.end("a", number)
     switches.ask("a", SWAP)
-    assert switches.take("a") == []
+    assert switches.take("a", number) == []
+
+
+def test_an_episode_that_is_replaced_takes_nothing_from_the_next_one() -> None:
+    switches = Switches()
+    old = switches.begin("a")
+    new = switches.begin("a")
+    switches.ask("a", BLIND)
+    assert switches.take("a", old) == []
+    # It ends after the next one has begun.
+    switches.end("a", old)
+    assert switches.take("a", new) == [BLIND]
+    switches.ask("a", SWAP)
+    assert switches.take("a", new) == [SWAP]

@@ -7,14 +7,16 @@ import pytest
 from tests.episodes.examples import example
 from vlm4vla.episodes.filters import Membership
 from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.files import write_json
 from vlm4vla.studies import report as module
 from vlm4vla.studies.cell import Scenes
-from vlm4vla.studies.measures import CKA, Measured, Measures, Row
+from vlm4vla.studies.measures import CKA, OF_CELL, Measured, Measures, Row
 from vlm4vla.studies.paper import _RECORDS, direction, records, reported
 from vlm4vla.studies.registry import TINY
 from vlm4vla.studies.report import Report, lines, report, to_json
 from vlm4vla.studies.status import done
 from vlm4vla.studies.study import Member, Study, studies
+from vlm4vla.studies.trained import FILE, folder_of
 
 SCALE = replace(
     TINY,
@@ -93,6 +95,35 @@ def test_two_training_seeds_say_nothing_of_a_recipe(initialisation):
     assert other.seeds[0].detectable["all"] is None
 
 
+def test_of_two_pairs_of_policies_those_that_are_told_are_counted(table):
+    study = STUDIES["initialisation"]
+    for member in members(study, "VLM")[:2]:
+        put(table, member, 15, 10)
+    for member, reach in zip(members(study, "scratch")[:2], (0, 14), strict=True):
+        put(table, member, reach, 9)
+    sentence = report(table, study).recipes[0].sentence()
+    assert "-40, -5 points" in sentence and "1 of 2 of these pairs of policies differ" in sentence
+
+
+def test_account_and_measures_are_those_of_the_policy_that_is_counted(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    [member] = members(STUDIES["modules"], "all")[:1]
+    cell = member.cell
+    put(table, member, 15, 10, agent="of another machine")
+    write_json(folder_of(cell) / FILE, {"name": cell.name, "agent": "trained here"})
+    Measured(cell.name, "trained here", "pictures", "command", 1.0, ()).write(
+        folder_of(cell) / OF_CELL
+    )
+    [result, *_] = report(table, STUDIES["modules"]).cells
+    assert result.found.agent == "of another machine"
+    assert result.account is None and result.measures is None
+    put(table, member, 15, 10, agent="trained here")
+    for row in result.found.rows.values():
+        table.drop(row.id)
+    [result, *_] = report(table, STUDIES["modules"]).cells
+    assert result.account is not None and result.measures is not None
+
+
 def test_beside_the_paper_stands_a_direction_alone(initialisation):
     scratch, start = initialisation.agreements
     assert scratch.ours == "lower"
@@ -112,7 +143,9 @@ def test_measures_stand_below_their_cell(table, monkeypatch):
     measures = Measures(
         Measured(whole.cell.name, "agent", "pictures", "command", 1.0, (row,)), None
     )
-    monkeypatch.setattr(module, "measured", lambda cell: measures if cell == whole.cell else None)
+    monkeypatch.setattr(
+        module, "measured", lambda cell, agent: measures if cell == whole.cell else None
+    )
     found = report(table, study)
     told = lines(found)
     at = next(place for place, line in enumerate(told) if whole.cell.name in line)

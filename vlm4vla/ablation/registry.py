@@ -274,8 +274,9 @@ def _checked(name: str, key: str, known: Number | Choice, given: Mapping[str, Va
     kind = type(known.usual)
     if (
         isinstance(value, (str, bool))
-        or kind(value) != value
+        # First, since what is not finite is no whole number either, and says so with a traceback.
         or not known.least <= value <= known.most
+        or kind(value) != value
     ):
         whole = "a whole number" if kind is int else "a number"
         raise UserError(

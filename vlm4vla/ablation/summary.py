@@ -5,10 +5,7 @@ from typing import Final
 
 from vlm4vla.ablation.matrix import Cell
 from vlm4vla.core.condition import OTHER_OBJECT
-from vlm4vla.statistics import Rate
-
-ALPHA: Final = 0.05
-"""The share of comparisons without a difference that may be called one."""
+from vlm4vla.statistics import ALPHA, Rate
 
 _CLAIMS: Final = (
     ("sentence-empty", "Without the sentence", "it reads it", "reads it"),

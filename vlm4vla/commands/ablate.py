@@ -15,7 +15,6 @@ from vlm4vla.ablation.matrix import (
     Cell,
     compared,
     condition_of,
-    matrix,
 )
 from vlm4vla.ablation.registry import PERTURBATIONS
 from vlm4vla.ablation.words import changes_of
@@ -79,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
     pictures = PICTURE_ROWS if "picture" in grid else PICTURE_ROWS[:1]
     sentences = SENTENCE_COLUMNS if "sentence" in grid else SENTENCE_COLUMNS[:1]
     conditions = [condition_of(p, s) for p in pictures for s in sentences]
-    conditions += further
+    # What is asked for twice is one comparison, and all are adjusted together.
+    conditions = list({condition_key(one): one for one in [*conditions, *further]}.values())
     tasks = list(dict.fromkeys(args.tasks))
     specs = [
         TABLETOP.spec(task, seed, condition)
@@ -97,14 +97,7 @@ def run(args: argparse.Namespace) -> int:
     prepare(table, Films(table), legacy=paths.home(), shipped=SHIPPED)
     with perturbed_workers(checkpoint, conditions) as make_agent:
         run_missing(table, specs, identity, make_agent, args.workers, _member, _heading)
-    cells = [
-        cell
-        for row in matrix(
-            table, identity.digest, tasks, numbers, pictures=pictures, sentences=sentences
-        )
-        for cell in row
-    ]
-    cells += compared(table, identity.digest, further, tasks, numbers)[1:]
+    cells = compared(table, identity.digest, conditions[1:], tasks, numbers)
     apart = [_apart(table, cell, cells[0]) for cell in cells]
     if args.json:
         found = [_plain(cell, far) for cell, far in zip(cells, apart, strict=True)]

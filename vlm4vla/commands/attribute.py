@@ -54,7 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task", choices=TASKS, help="which kind of scene (default: pick; to verify: all five)"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="which scenes")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        help="which scenes (default: 0; to verify: those that you draw)",
+    )
     parser.add_argument(
         "--method",
         choices=METHODS,
@@ -80,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         return _verify(args)
     if args.json:
         raise UserError("A map's JSON is one of its files.", "Leave --json out, or verify.")
+    args.seeds = args.seeds or [0]
     if min(*args.seeds, args.step) < 0:
         raise UserError("Seeds and steps start at 0.")
     if args.run is None and args.checkpoint is None:
@@ -153,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    if args.checkpoint is None or args.run is not None:
+    if args.checkpoint is None or args.run is not None or not args.seeds:
         raise UserError(
             "A trust table belongs to a checkpoint and is verified on scenes.",
             "Name --checkpoint and --seeds.",

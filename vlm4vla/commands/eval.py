@@ -71,13 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the episodes that have no row yet and tells the rates."""
-    last = args.first_seed + args.episodes - 1
     if min(args.episodes, args.workers) < 1 or args.first_seed < 0:
         raise UserError("Episodes and workers start at 1, seeds at 0.")
-    if {seeds.split_of(args.first_seed), seeds.split_of(last)} & {"train", "none"}:
+    split = seeds.evaluated(args.first_seed, args.episodes)
+    if args.record and split != "test":
         raise UserError(
-            f"Seeds {args.first_seed} to {last} are not for evaluation.",
-            "Use 0 to 99999 to report, 100000 to 199999 to choose between checkpoints.",
+            "A card tells figures of test scenes, and these seeds choose between checkpoints.",
+            "Leave --record out, or evaluate on seeds from 0 on.",
         )
     # They take seconds: torch.
     from vlm4vla.agents.workers import policy_workers

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from vlm4vla import seeds
 from vlm4vla.agents.expert import CHUNK, EXPERT, ExpertAgent
 from vlm4vla.commands.eval import run_missing
 from vlm4vla.core.condition import Condition
@@ -47,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
     condition = Condition(
         TRAINED, replan_every=args.execute if args.execute != ExpertAgent.replan_every else 0
     )
-    seeds = range(args.first_seed, args.first_seed + args.episodes)
-    specs = [TABLETOP.spec(task, seed, condition) for task in tasks for seed in seeds]
+    seeds.evaluated(args.first_seed, args.episodes)
+    numbers = range(args.first_seed, args.first_seed + args.episodes)
+    specs = [TABLETOP.spec(task, seed, condition) for task in tasks for seed in numbers]
     done = run_missing(EpisodeTable(), specs, EXPERT, lambda: ExpertAgent(), args.workers)
     found = {task: summarise([one for one in done if one.spec.task == task]) for task in tasks}
     for task, row in found.items():

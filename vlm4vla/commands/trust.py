@@ -59,12 +59,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Measures other episodes than the shipped table's, and says where the two differ."""
+    """Measures other episodes than the shipped table's, and says where the two differ.
+
+    Raises:
+        UserError: see `measure`, there is no shipped table, or it was measured in the same scenes.
+    """
     from vlm4vla.attribution import trust_check
     from vlm4vla.model.checkpoint import checkpoint_hash
 
     # Before anything is measured.
     shipped = trust_check.shipped_table(checkpoint_hash(AgentCatalogue().folder(args.checkpoint)))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    measured = parser.parse_args(shlex.split(shipped.command)[2:]).seeds
+    if again := sorted(set(args.seeds) & set(measured)):
+        raise UserError(
+            f"The shipped table was measured in scene {again[0]}, so it says nothing new of it.",
+            f"Name others by --seeds: it has {min(measured)} to {max(measured)}.",
+        )
     answer, _ = measure(args)
     checks = trust_check.compare(shipped.rows, answer["rows"])
     if args.json:

@@ -46,13 +46,6 @@ class Membership(NamedTuple):
     name: str = ""
 
 
-class Cursor(NamedTuple):
-    """The last episode of a page: what it is ordered by, and its id."""
-
-    value: float
-    id: str
-
-
 @dataclass(frozen=True)
 class Filter:
     """A filter of episodes; what is left out allows everything.

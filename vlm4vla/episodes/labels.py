@@ -281,7 +281,7 @@ def page(
     listed, values = _listed("row", wanted, order)
     with table.database.reading() as db:
         rows = db.execute(f"{listed} LIMIT ? OFFSET ?", [*values, limit, offset]).fetchall()
-        return [_shown(db, one["row"]) for one in rows]
+        return [found for one in rows if (found := _shown(db, one["row"]))]
 
 
 class Place(NamedTuple):
@@ -299,8 +299,10 @@ def places(table: EpisodeTable, wanted: LabelFilter, order: Sequence[str] = ()) 
 
 
 def every(table: EpisodeTable, wanted: LabelFilter) -> Iterator[Shown]:
-    """Labelled episodes, the newest first, read as they are taken."""
-    offset = 0
+    """Labelled episodes, the newest first, read as they are taken.
+
+    One that is replaced or dropped meanwhile is left out.
+    """
     where, values = wanted.sql()
     with table.database.reading() as db:
         rows = [
@@ -312,7 +314,7 @@ def every(table: EpisodeTable, wanted: LabelFilter) -> Iterator[Shown]:
     for offset in range(0, len(rows), 100):
         with table.database.reading() as db:
             some = [_shown(db, row) for row in rows[offset : offset + 100]]
-        yield from some
+        yield from (one for one in some if one)
 
 
 def shown(table: EpisodeTable, key: str) -> Shown | None:
@@ -324,8 +326,7 @@ def shown(table: EpisodeTable, key: str) -> Shown | None:
     known = table.row(key)
     with table.database.reading() as db:
         row = db.execute("SELECT row FROM episodes WHERE id = ?", (known.id,)).fetchone()["row"]
-        there = db.execute("SELECT 1 FROM automatic_labels WHERE row = ?", (row,)).fetchone()
-        return _shown(db, row) if there else None
+        return _shown(db, row)
 
 
 def dots(table: EpisodeTable, wanted: LabelFilter, limit: int) -> list[Dot]:
@@ -425,7 +426,8 @@ def _readable(db: sqlite3.Connection, found: sqlite3.Row) -> Episode:
         return episode_of(row_of(found), None)
 
 
-def _shown(db: sqlite3.Connection, row: int) -> Shown:
+def _shown(db: sqlite3.Connection, row: int) -> Shown | None:
+    """An episode with its labels; None where there is none, or no automatic label yet."""
     found = db.execute("SELECT * FROM episodes WHERE row = ?", (row,)).fetchone()
     kept = db.execute(
         "SELECT automatic, step, objects, x, y, content FROM automatic_labels "
@@ -435,6 +437,8 @@ def _shown(db: sqlite3.Connection, row: int) -> Shown:
     people = db.execute(
         "SELECT label, who, note, created FROM labels WHERE row = ? ORDER BY number", (row,)
     )
+    if found is None or kept is None:
+        return None
     name, step, objects, x, y, content = kept
     automatic = AutomaticLabel(name, step, objects, x, y, json.loads(content))
     return Shown(row_of(found), automatic, tuple(Label(*one) for one in people))

@@ -20,7 +20,6 @@ from vlm4vla.errors import UserError
 _BESIDE: Final = ("", "-wal", "-shm")
 """What SQLite appends to the names of a database's files."""
 
-_PAGE: Final = 200
 
 _ODD_LINE: Final = (
     LookupError,
@@ -104,6 +103,9 @@ def rebuild(table: EpisodeTable, films: Films | None = None) -> Rebuilt:
                 f"{aside}.",
                 f"Stop what uses the table, move the old one back to {path} and run this again.",
             ) from error
+        except OSError:
+            # A disk that links nothing: the name is free, as nobody else may use the table now.
+            os.replace(shop / "new" / FILE, path)
     if films:
         films.reconcile(pinned | logged.pinned)
     return Rebuilt(saved, logged.done, lost + logged.lost, aside)

@@ -20,11 +20,8 @@ from vlm4vla.core.episode import (
 )
 from vlm4vla.episodes.arrays import NO_ARRAYS, unpack
 from vlm4vla.episodes.filters import (
-    ORDERS,
-    Cursor,
     Kind,
     Membership,
-    Order,
     condition_key,
     kinds_of,
     mask_of,
@@ -155,10 +152,6 @@ class Row:
     def goal_task(self) -> str:
         """The task that was carried out."""
         return str(self.spec.goal.get("task", self.spec.task))
-
-    def cursor(self, order: Order = "newest") -> Cursor:
-        """Where the next page begins if this row ends one."""
-        return Cursor(self.steps if ORDERS[order][0] == "steps" else self.created, self.id)
 
 
 def values_of(entry: Entry) -> dict[str, Any]:

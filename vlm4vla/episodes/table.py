@@ -2,18 +2,17 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from vlm4vla import paths
-from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, episode_id
+from vlm4vla.core.episode import Episode
 from vlm4vla.episodes.arrays import pack
 from vlm4vla.episodes.database import Database
 from vlm4vla.episodes.filters import (
     EVERYTHING,
     ORDERS,
-    Cursor,
     Filter,
     Membership,
     Order,
@@ -131,21 +130,16 @@ class EpisodeTable:
         *,
         order: Order = "newest",
         limit: int = 100,
-        after: Cursor | None = None,
     ) -> list[Row]:
-        """A page of rows.
+        """Rows in an order.
 
         Args:
             wanted: which.
             order: by what.
             limit: at most so many.
-            after: the cursor of the last row of the page before.
         """
         where, values = wanted.sql()
         column, direction = ORDERS[order]
-        if after is not None:
-            where += f" AND ({column}, id) {'<' if direction == 'DESC' else '>'} (?, ?)"
-            values += after
         with self.database.reading() as db:
             found = db.execute(
                 f"SELECT * FROM episodes WHERE {where} "
@@ -161,23 +155,6 @@ class EpisodeTable:
             return int(
                 db.execute(f"SELECT count(*) FROM episodes WHERE {where}", values).fetchone()[0]
             )
-
-    def missing(
-        self,
-        specs: Iterable[EpisodeSpec],
-        agents: tuple[AgentSpan, ...],
-        versions: Mapping[str, str],
-    ) -> list[EpisodeSpec]:
-        """The specifications of which the table has no finished episode, each once, in order.
-
-        Args:
-            specs: what is asked for; the same one twice counts once.
-            agents: who would act.
-            versions: of everything that would change the result.
-        """
-        wanted = {episode_id(spec, agents, versions): spec for spec in specs}
-        known = self.known(wanted)
-        return [spec for key, spec in wanted.items() if key not in known]
 
     def __contains__(self, key: str) -> bool:
         with self.database.reading() as db:

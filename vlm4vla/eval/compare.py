@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from vlm4vla.episodes.pairs import Pair
 from vlm4vla.statistics import (
+    ALPHA,
     PairedDifference,
     Rate,
     holm,
@@ -16,9 +17,6 @@ from vlm4vla.statistics import (
     trials_to_tell,
     wilson,
 )
-
-ALPHA = 0.05
-"""The share of comparisons without a difference that may be called one."""
 
 
 class Comparison(NamedTuple):

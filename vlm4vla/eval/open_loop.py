@@ -36,8 +36,6 @@ ALL: Final = "all"
 _BATCH: Final = 32
 _DRAWS: Final = 2_000
 
-Numbers = NDArray[np.float64]
-
 
 class Predicting(Protocol):
     """What is asked of a policy; `vlm4vla.model.policy.Policy` has it."""

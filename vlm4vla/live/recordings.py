@@ -4,7 +4,6 @@ With `--seen` it makes only the films of what the policy's camera saw, of record
 """
 
 import argparse
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -83,29 +82,25 @@ def record_all(
     """
     if unknown := set(tasks) - set(TASKS):
         raise UserError(f"There is no task {min(unknown)!r}.", f"Choose of {', '.join(TASKS)}.")
-    new = out.with_name(out.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    log = Log(new / LOG)
-    table = EpisodeTable.in_memory()
-    archive = Archive(table, Films(table, new))
-    for task in tasks:
-        episode, tried = _first_success(simulators, catalogue, agent, task, tries, archive)
-        created = time.time()
-        log.append(
-            "episode",
-            {
-                "episode": episode_to_json(episode),
-                "memberships": [["recording", ""]],
-                "legacy_id": "",
-                "created": created,
-            },
-        )
-        told = f"{task}: scene {episode.spec.seed}, {tried} tried. {episode.outcome.sentence}"
-        print(told, flush=True)
-    film_seen(simulators, archive)
-    shutil.rmtree(out, ignore_errors=True)
-    new.replace(out)
+    with files.replacing_folder(out) as new:
+        log = Log(new / LOG)
+        table = EpisodeTable.in_memory()
+        archive = Archive(table, Films(table, new))
+        for task in tasks:
+            episode, tried = _first_success(simulators, catalogue, agent, task, tries, archive)
+            created = time.time()
+            log.append(
+                "episode",
+                {
+                    "episode": episode_to_json(episode),
+                    "memberships": [["recording", ""]],
+                    "legacy_id": "",
+                    "created": created,
+                },
+            )
+            told = f"{task}: scene {episode.spec.seed}, {tried} tried. {episode.outcome.sentence}"
+            print(told, flush=True)
+        film_seen(simulators, archive)
 
 
 def film_seen(simulators: Simulators, archive: Archive) -> None:
@@ -149,6 +144,7 @@ def _first_success(
                 if moment.episode.outcome.success:
                     return moment.episode, tried
                 archive.films.drop(moment.episode.id)
+                archive.table.drop(moment.episode.id)
     raise UserError(f"No scene of {task!r} succeeded in {tries} tries.", "Try more, or leave it.")
 
 

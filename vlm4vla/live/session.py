@@ -259,7 +259,7 @@ class _Changing:
         visitor: str,
     ) -> None:
         self.agent, self.watched, self.spec = agent, spec, spec
-        self._visitor = visitor
+        self._visitor, self._number = visitor, -1
         self._switches: Switches | None = None
         self._layer: PerturbedAgent | None = None
         # An expert looks at no picture; other suites have no other sentence.
@@ -272,18 +272,18 @@ class _Changing:
 
     def __enter__(self) -> "_Changing":
         if self._switches:
-            self._switches.begin(self._visitor)
+            self._number = self._switches.begin(self._visitor)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._switches:
-            self._switches.end(self._visitor)
+            self._switches.end(self._visitor, self._number)
 
     def switch(self, step: int) -> None:
         """Does what was asked for, from this step on; nothing twice."""
         if self._switches is None or self._layer is None:
             return
-        for name in self._switches.take(self._visitor):
+        for name in self._switches.take(self._visitor, self._number):
             if name not in {one.name for one in self.spec.condition.perturbations}:
                 change = perturbation(name, first_step=step)
                 self._layer.perturb(change)

@@ -215,20 +215,22 @@ def _cm(row: Row) -> str:
     return f"{row.score:.1f} cm{within}"
 
 
-def read(folder: Path, name: str, file: str) -> Measured | None:
+def read(folder: Path, name: str, file: str, agent: str = "") -> Measured | None:
     """What was measured here, else what is shipped; None where nothing is known.
 
     Args:
         folder: of the cell or the origin.
         name: of the same.
         file: `OF_CELL` or `OF_ORIGIN`.
+        agent: digest of the policy that was measured; "" for any.
     """
     for path in (folder / file, SHIPPED / "cells" / f"{name}-{file}"):
         try:
             found = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(found, dict) and found.get("name") == name:
+        known = found if isinstance(found, dict) else {}
+        if known.get("name") == name and agent in ("", known.get("agent")):
             return _read(found)
     return None
 
@@ -256,8 +258,8 @@ def measures_of(cell: Cell, folder: Path, agent: str) -> Measures | None:
         folder: the cell's own.
         agent: digest of the policy; that of another one is not this cell's measure.
     """
-    trained = read(folder, cell.name, OF_CELL)
-    if trained is None or trained.agent != agent:
+    trained = read(folder, cell.name, OF_CELL, agent)
+    if trained is None:
         return None
     origin = origin_of(cell)
     before = read(origin.folder, origin.name, OF_ORIGIN)

@@ -9,8 +9,8 @@ from scipy.stats import t as student
 
 from vlm4vla.episodes.pairs import Half, Pair
 from vlm4vla.episodes.table import EpisodeTable
-from vlm4vla.eval.compare import ALPHA, Comparison, compare_several
-from vlm4vla.statistics import Rate, detectable_difference, wilson
+from vlm4vla.eval.compare import Comparison, compare_several
+from vlm4vla.statistics import ALPHA, Rate, detectable_difference, wilson
 from vlm4vla.studies.measures import Measures
 from vlm4vla.studies.paper import Reported, direction, reported
 from vlm4vla.studies.status import Found, episodes_of, measured
@@ -98,9 +98,12 @@ class RecipeResult(NamedTuple):
         singly = ", ".join(f"{100 * one.rows[ALL].paired.difference:+.0f}" for one in self.seeds)
         n = self.seeds[0].rows[ALL].a.n
         if len(self.seeds) < SEEDS_FOR_A_RECIPE:
-            told = all(one.rows[ALL].told for one in self.seeds)
+            told = sum(one.rows[ALL].told for one in self.seeds)
             policies = "these two policies" if len(self.seeds) == 1 else "these pairs of policies"
-            verdict = f"{policies} differ" if told else f"we cannot tell {policies} apart"
+            verdict = f"we cannot tell {policies} apart"
+            if told:
+                some = "" if told == len(self.seeds) else f"{told} of {len(self.seeds)} of "
+                verdict = f"{some}{policies} differ"
             return (
                 f"{about}{singly} points in {len(self.seeds)} of the training seeds: {verdict}; "
                 f"about the recipes it takes {SEEDS_FOR_A_RECIPE}."
@@ -108,7 +111,7 @@ class RecipeResult(NamedTuple):
         within = sum(one.rows[ALL].told for one in self.seeds)
         verdict = "they differ" if self.told else "we cannot tell"
         return (
-            f"{about}{singly} points in the training seeds ({n} scenes each; {within} of "
+            f"{about}{singly} points in the training seeds ({n} episodes each; {within} of "
             f"{len(self.seeds)} told within a seed), mean {100 * self.mean:+.1f} (95 % over "
             f"training seeds {100 * self.low:+.1f} to {100 * self.high:+.1f}): {verdict}."
         )
@@ -330,7 +333,8 @@ def _cell(member: Member, found: Found) -> CellResult:
     rates = {task: wilson(sum(some), len(some)) for task, some in won.items()}
     if len(rates) > 1:
         rates[ALL] = _overall(found)
-    return CellResult(member, found, rates, account(member.cell), measured(member.cell))
+    cell, agent = member.cell, found.agent
+    return CellResult(member, found, rates, account(cell, agent), measured(cell, agent))
 
 
 def _overall(found: Found) -> Rate:

@@ -62,9 +62,14 @@ def done(table: EpisodeTable, cell: Cell) -> bool:
     return len(episodes_of(table, cell).rows) == cell.expected
 
 
-def measured(cell: Cell) -> Measures | None:
-    """What was measured of the policy that a cell's account tells of; None where nothing was."""
-    known = account(cell)
+def measured(cell: Cell, agent: str = "") -> Measures | None:
+    """What was measured of the policy that a cell's account tells of; None where nothing was.
+
+    Args:
+        cell: the cell.
+        agent: see `account`.
+    """
+    known = account(cell, agent)
     return measures_of(cell, folder_of(cell), known["agent"]) if known else None
 
 

@@ -38,8 +38,12 @@ def begun(cell: Cell) -> bool:
     return (folder_of(cell) / RUN).is_dir()
 
 
-def account(cell: Cell) -> dict[str, Any] | None:
+def account(cell: Cell, agent: str = "") -> dict[str, Any] | None:
     """What is known about a cell's training: of one that ran here, else of the shipped one.
+
+    Args:
+        cell: the cell.
+        agent: digest of the policy that is meant, where two machines trained one each; "" for any.
 
     Returns:
         See `check_trained`; None where nothing is known.
@@ -49,7 +53,8 @@ def account(cell: Cell) -> dict[str, Any] | None:
             found = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(found, dict) and found.get("name") == cell.name:
+        known = found if isinstance(found, dict) else {}
+        if known.get("name") == cell.name and agent in ("", known.get("agent")):
             return found
     return None
 

@@ -1,5 +1,6 @@
 """Verifying a cell: trained once more, and its episodes compared with those of the table."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Final, NamedTuple
 
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.files import held
+from vlm4vla.files import held, write_json
 from vlm4vla.statistics import Rate, wilson
 from vlm4vla.studies.cell import Cell, eval_command
 from vlm4vla.studies.run import train
@@ -19,6 +20,9 @@ FOLDER: Final = "verified"
 
 STEP: Final = "step"
 """Below that, the run of the cell's step."""
+
+OVER: Final = "verdict.json"
+"""Below that, written last."""
 
 
 class Task(NamedTuple):
@@ -69,7 +73,8 @@ def verify(
 ) -> Verdict:
     """Trains a cell again, with its step, evaluates it into a table of its own, and compares.
 
-    It can be stopped, and goes on where it stopped.
+    It can be stopped, and goes on where it stopped. What came out stays until the next call, which
+    trains once more.
 
     Args:
         table: holds the cell's episodes.
@@ -92,19 +97,25 @@ def verify(
     folder = folder_of(cell) / FOLDER
     own = folder / "table"
     with held(folder):
+        if (folder / OVER).is_file():
+            for part in (RUN, STEP, own.name):
+                shutil.rmtree(folder / part, ignore_errors=True)
+            (folder / OVER).unlink()
         step = folder / STEP if cell.step else None
         train(cell, label, data, folder / RUN, partial(_carry_out, command), step)
         words = [*eval_command(cell, folder / RUN / CHECKPOINT), "--out", str(own)]
         _carry_out(command, words)
         again = EpisodeTable(own)
         now = episodes_of(again, cell)
-    same = sum(
-        _equal(table, again, row.id, now.rows[scene].id)
-        for scene, row in then.rows.items()
-        if scene in now.rows
-    )
-    tasks = {task: Task(_rate(then, task), _rate(now, task)) for task in cell.tasks}
-    return Verdict(same, len(then.rows), tasks)
+        same = sum(
+            _equal(table, again, row.id, now.rows[scene].id)
+            for scene, row in then.rows.items()
+            if scene in now.rows
+        )
+        tasks = {task: Task(_rate(then, task), _rate(now, task)) for task in cell.tasks}
+        verdict = Verdict(same, len(then.rows), tasks)
+        write_json(folder / OVER, {"sentence": verdict.sentence()})
+    return verdict
 
 
 def _carry_out(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> None:

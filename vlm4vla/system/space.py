@@ -8,6 +8,7 @@ from typing import Final
 
 from vlm4vla.errors import UserError
 from vlm4vla.files import replacing_folder
+from vlm4vla.system.doctor import canonical
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -85,13 +86,13 @@ def pinned(requirements: str, constraints: str) -> str:
         ValueError: a requirement has no tested version.
     """
     tested = {
-        _canonical(name): version
+        canonical(name): version
         for name, version in re.findall(r"^([\w.-]+)==(\S+)$", constraints, re.MULTILINE)
     }
     names = re.findall(r"^([\w.-]+)", requirements, re.MULTILINE)
-    if unknown := [name for name in names if _canonical(name) not in tested]:
+    if unknown := [name for name in names if canonical(name) not in tested]:
         raise ValueError(f"constraints.txt pins no {', '.join(unknown)}")
-    return "".join(f"{name}=={tested[_canonical(name)]}\n" for name in names)
+    return "".join(f"{name}=={tested[canonical(name)]}\n" for name in names)
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -101,7 +102,3 @@ def _below(folder: Path) -> Iterator[Path]:
         left = any(part == "__pycache__" or part.startswith(".") for part in parts)
         if path.is_file() and not left:
             yield path
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
