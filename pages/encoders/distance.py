@@ -28,11 +28,11 @@ _EMPTY: Final = (
 
 _METHOD: Final = """\
 Every picture of an episode is read by the policy's own vision; its mean token behind the projector
-is compared with those of episodes of training, and what counts is how far the nearest one is. The
-unit is the median of that distance along the expert's own way in scenes that nobody learned from: 1
-is as near as pictures come that were made as the training pictures were. Scenes are those that
-checkpoints are chosen by, the same for expert and policy. Intervals are bootstraps over episodes
-(95 %).
+is compared with those of 100 episodes of the expert in scenes of training, and what counts is how
+far the nearest one is. What a policy learned from holds more: noise, other starts, and frames that
+a policy got into itself. The unit is the median of that distance along the expert's own way in
+scenes that nobody learned from: 1 is as near as the expert stays. Scenes are those that checkpoints
+are chosen by, the same for expert and policy. Intervals are bootstraps over episodes (95 %).
 """
 
 _NAMES: Final = {

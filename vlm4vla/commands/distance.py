@@ -1,4 +1,4 @@
-"""`vlm4vla distance`: how far rollouts lead from the pictures that a policy learned from."""
+"""`vlm4vla distance`: how far rollouts lead from pictures of the expert in scenes of training."""
 
 import argparse
 import json
