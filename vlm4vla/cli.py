@@ -22,7 +22,7 @@ COMMANDS = {
     "train": "one gated stage of learning, resumable at any moment",
     "export": "a trained VLM or policy as it is handed on, with its card; or the app as a Space",
     "eval": "success rates of a checkpoint in closed loop",
-    "distance": "how far rollouts lead from the pictures that a policy learned from",
+    "distance": "how far rollouts lead from pictures of the expert in scenes of training",
     "openloop": "how far policies are from the expert on its own way: by phase, chunk and fingers",
     "compare": "two checkpoints or conditions on the same scenes, with what these can tell",
     "failures": "why episodes failed, by rules: counts with intervals, labels of people, kappa",
