@@ -205,8 +205,10 @@ def build(page: gr.Blocks, services: Services) -> None:
     plotted = opened.then(draw, [policy, task, point], drawn, **quiet)
     plotted.then(studied, outputs=[contents, studies], **quiet)
     chosen = [policy, task, cell, point]
-    gr.on([policy.input, task.input], choose, chosen, [*texts, *drawn], **quiet)
-    shown.select(press, [policy, task, point], [cell, *texts], **quiet)
+    # What is chosen while an answer is on its way counts, and not what was chosen before it.
+    last: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
+    gr.on([policy.input, task.input], choose, chosen, [*texts, *drawn], **last)
+    shown.select(press, [policy, task, point], [cell, *texts], **last)
     papers.section(plotted)
 
 

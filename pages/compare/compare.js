@@ -4,6 +4,7 @@ const part = (name) => element.querySelector(`.cp-${name}`);
 const CELLS = [['both', 'Both'], ['only_a', 'Only A'], ['only_b', 'Only B'], ['neither', 'Neither']];
 let asked = {};
 let opened = null;
+let turn = 0;
 
 // The address is the state; what a person chose can be passed on. The live part keeps its own.
 const OURS = ['a', 'b', 'c', 'd', 'task', 'with', 'cell', 'page', 'scene'];
@@ -16,7 +17,8 @@ function put(address) {
 
 function ask(changes) {
   element.firstElementChild.setAttribute('aria-busy', 'true');
-  trigger('select', { index: 0, value: JSON.stringify({ ...asked, ...changes }) });
+  turn += 1;
+  trigger('select', { index: 0, value: JSON.stringify({ ...asked, ...changes, turn }) });
 }
 
 function mark(side, [x, y]) {
@@ -207,7 +209,8 @@ function cells(value) {
 
 function draw() {
   const value = props.value;
-  if (!value) return;
+  // An answer that comes after the next question is nobody's any more.
+  if (!value || (value.turn && Number(value.turn) < turn)) return;
   element.firstElementChild.setAttribute('aria-busy', 'false');
   part('message').hidden = !value.problem;
   part('message').textContent = value.problem;

@@ -82,7 +82,9 @@ def build(page: gr.Blocks, services: Services) -> None:
         return answer(archive, {k: str(v) for k, v in request.query_params.items()})
 
     def hear(event: gr.SelectData) -> list[Any]:
-        return answer(archive, _plain(event.value))
+        asked = _plain(event.value)
+        *others, scenes = answer(archive, asked)
+        return [*others, scenes | {"turn": asked.get("turn", "")}]
 
     def choose(keys: list[str] | None, which: str | None, other: str | None) -> list[Any]:
         asked = dict(zip(SLOTS, keys or [], strict=False))
@@ -110,8 +112,9 @@ def answer(archive: Archive, asked: Mapping[str, str]) -> list[Any]:
 
     Args:
         archive: whose episodes.
-        asked: parameters by name: `a` to `d`, `task`, `with`, `cell`, `page`, `scene`; what is
-            missing or unknown is chosen.
+        asked: parameters by name: `a` to `d`, `task`, `with`, `cell`, `page`, `scene`. Where no
+            side is named, the newest two that share a scene are chosen, and of the others what is
+            usual; sides that are unknown are left out.
     """
     try:
         known = {one.side.key: one for one in candidates(archive.table)}
@@ -223,7 +226,7 @@ def sentence_of(row: Comparison, a: str, b: str) -> str:
         return f"{said} Told apart: p = {row.adjusted:.2g}."
     if row.more is None:
         return (
-            f"{a} and {b} do the same: {counts} (difference 95 % {low:+.1f} to {high:+.1f} points)."
+            f"No difference was seen: {counts} (difference 95 % {low:+.1f} to {high:+.1f} points)."
         )
     if row.more == 0:
         return f"{said} Not distinguishable once corrected for the number of comparisons."

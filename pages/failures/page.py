@@ -145,7 +145,7 @@ class Handlers:
         try:
             say(self._archive.table, *parts)
         except UserError as error:
-            return {"told": str(error), "unsaid": parts[0]}
+            return {"told": str(error)}
         return {"told": "Kept.", "said": parts[0]}
 
     def _answer(self, address: Mapping[str, str]) -> dict[str, Any]:

@@ -222,6 +222,7 @@ def test_an_address_asks_what_was_asked(query: Query) -> None:
         ({"x": "0.1~-0.1", "y": "0~1"}, Query(region=Region(-0.1, 0.1, 0.0, 1.0))),
         ({"task": "~stack~~"}, Query(task=("stack",))),
         ({"run": "17", "__theme": "dark"}, Query()),
+        ({"objects": "99999999999999999999~abc~3"}, Query(objects=("3",))),
     ],
 )
 def test_an_address_that_makes_no_sense_is_read_without_it(address, query) -> None:

@@ -127,6 +127,9 @@ class Query:
         several = {
             name: tuple(filter(None, address.get(name, "").split(_BETWEEN))) for name in FACETS
         }
+        several["objects"] = tuple(
+            one for one in several["objects"] if one.isdecimal() and len(one) < 3
+        )
         kind = address.get("kind", "evaluation")
         number = address.get("page", "1")
         return cls(
@@ -209,7 +212,7 @@ def summarise(table: EpisodeTable, query: Query) -> Summary:
         conditions=_known(key for key, text in counted.texts.items() if text in conditions)
         if (conditions := chosen["condition"])
         else (),
-        objects=tuple(int(one) for one in query.objects if one.isdecimal()),
+        objects=tuple(map(int, query.objects)),
         region=query.region,
     )
     wanted = replace(

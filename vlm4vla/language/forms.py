@@ -126,11 +126,6 @@ class Form:
         return tuple(self.pattern.leaves(everything))
 
     @cached_property
-    def two_clauses(self) -> bool:
-        """Whether it takes up its object again with "it"."""
-        return Literal("it") in self.leaves
-
-    @cached_property
     def compact(self) -> bool:
         """Whether its object may not be told by a relation of `ELSEWHERE`."""
         return Slot("compact") in self.leaves

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from vlm4vla.language.vocabulary import MOVABLE
-
 Task = Literal["reach", "pick", "push", "place", "stack"]
 TASKS: Final[tuple[Task, ...]] = ("reach", "pick", "push", "place", "stack")
 
@@ -119,8 +117,3 @@ class Meaning:
     def __post_init__(self) -> None:
         if (self.target is None) != (self.task in ("reach", "pick")):
             raise ValueError(f"{self.task} with target {self.target}")
-
-
-def movable(kind: str | None) -> bool:
-    """Whether a thing of this kind can be the object of a task; an unsaid kind may be one."""
-    return kind is None or kind in MOVABLE

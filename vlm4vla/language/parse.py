@@ -20,7 +20,7 @@ from vlm4vla.language.forms import (
     Form,
 )
 from vlm4vla.language.meanings import Meaning, Noun, Reference, Relation
-from vlm4vla.language.normal import split_words
+from vlm4vla.language.normal import CLOSING, split_words
 from vlm4vla.language.vocabulary import (
     COLOUR_WORDS,
     ELSEWHERE_COLOURS,
@@ -80,7 +80,10 @@ class _Reader:
                 continue
             for form in _forms_from(words[start]):
                 for end, bound in form.pattern.read(words, start, self.slot):
-                    if any(stop == len(words) for stop, _ in END.read(words, end, _no_slots)):
+                    # "Pick up the ball. Thanks!" is one sentence and not two.
+                    closed = end < len(words) and not set(words[end]) - set(CLOSING)
+                    after = end + 1 if closed else end
+                    if any(stop == len(words) for stop, _ in END.read(words, after, _no_slots)):
                         yield _parsed(form, bound)
 
     def slot(self, name: str, start: int) -> Iterator[tuple[int, Reference]]:

@@ -189,12 +189,10 @@ class _Judge:
             return self.unresolved(meaning.object, thing, parsed)
         moved = thing.thing
         if not moved.movable:
-            return _Problem(
-                3,
-                "no task",
-                f"The {moved.name} stays where it is: it cannot be moved.",
-                (moved.name,),
-            )
+            why = f"The {moved.name} stays where it is: it cannot be moved."
+            if meaning.task == "reach":
+                why = f"Only what can be moved is touched here, and the {moved.name} stays."
+            return _Problem(3, "no task", why, (moved.name,))
         target = None
         if meaning.target:
             place = resolve_target(meaning.target, self.things, moved)

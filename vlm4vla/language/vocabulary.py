@@ -11,8 +11,6 @@ COLOURS: Final = ("red", "green", "blue", "yellow", "purple", "orange")
 MOVABLE: Final = ("cube", "ball", "cylinder")
 FIXED: Final = ("zone", "plate", "bowl")
 KINDS: Final = MOVABLE + FIXED
-FLAT: Final = ("cube", "cylinder")
-"""Kinds that something can be stacked on."""
 
 
 @dataclass(frozen=True)
