@@ -293,6 +293,7 @@ def _side(moment: Moment, asked: Request) -> dict[str, Any]:
     told |= {"phase": phase, "badge": outcome.kind, "caption": f"{label}: {outcome.sentence}"}
     if isinstance(moment, Finished):
         told |= {"step": moment.episode.steps, "run": "" if moment.problem else moment.episode.id}
+        told["caption"] = " ".join(filter(None, [str(told["caption"]), moment.problem]))
     return told
 
 

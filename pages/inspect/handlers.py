@@ -6,9 +6,10 @@ import html
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import gradio as gr
@@ -39,6 +40,8 @@ Updates = dict[Any, Any]
 
 _PAUSE: Final = 0.8
 """Seconds between two updates while something is being made: each holds all pictures so far."""
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _turns = itertools.count(1)
 
@@ -77,22 +80,22 @@ class Handlers:
 
         Args:
             run: the episode's id.
-            event: its value is JSON of the page: `target`, `method`, and the `step` it shows.
+            event: its value is JSON of the page: `target`, `method`, the `step` it shows, and how
+                many `pictures` it has.
             request: whose.
         """
         asked = _plain(event.value)
         kind = kind_of(str(asked.get("target", "")), str(asked.get("method", "")))
-        step = asked.get("step")
+        step, has = asked.get("step"), asked.get("pictures")
         try:
             with surprises_told("The map"):
-                # What is drawn already is there: it need not be sent again.
                 bundle = started(self._find(run), self.bundles, kind)
                 first = step if isinstance(step, int) else None
-                more: dict[str, Any] = {"frames": []}
+                has = has if isinstance(has, int) else 0
                 # At once, and whatever comes after: of a stream that ends without a word Gradio
                 # empties all that it might have written to.
-                yield self._viewed(bundle, more)
-                yield from self._complete(bundle, first, more, request)
+                yield self._viewed(bundle, has=has)
+                yield from self._complete(bundle, first, request, has=has)
         except UserError as error:
             yield self._complain(error)
 
@@ -131,10 +134,9 @@ class Handlers:
         bundle = started(episode, self.bundles, kind)
         ghost = started(self._find(asked["ghost"]), self.bundles) if "ghost" in asked else None
         start = _number(asked.get("t", ""))
-        more: dict[str, Any] = {"start": start}
         scene = scene_of(episode.spec)
         menu = gr.Dropdown([SAME, *self.services.catalogue.names()], value=SAME)
-        yield self._viewed(bundle, more, ghost) | {
+        yield self._viewed(bundle, {"start": start}, ghost) | {
             self.parts.tools: gr.Column(visible=True),
             self.parts.sentence: episode.spec.instruction,
             self.parts.offered: gr.Dataset(samples=_others(episode, scene)),
@@ -142,21 +144,24 @@ class Handlers:
             self.parts.change: gr.Dropdown(_changes(episode), value=""),
             self.parts.run: episode.id,
         }
-        # It takes tenths of a second in a large table, so it comes after the episode itself.
-        more["near"] = near(self.services.archive.table, episode, asked.get("list", ""))
-        yield from self._complete(bundle, start, more, request, ghost)
+        yield from self._complete(bundle, start, request, {"start": start}, ghost)
 
     def _complete(
         self,
         bundle: Bundle,
         first: int | None,
-        more: dict[str, Any],
         request: gr.Request,
+        more: Mapping[str, Any] = _NOTHING,
         ghost: Bundle | None = None,
+        has: int = 0,
     ) -> Iterator[Updates]:
         """Makes what a bundle lacks and shows it as it comes, until the page wants another."""
         superseded = self.newest.begin(str(request.session_hash))
         said = time.monotonic()
+        # It takes tenths of a second in a large table, so it comes after the episode itself; in
+        # every stream, for the one before may be superseded before it sends it.
+        listed = str(request.query_params.get("list", ""))
+        more = {**more, "near": near(self.services.archive.table, bundle.episode, listed)}
         lend = self._lender(visitor(request), address(request))
         making = completed(bundle, self.bundles, self.services.catalogue, lend, first)
         with contextlib.closing(making):
@@ -164,13 +169,22 @@ class Handlers:
                 if superseded():
                     return
                 if time.monotonic() - said > _PAUSE:
-                    yield self._viewed(bundle, more, ghost)
+                    yield self._viewed(bundle, more, ghost, has)
                     said = time.monotonic()
         # A browser may skip what is followed closely by something else: all of it, once more.
-        yield self._viewed(bundle, more, ghost) | {self.parts.status: _status("")}
+        yield self._viewed(bundle, more, ghost, has) | {self.parts.status: _status("")}
 
-    def _viewed(self, bundle: Bundle, more: dict[str, Any], ghost: Bundle | None = None) -> Updates:
-        value = payload(bundle, ghost) | {"address": "./", "start": None} | more
+    def _viewed(
+        self,
+        bundle: Bundle,
+        more: Mapping[str, Any] = _NOTHING,
+        ghost: Bundle | None = None,
+        has: int = 0,
+    ) -> Updates:
+        value = payload(bundle, ghost) | {"address": "./", "start": None, **more}
+        # Pictures that the page has need not be sent again.
+        if len(bundle.pictures) <= has:
+            value["frames"] = []
         return {self.parts.viewer: value, self.parts.status: _status(_progress(bundle))}
 
     def _branch(
@@ -199,13 +213,18 @@ class Handlers:
                 elif isinstance(moment, Frame):
                     yield {self.parts.status: _status(f"The branch is at step {moment.step} …")}
                 elif isinstance(moment, Finished):
-                    yield self._with_ghost(parent, moment.episode)
+                    yield self._with_ghost(parent, moment)
 
-    def _with_ghost(self, parent: Episode, branch: Episode) -> Updates:
+    def _with_ghost(self, parent: Episode, branch: Finished) -> Updates:
         bundle = started(parent, self.bundles)
-        ghost = started(branch, self.bundles)
-        said = f"Branch: {branch.outcome.sentence}"
-        return self._viewed(bundle, {}, ghost) | {self.parts.status: _status(said)}
+        ghost = started(branch.episode, self.bundles)
+        said = f"Branch: {branch.episode.outcome.sentence}"
+        shown = self._viewed(bundle, ghost=ghost) | {self.parts.status: _status(said)}
+        if branch.problem:
+            # What is not stored has no address.
+            shown[self.parts.viewer]["ghost"]["id"] = ""
+            shown[self.parts.complaint] = gr.HTML(_message(branch.problem), visible=True)
+        return shown
 
     # --- helpers -----------------------------------------------------------------------------
 
@@ -237,13 +256,13 @@ class Handlers:
     def _sorry(self, error: UserError) -> Updates:
         listed = choice(self.services.archive, self.services.recordings)
         return {
-            self.parts.choice: gr.HTML(_message(error) + listed, visible=True),
+            self.parts.choice: gr.HTML(_message(str(error)) + listed, visible=True),
             self.parts.status: "",
         }
 
     def _complain(self, error: UserError) -> Updates:
         return {
-            self.parts.complaint: gr.HTML(_message(error), visible=True),
+            self.parts.complaint: gr.HTML(_message(str(error)), visible=True),
             self.parts.status: _status(""),
         }
 
@@ -277,8 +296,8 @@ def _status(text: str) -> str:
     return f'<p class="is" role="status">{html.escape(text)}</p>'
 
 
-def _message(error: UserError) -> str:
-    return f'<p class="message" role="alert">{html.escape(str(error))}</p>'
+def _message(text: str) -> str:
+    return f'<p class="message" role="alert">{html.escape(text)}</p>'
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -358,6 +358,17 @@ def test_the_files_hold_what_was_made(bundles: Bundles) -> None:
     assert zipped(files) == zipped(files)
 
 
+def test_a_sentence_that_changes_its_length_leaves_gaps(bundles: Bundles) -> None:
+    explained = (explanation(0, ("go",), [1.0]), explanation(4, ("go", "on"), [2.0, 3.0]))
+    bundle = replace(started(episode(), bundles), maps={USUAL: explained})
+    files = files_of(bundle)
+    [kept] = json.loads(files["bundle.json"])["maps"]
+    assert kept["words"] == [["go"], ["go", "on"]]
+    arrays = np.load(io.BytesIO(files[kept["file"]]))
+    assert arrays["turned"] == pytest.approx(np.array([[1, np.nan], [2, 3]]), nan_ok=True)
+    assert arrays["bars"].shape == (2, 2)
+
+
 def test_words_that_are_not_heeded_are_named_once_somebody_looked_elsewhere(
     bundles: Bundles,
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlm4vla.episodes.plain import episode_to_json
 from vlm4vla.inspection.bundle import Bundle
@@ -45,7 +46,9 @@ def files_of(bundle: Bundle, *, page: bool = True) -> dict[str, bytes]:
 
     `lanes.npz` holds the fields of `vlm4vla.inspection.lanes.Lanes`, metres and millimetres as
     there; `maps/TARGET-METHOD.npz` those of `vlm4vla.inspection.explanation.Explanation`, a row an
-    inference; `bundle.json` what is no array, of every map its worth and the command that makes it.
+    inference, what is of words filled up with NaN where its sentence has fewer than another;
+    `bundle.json` what is no array, of every map its worth, and of each inference the command that
+    makes its map and the words.
 
     Args:
         bundle: which.
@@ -107,14 +110,27 @@ def _told_map(bundle: Bundle, kind: MapKind) -> dict[str, Any]:
         "checkpoint": agent.digest if agent else "",
         "worth": kind.worth(agent.digest if agent else ""),
         "commands": [kind.command(bundle.episode.id, one.step) for one in explained],
-        "words": list(explained[0].words),
+        "words": [list(one.words) for one in explained],
     }
 
 
 def _maps(explained: Sequence[Explanation]) -> dict[str, np.ndarray[Any, Any]]:
-    names = ("cells", "bars", "turned", "apart", "layers")
-    arrays = {name: np.array([getattr(one, name) for one in explained]) for name in names}
-    return {"steps": np.array([one.step for one in explained]), **arrays}
+    arrays = {
+        name: np.array([getattr(one, name) for one in explained])
+        for name in ("cells", "apart", "layers")
+    }
+    # The sentence may change its length in mid-run.
+    by_word = {
+        name: _filled_up([getattr(one, name) for one in explained]) for name in ("bars", "turned")
+    }
+    return {"steps": np.array([one.step for one in explained]), **arrays, **by_word}
+
+
+def _filled_up(rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    filled = np.full((len(rows), max(map(len, rows))), np.nan)
+    for i, row in enumerate(rows):
+        filled[i, : len(row)] = row
+    return filled
 
 
 def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:

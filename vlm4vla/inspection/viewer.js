@@ -456,7 +456,7 @@ function settle() {
     const address = new URL(location.href);
     address.searchParams.set('run', data.id);
     address.searchParams.set('t', String(step));
-    if (data.ghost) address.searchParams.set('ghost', data.ghost.id);
+    if (data.ghost?.id) address.searchParams.set('ghost', data.ghost.id);
     else address.searchParams.delete('ghost');
     for (const [name, value] of [['target', kind[0]], ['method', kind[1]], ['layer', layer]]) {
       if (value === { target: 'displacement', method: 'occlusion', layer: -1 }[name]) address.searchParams.delete(name);
@@ -522,7 +522,7 @@ function want() {
   ask();
   settle();
   if (over && data.address && (maps()?.rows.length ?? 0) < data.maps_wanted) {
-    trigger('select', { index: 0, value: JSON.stringify({ target: kind[0], method: kind[1], step }) });
+    trigger('select', { index: 0, value: JSON.stringify({ target: kind[0], method: kind[1], step, pictures: data.frames.length }) });
   }
 }
 
@@ -575,7 +575,7 @@ function keys(event) {
     document.removeEventListener('keydown', keys);
     return;
   }
-  const typing = event.target.closest?.('input:not([type=range]), textarea, select, [contenteditable]');
+  const typing = event.target.closest?.('input:not([type=range]), .iv-layer, textarea, select, [contenteditable]');
   if (!data || typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const many = event.shiftKey ? 10 : 1;
   if (event.key === 'ArrowRight') go(step + many);
@@ -623,7 +623,7 @@ function paths() {
   }
   const box = part('paths');
   box.replaceChildren(parts.join(' '));
-  if (data.ghost && data.address) box.append(' ', html('a', 'Open the branch', { href: `${data.address}inspect?run=${data.ghost.id}` }));
+  if (data.ghost?.id && data.address) box.append(' ', html('a', 'Open the branch', { href: `${data.address}inspect?run=${data.ghost.id}` }));
 }
 
 function near() {
@@ -686,8 +686,11 @@ function show() {
   if (fresh) {
     lacks = {};
     kind = data.kind;
-    layer = Number((data.address && new URLSearchParams(location.search).get('layer')) || -1);
+    const asked = data.address && new URLSearchParams(location.search).get('layer');
+    layer = /^\d+$/.test(asked) ? Number(asked) : -1;
   }
+  // How many layers there are is known with the first map.
+  if (layer >= maps()?.rows[0]?.layers.length) layer = -1;
   if (fresh || value.missing.length) lacks[value.kind] = value.missing;
   scales = new Map();
   told = explained = undefined;

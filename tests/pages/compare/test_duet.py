@@ -10,6 +10,8 @@ from tests.pages.conftest import PATIENCE, serve
 from tests.pages.test_access import LOOKS, serious_findings, tab_to
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.filters import Filter
+from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,25 @@ def test_both_are_run_and_inspected_by_keyboard_alone(page: Any, address: str) -
     tab_to(page, "#duet figure[data-side=a] a")
     page.keyboard.press("Enter")
     page.wait_for_url("**/inspect?run=*")
+
+
+def test_what_could_not_be_stored_is_told_with_the_reason(
+    page: Any, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> str:
+        raise UserError("The disk is full.", "Make room.")
+
+    monkeypatch.setattr(EpisodeTable, "put", full)
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{address}compare?scene_task=push&scene_seed=4")
+    page.wait_for_selector(".duet[data-ready]")
+    page.wait_for_function("document.querySelector('#duet-seed input')?.value === '4'")
+    page.click("#duet-run")
+    for side in "ab":
+        page.wait_for_selector(
+            f"#duet figure[data-side={side}] figcaption:has-text('The disk is full. Make room.')"
+        )
+    assert page.locator("#duet figure a").count() == 0
 
 
 @pytest.mark.parametrize("look", LOOKS)
