@@ -36,10 +36,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     outcome = "success" if seed < successes else "dropped"
                     one = example(seed, steps=2, task=task, outcome=outcome, agent=cell.name)
                     entries.append(Entry(one, (Membership("study", cell.name),)))
-        told = {"name": FROZEN.name, "agent": "frozen", "parameters": {}}
+        # An example's agent has the cell's name for a digest.
+        told = {"name": FROZEN.name, "agent": FROZEN.name, "parameters": {}}
         write_json(folder_of(FROZEN) / FILE, told)
         row = Row(CKA, "vision 4", "", 0.5, None, None, 300, None)
-        found = Measured(FROZEN.name, "frozen", "pictures", "command", 60.0, (row,))
+        found = Measured(FROZEN.name, FROZEN.name, "pictures", "command", 60.0, (row,))
         found.write(folder_of(FROZEN) / OF_CELL)
         # Somebody whose matrix stands above.
         entries.append(Entry(example(500), (EVALUATION,)))
