@@ -4,7 +4,7 @@ import contextlib
 import html
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -18,10 +18,10 @@ from pages.run.reading_line import told as read_out
 from pages.run.result_card import as_data_url, card
 from vlm4vla import seeds
 from vlm4vla.agents.catalogue import AgentCatalogue, label_of
-from vlm4vla.core.condition import Condition
+from vlm4vla.core.condition import GIVEN, Condition
 from vlm4vla.core.episode import Episode, Outcome
 from vlm4vla.episodes.archive import Archive
-from vlm4vla.episodes.rates import Standing, standing
+from vlm4vla.episodes.rates import USUAL, Standing, standing
 from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.live.elsewhere import SCENES, play_elsewhere
 from vlm4vla.live.instruction import sentence_for, suggestions, understand
@@ -163,11 +163,7 @@ class Handlers:
         }
         yield self._quiet() | underway | {self.parts.live: message(shown)}
         played: list[elsewhere.Played] = []
-        try:
-            with surprises_told("The run"):
-                yield from self._elsewhere(asked, played, underway, request)
-        except UserError as error:
-            yield self._broken(shown, error)
+        yield from self._elsewhere(asked, shown, played, underway, request)
         # Whatever ended it, what was seen stays and can be asked for again.
         yield {
             self.parts.scenes: elsewhere.told(played, SCENES, ended=True) if played else None,
@@ -270,15 +266,35 @@ class Handlers:
     def _elsewhere(
         self,
         again: Asked,
+        shown: Shown,
         played: list[elsewhere.Played],
         underway: Updates,
         request: gr.Request,
     ) -> Iterator[Updates]:
-        live, scenes = self.parts.live, self.parts.scenes
+        # An error belongs to the turn that is shown: of an older one nobody would hear, and a
+        # newer one would cover what the visitor has started meanwhile.
+        scene_by_scene = self._scene_by_scene(again, shown, played, request)
+        try:
+            with surprises_told("The run"), contextlib.closing(scene_by_scene) as seen:
+                for shown in seen:
+                    strip = elsewhere.told(played, SCENES, ended=False)
+                    yield underway | {self.parts.live: message(shown), self.parts.scenes: strip}
+        except UserError as error:
+            yield self._broken(shown, error)
+            return
+        yield {self.parts.stop: gr.Button(interactive=False)}
+
+    def _scene_by_scene(
+        self,
+        again: Asked,
+        shown: Shown,
+        played: list[elsewhere.Played],
+        request: gr.Request,
+    ) -> Generator[Shown, None, None]:
         name, task, seed, sentence, steps, actions = again
         asked = take_request(self.catalogue, task, seed, sentence, name, steps, actions)
         who, label = visitor(request), label_of(asked.entry.identity)
-        shown = Shown(new_turn(), "starting", _LOOKING, label, sentence)
+        shown = replace(shown, agent=label, instruction=sentence)
         playing = play_elsewhere(self.simulators, who, asked, self.archive, address(request))
         with contextlib.closing(playing) as seen:
             for number, there, moment in seen:
@@ -299,12 +315,16 @@ class Handlers:
                 else:
                     kept = "" if moment.problem else moment.episode.id
                     played[number] = replace(played[number], run=kept)
-                strip = elsewhere.told(played, SCENES, ended=False)
-                yield underway | {live: message(shown), scenes: strip}
-        yield {self.parts.stop: gr.Button(interactive=False)}
+                yield shown
 
     def _show_scene(
-        self, task: str, number: float | None, sentence: str, request: gr.Request
+        self,
+        task: str,
+        number: float | None,
+        sentence: str,
+        request: gr.Request,
+        *,
+        linked: bool = False,
     ) -> Iterator[Updates]:
         try:
             chosen = choose(task, number)
@@ -312,9 +332,12 @@ class Handlers:
             # The menus no longer say what is shown: going back to it is a choice.
             yield self._complain(error) | {self.parts.scene: None}
             return
-        told = self._offer(chosen, sentence if _valid(sentence, chosen.scene) else "")
-        yield told
-        yield from _with_first(told, self._look_at(chosen, _INVITATION, request))
+        if linked:
+            yield self._linked(chosen, sentence)
+        else:
+            yield self._offer(chosen, sentence if _valid(sentence, chosen.scene) else "")
+        # Not told again with the picture: by then another scene may be chosen, or words typed.
+        yield from self._look_at(chosen, _INVITATION, request)
 
     def _look_at(self, chosen: Choice, note: str, request: gr.Request) -> Iterator[Updates]:
         live = self.parts.live
@@ -342,6 +365,7 @@ class Handlers:
                 _number(asked.get("seed", str(first.seed))),
                 asked.get("instruction", ""),
                 request,
+                linked=True,
             )
         else:
             yield from self._announce(self._recording(self.recordings, self.opening))
@@ -386,7 +410,8 @@ class Handlers:
             recorded = moments.recording(episode, film, seen, chosen.scene)
             yield from _with_first(told, self._announce(recorded))
         else:
-            yield from _with_first(told, self._look_at(chosen, _NO_VIDEO, request))
+            yield told
+            yield from self._look_at(chosen, _NO_VIDEO, request)
 
     def _show_elsewhere(self, shelf: Archive, episode: Episode) -> Iterator[Updates]:
         """An episode of a suite whose scenes cannot be chosen here: its film and its card."""
@@ -472,6 +497,17 @@ class Handlers:
             | self._again(None)
         )
 
+    def _linked(self, chosen: Choice, sentence: str) -> Updates:
+        """What an address asks for: its sentence, judged or not; a policy may carry out either."""
+        if not sentence.strip():
+            return self._offer(chosen, "")
+        try:
+            reading = understand(sentence, chosen.scene)
+        except UserError as error:
+            refused = UserError("The instruction in the address is not taken.", str(error))
+            return self._offer(chosen, "") | {self.parts.complaint: _message(refused)}
+        return self._offer(chosen, reading.text) | {self.parts.reading: read_out(reading)}
+
     def _again(self, asked: Asked | None) -> Updates:
         """Offers to run something in other scenes, too, or nothing."""
         return {
@@ -512,11 +548,14 @@ class Handlers:
 
     def _standing(self, episode: Episode, name: str) -> Standing | None:
         """How often the agent does this task; None where that would not be like with like."""
-        if episode.spec.condition.perturbations:
+        if episode.spec.condition not in _COUNTED:
             return None
         if episode.reading.get("kind", "known") != "known":
             return None
         published = self.catalogue.evaluation(name)
+        # An evaluation on other sentences is recorded in the same place.
+        if published.get("sentences", _HELD_OUT) != _HELD_OUT:
+            published = {}
         return standing(self.archive.table, episode.agent.digest, episode.goal_task, published)
 
     def _recording(self, shelf: Archive, run_id: str) -> Shown:
@@ -537,6 +576,12 @@ _NO_VIDEO: Final = "No video was made of this episode. Press Run to see it."
 _NO_FILM: Final = "No film was made of this episode."
 _GONE: Final = "The checkpoint that acted here is not on this server any more."
 
+
+_COUNTED: Final = (USUAL, Condition(GIVEN))
+"""Under which the episodes of a rate were played; a typed sentence must be a known one besides."""
+
+_HELD_OUT: Final = "held out"
+"""What `vlm4vla eval` calls the sentences of `USUAL`."""
 
 _EVERY: Final = 5
 """Steps between the small pictures of a scene."""

@@ -1,11 +1,12 @@
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.live.fake_simulators import FakeSimulators, Still
+from tests.live.fake_simulators import FakeEnvironment, FakeSimulators, Still
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Outcome
 from vlm4vla.episodes.archive import Archive
@@ -227,3 +228,17 @@ def test_looking_shows_the_scene_before_the_first_step() -> None:
     assert [type(moment) for moment in seen] == [Frame]
     assert seen[0].step == 0
     assert simulators.busy == 0
+
+
+def test_a_scene_that_another_one_replaced_while_it_was_loaded_is_not_shown() -> None:
+    simulators: Any = FakeSimulators()
+
+    class Slow(FakeEnvironment):
+        def reset(self, spec: Any, cameras: Any = ()) -> Any:
+            newer.append(simulators.queue.join("a"))
+            return super().reset(spec, cameras)
+
+    newer: list[Any] = []
+    simulators._new_environment = partial(Slow, simulators.gate)
+    assert list(look(simulators, "a", SPEC)) == []
+    assert (simulators.busy, newer[0].wait(0)) == (0, 0)

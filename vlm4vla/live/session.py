@@ -105,6 +105,8 @@ def look(
 ) -> Generator[Waiting | Frame, None, None]:
     """Shows a scene as it starts, once it is the visitor's turn.
 
+    Nothing is shown where the visitor has started something else meanwhile.
+
     Args:
         simulators: where.
         visitor: for whom.
@@ -122,6 +124,9 @@ def look(
             return
         with simulators.lend() as environment:
             seen = environment.reset(spec, simulators.suite.cameras)
+        # Loading a scene takes long enough for another one to be chosen.
+        if seat.turn.end == "replaced":
+            return
         seat.leave()
         yield _frame(simulators, seen, simulators.suite.limit(spec), (), 0.0)
 

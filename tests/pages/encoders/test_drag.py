@@ -115,7 +115,6 @@ def test_a_finger_moves_it(browser: Any, address: str) -> None:
     with page_without_errors(browser, LOOKS["narrow"]) as page:
         page.goto(f"{address}encoders")
         page.wait_for_selector(READY)
-        # Charts push what stands below them down as they are drawn.
         # The chart above it pushes it down as it is drawn.
         page.wait_for_selector("#encoder-curves .main-svg")
         stage = page.locator(".dr-stage")
