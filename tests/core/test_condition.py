@@ -49,6 +49,14 @@ def test_a_condition_of_a_newer_version_is_refused():
         Condition.from_json({"words": "known", "wind": 3, "gravity": 1})
 
 
+def test_a_perturbation_of_another_form_is_refused():
+    odd = {"name": "blur", "until": 3, "from": 1}
+    with pytest.raises(UserError, match=r"with from, until is not.*name, values, first_step, last"):
+        Condition.from_json({"words": "known", "perturbations": [odd]})
+    with pytest.raises(UserError, match="has no name"):
+        Condition.from_json({"words": "known", "perturbations": [{"first_step": 2}]})
+
+
 @pytest.mark.parametrize(
     ("perturbation", "steps"),
     [

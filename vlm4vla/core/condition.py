@@ -1,7 +1,7 @@
 """Conditions: everything about an episode that was changed on purpose."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from vlm4vla.errors import UserError
@@ -46,6 +46,23 @@ class Perturbation:
         if self.last_step is not None:
             plain["last_step"] = self.last_step
         return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Perturbation":
+        """The perturbation of `to_json`.
+
+        Raises:
+            UserError: it holds something that this version does not know, or it has no name.
+        """
+        known = [one.name for one in fields(cls)]
+        if unknown := sorted(set(plain) - set(known)):
+            raise UserError(
+                f"A perturbation with {', '.join(unknown)} is not known here.",
+                f"Known fields are {', '.join(known)}; a newer version may have others.",
+            )
+        if "name" not in plain:
+            raise UserError("A perturbation has no name.", "Say with `name` what is changed.")
+        return cls(**plain)
 
     @property
     def label(self) -> str:
@@ -106,7 +123,7 @@ class Condition:
                 f"A condition with {', '.join(unknown)} is not known here.",
                 "It was written by a newer version: update this one.",
             )
-        changes = tuple(Perturbation(**one) for one in plain.get("perturbations", ()))
+        changes = tuple(Perturbation.from_json(one) for one in plain.get("perturbations", ()))
         return cls(**{**plain, "perturbations": changes})
 
     @property
