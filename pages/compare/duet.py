@@ -137,7 +137,15 @@ def build(page: gr.Blocks, services: Services) -> None:
 
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     filled = page.load(first_sight, outputs=chosen, **private)
-    gr.on([task.input, seed.input], offer, [task, seed], sentence, **private)
+    # Of a number that is typed quickly, the last sentence offered is that of the last number.
+    gr.on(
+        [task.input, seed.input],
+        offer,
+        [task, seed],
+        sentence,
+        trigger_mode="always_last",
+        **private,
+    )
     gr.on(
         [run.click, sentence.submit],
         carry_out,

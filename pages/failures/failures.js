@@ -12,6 +12,9 @@ let asked = {};
 let selected = '';
 let waiting = 0;
 let again = 0;
+// Notes that are not kept yet, by episode: the wall is drawn anew while somebody writes.
+const drafts = new Map();
+const handedIn = new Map();
 
 const WHO = 'vlm4vla:who';
 function who() {
@@ -228,6 +231,8 @@ function drawCard(one, value) {
   menu.addEventListener('change', () => menu.value && tell({ id: one.id, label: menu.value }));
   const note = html('input', { className: 'ec-note', maxLength: 500, placeholder: 'Note …' });
   note.setAttribute('aria-label', `Note on ${one.scene}`);
+  note.value = drafts.get(one.id) ?? '';
+  note.addEventListener('input', () => drafts.set(one.id, note.value));
   const keep = html('button', { type: 'button' }, 'Keep');
   const write = () => note.value.trim() && tell({ id: one.id, label: '', note: note.value });
   keep.addEventListener('click', write);
@@ -259,6 +264,7 @@ function drawCard(one, value) {
 }
 
 function tell(said) {
+  if (said.note) handedIn.set(said.id, said.note);
   ask(asked, { say: { who: who(), note: '', ...said } }, { keep: true });
 }
 
@@ -295,6 +301,7 @@ function say(text) {
 
 function show() {
   const sent = props.value && JSON.parse(props.value);
+  if (sent?.said && drafts.get(sent.said) === handedIn.get(sent.said)) drafts.delete(sent.said);
   // An older answer, come late, or one that Gradio hands over again.
   if (!sent || sent.turn < turn || sent.turn === answered) return;
   answered = sent.turn;
@@ -321,6 +328,8 @@ function show() {
   if (value.waits || value.empty) again = setTimeout(() => ask(asked, {}, { keep: true }), 2500);
   const typed = document.activeElement;
   const focus = element.contains(typed) ? { facet: typed.dataset.facet, value: typed.dataset.value, label: typed.dataset.label } : null;
+  const writing = typed?.matches('.ec-note') && part('wall').contains(typed)
+    ? { id: typed.closest('.ec').dataset.id, range: [typed.selectionStart, typed.selectionEnd] } : null;
   drawFacets(value);
   drawBars(value);
   drawMap(value);
@@ -355,6 +364,11 @@ function show() {
   } else if (selected) {
     const card = element.querySelector(`.ec[data-id='${selected}']`);
     select(card, { focus: Boolean(value.said || value.run) });
+  }
+  const note = writing && !sent.said && element.querySelector(`.ec[data-id='${writing.id}'] .ec-note`);
+  if (note) {
+    note.focus({ preventScroll: true });
+    note.setSelectionRange(...writing.range);
   }
   if (focus?.facet) {
     [...element.querySelectorAll('.fl-facet button')]

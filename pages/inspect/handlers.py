@@ -239,13 +239,14 @@ class Handlers:
 
     def _saved(self, run: str, kind: Literal["zip", "html"]) -> dict[str, Any]:
         try:
-            bundle = started(self._find(run), self.bundles)
+            with surprises_told("The download"):
+                bundle = started(self._find(run), self.bundles)
+                if kind == "zip":
+                    content, media = zipped(files_of(bundle)), "application/zip"
+                else:
+                    content, media = offline_page(payload(bundle)).encode(), "text/html"
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        if kind == "zip":
-            content, media = zipped(files_of(bundle)), "application/zip"
-        else:
-            content, media = offline_page(payload(bundle)).encode(), "text/html"
         return {
             "turn": next(_turns),
             "name": f"vlm4vla-{bundle.episode.id}.{kind}",
