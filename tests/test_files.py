@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -201,6 +203,40 @@ def test_errors_that_are_not_of_the_disk_stay_what_they_are(folder: Path) -> Non
     assert names(folder.parent) == ["checkpoint"]
 
 
+@pytest.mark.parametrize("way", [replacing, replacing_folder])
+def test_what_a_block_could_not_read_is_not_told_as_if_it_could_not_be_written(
+    tmp_path: Path, way: Callable[[Path], AbstractContextManager[Path]]
+) -> None:
+    source = tmp_path / "source.json"
+    with pytest.raises(FileNotFoundError, match=r"source\.json"), way(tmp_path / "target"):
+        source.read_text()
+    refused = UserError("source.json cannot be read: Not found (os error 2).", "Make it.")
+    with pytest.raises(UserError) as told, way(tmp_path / "target"):
+        raise refused
+    assert told.value is refused
+    # An error of a disk that says neither which file nor that it is full could be of either.
+    with pytest.raises(OSError, match="damaged"), way(tmp_path / "target"):
+        raise OSError("damaged")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        lambda place: PermissionError(errno.EACCES, os.strerror(errno.EACCES), place),
+        lambda place: RuntimeError(f"Cannot open {place}: I/O error (os error 13)"),
+    ],
+)
+def test_what_a_block_could_not_write_is_told(
+    folder: Path, refusal: Callable[[str], Exception]
+) -> None:
+    with (
+        pytest.raises(UserError, match=r"write .*checkpoint: Permission denied\. Choose another"),
+        replacing_folder(folder) as new,
+    ):
+        raise refusal(str(new / "policy.json"))
+
+
 def test_a_file_in_the_place_of_a_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     with (
@@ -243,8 +279,8 @@ def test_killed_between_two_renames_the_old_folder_comes_back(folder: Path) -> N
 
 def test_after_such_a_kill_a_save_that_fails_leaves_the_old_folder(folder: Path) -> None:
     kill(folder, "renaming")
-    with pytest.raises(UserError, match="full"), replacing_folder(folder):
-        raise OSError("full")
+    with pytest.raises(UserError, match="too large"), replacing_folder(folder):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     assert (folder / "policy.json").read_text() == "old"
 
 

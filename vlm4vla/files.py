@@ -39,26 +39,26 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full or not writable.
     """
-    temporary = None
     with _telling(path):
-        try:
-            real = Path(os.path.realpath(path))
-            if real.is_dir():
-                # Said before the work of the block, not after it.
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            real.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(
-                dir=real.parent, prefix=f".{real.name}.", suffix=real.suffix
-            )
-            os.close(handle)
-            temporary = Path(name)
+        real = Path(os.path.realpath(path))
+        if real.is_dir():
+            # Said before the work of the block, not after it.
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        real.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=real.parent, prefix=f".{real.name}.", suffix=real.suffix
+        )
+        os.close(handle)
+        temporary = Path(name)
+    try:
+        with _telling(path, temporary):
             yield temporary
+        with _telling(path):
             _sync(temporary)
             os.chmod(temporary, 0o644)
             os.replace(temporary, real)
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -77,36 +77,22 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full or not writable.
     """
-    with _telling(path):
-        folder = Path(os.path.realpath(path))
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        recover(folder)
-        for left in _left_behind(folder):
-            with _alone(left) as alone:
-                # One that another process has only just made is empty, and not held yet.
-                if alone and any(left.iterdir()):
-                    shutil.rmtree(left)
-        with (
-            tempfile.TemporaryDirectory(dir=folder.parent, prefix=_prefix(folder)) as aside,
-            _alone(Path(aside)),
-        ):
-            new = Path(aside) / "new"
+    with contextlib.ExitStack() as stack:
+        with _telling(path):
+            folder = _ready(path)
+            beside = tempfile.TemporaryDirectory(dir=folder.parent, prefix=_prefix(folder))
+            aside = Path(stack.enter_context(beside))
+            stack.enter_context(_alone(aside))
+            new = aside / "new"
             new.mkdir(mode=0o755)
+        with _telling(path, new):
             yield new
+        with _telling(path):
             for parent, _, names in os.walk(new):
                 for name in names:
                     _sync(Path(parent, name))
                 _sync(Path(parent))
-            try:
-                os.replace(new, folder)
-            except OSError:
-                if not folder.is_dir():
-                    raise
-                if not exchange(new, folder):
-                    os.replace(folder, Path(aside) / "old")
-                    os.replace(new, folder)
+            _take_place(new, folder)
 
 
 def standing_folder(path: Path) -> Path:
@@ -220,15 +206,52 @@ def held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _ready(path: Path) -> Path:
+    """The real path of a folder that is to be replaced, with nothing left of earlier tries."""
+    folder = Path(os.path.realpath(path))
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    recover(folder)
+    for left in _left_behind(folder):
+        with _alone(left) as alone:
+            # One that another process has only just made is empty, and not held yet.
+            if alone and any(left.iterdir()):
+                shutil.rmtree(left)
+    return folder
+
+
+def _take_place(new: Path, folder: Path) -> None:
+    """Moves a folder to where another may be, which is then beside where the new one was."""
+    try:
+        os.replace(new, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        if not exchange(new, folder):
+            os.replace(folder, new.with_name("old"))
+            os.replace(new, folder)
+
+
 @contextlib.contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    """Turns what a system says of a disk into a sentence."""
+def _telling(path: Path, within: Path | None = None) -> Iterator[None]:
+    """Turns what a system says of a disk that cannot be written into a sentence.
+
+    Args:
+        path: what the user knows it by.
+        within: what a block writes that does other things, too; None where everything in the block
+            is a part of writing.
+    """
     try:
         yield
+    except UserError:
+        raise
     # Libraries in Rust tell of a full disk in types of their own; the rest is raised again.
     except Exception as error:
         reason = _reason(error)
-        if not reason:
+        # A file that a block could not read is not the one that it writes.
+        ours = within is None or reason in _FULL or str(within) in str(error)
+        if not (reason and ours):
             raise
         way = "Free some disk space or choose" if reason in _FULL else "Choose"
         raise UserError(
