@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vlm4vla.errors import UserError
+from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import save_vlm
 from vlm4vla.train.mimetic_init import start_language_model
 from vlm4vla.train.objectives.language import make_backbone
@@ -55,6 +56,15 @@ def test_a_training_seed_draws_every_new_weight_and_no_other(vlm, init):
     assert heads
     assert not any(torch.equal(first[name], other[name]) for name in heads)
     assert torch.equal(first[UP], other[UP]) == (init == "vlm")
+
+
+def test_a_checkpoint_in_half_precision_learns_in_single_precision(vlm, tmp_path):
+    half = Policy.from_vlm(vlm, dtype=torch.bfloat16, device="cpu")
+    half.save_pretrained(tmp_path / "checkpoint")
+    assert Policy.from_pretrained(tmp_path / "checkpoint", "cpu").base.dtype == torch.bfloat16
+    policy = start_policy(tmp_path / "checkpoint", "vlm", "cpu")
+    assert {parameter.dtype for parameter in policy.parameters()} == {torch.float32}
+    assert torch.equal(dict(policy.named_parameters())[UP], dict(half.named_parameters())[UP])
 
 
 def test_the_rest_of_the_process_draws_what_it_would_have_drawn(vlm):

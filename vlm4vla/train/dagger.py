@@ -19,11 +19,17 @@ from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
 from vlm4vla.model.checkpoint import MANIFEST
 from vlm4vla.model.groups import GROUPS
-from vlm4vla.model.policy import Policy
 from vlm4vla.seeds import TRAIN
 from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.train.objectives.imitation import ImitationRecipe
-from vlm4vla.train.stages import CHECKPOINT, Run, identity_of, one_at_a_time, run_imitation
+from vlm4vla.train.stages import (
+    CHECKPOINT,
+    Run,
+    identity_of,
+    one_at_a_time,
+    run_imitation,
+    start_policy,
+)
 
 _FIRST_SEED = TRAIN.start + 20_000_000
 _SEEDS_A_ROUND = 1_000_000
@@ -156,7 +162,7 @@ def run_dagger(
         for task, rate in failures.items():
             print(f"round {number}: {task} fails {rate:.1%}", flush=True)
         if not (folder / CHECKPOINT / MANIFEST).is_file():
-            policy = Policy.from_pretrained(checkpoint, run.device)
+            policy = start_policy(checkpoint, "vlm", run.device)
             loop = replace(recipe.imitation.loop, seed=recipe.imitation.loop.seed + number)
             training = replace(recipe.imitation, loop=loop)
             begun = replace(run, folder=folder, start=identity_of(checkpoint))

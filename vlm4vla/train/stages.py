@@ -321,6 +321,9 @@ def start_policy(
 ) -> Policy:
     """The policy that a robot stage starts from.
 
+    Its weights are float32, whatever they were stored in: steps of a usual learning rate are
+    smaller than what half precision tells apart.
+
     Args:
         source: a checkpoint folder, a VLM folder, a preset or a Hub id.
         init: one of `INITS`.
@@ -333,7 +336,7 @@ def start_policy(
             start "mimetic".
     """
     if init == "vlm" and (Path(source) / MANIFEST).is_file():
-        return Policy.from_pretrained(source, device)
+        return Policy.from_pretrained(source, device, dtype=torch.float32)
     # New weights are drawn on the CPU: a seed's are then the same wherever they learn.
     there = chosen_device(device)
     at_first = there if init == "vlm" else torch.device("cpu")
