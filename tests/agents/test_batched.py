@@ -52,7 +52,7 @@ def all_waiting(batcher, count):
 
 def test_requests_that_wait_are_answered_in_one_call_each_with_its_own():
     policy = Recorder()
-    batcher = Batcher(policy.act, rows=6)
+    batcher = Batcher(policy.act, len, rows=6)
     policy.hold.clear()
     with ThreadPoolExecutor(5) as threads:
         first = threads.submit(batcher.act, picture(9), "go")
@@ -69,7 +69,7 @@ def test_requests_that_wait_are_answered_in_one_call_each_with_its_own():
 
 def test_more_requests_than_a_batch_holds_are_answered_in_turn():
     policy = Recorder()
-    batcher = Batcher(policy.act, rows=3)
+    batcher = Batcher(policy.act, len, rows=3)
     with ThreadPoolExecutor(7) as threads:
         found = list(threads.map(lambda i: batcher.act(picture(i), "x")[0, 0], range(7)))
     batcher.close()
@@ -77,11 +77,44 @@ def test_more_requests_than_a_batch_holds_are_answered_in_turn():
     assert all(len(batch) == 3 and batch[-1] == FILLER for batch in policy.batches)
 
 
+def test_a_sentence_longer_than_the_filler_is_answered_alone():
+    policy, long = Recorder(), "a" * (len(FILLER) + 1)
+    policy.hold.clear()
+    batcher = Batcher(policy.act, len, rows=6)
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(batcher.act, picture(0), "go")
+        until(lambda: policy.batches, 10)
+        others = [threads.submit(batcher.act, picture(1), text) for text in ("b", long, "bb")]
+        all_waiting(batcher, 3)
+        policy.hold.set()
+        assert first.result()[0, 0] == 2
+        assert [other.result()[0, 0] for other in others] == [2, len(long) + 1, 3]
+    batcher.close()
+    # With it in their batch, the others' rows would be of another length, and round otherwise.
+    assert asked(policy) == [["go"], ["b", "bb"], [long]]
+    assert [len(batch) for batch in policy.batches] == [6, 6, 6]
+
+
+def test_a_sentence_that_cannot_be_read_is_told_to_who_said_it():
+    def length(sentence):
+        if sentence == "bad":
+            raise UserError("An instruction holds half a character.")
+        return len(sentence)
+
+    policy = Recorder()
+    batcher = Batcher(policy.act, length, rows=3)
+    with pytest.raises(UserError, match="half a character"):
+        batcher.act(picture(0), "bad")
+    assert batcher.act(picture(0), "go")[0, 0] == 2
+    batcher.close()
+    assert asked(policy) == [["go"]]
+
+
 def test_an_error_of_the_policy_reaches_everybody_who_waits_and_nobody_else():
     policy = Recorder()
     policy.fails = True
     policy.hold.clear()
-    batcher = Batcher(policy.act, rows=6)
+    batcher = Batcher(policy.act, len, rows=6)
     with ThreadPoolExecutor(4) as threads:
         first = threads.submit(batcher.act, picture(0), "go")
         until(lambda: policy.batches, 10)
@@ -97,7 +130,7 @@ def test_an_error_of_the_policy_reaches_everybody_who_waits_and_nobody_else():
 
 
 def test_a_policy_that_answers_too_few_rows_is_noticed():
-    batcher = Batcher(lambda images, instructions: np.zeros((0, 4, 7), np.float32), rows=2)
+    batcher = Batcher(lambda images, instructions: np.zeros((0, 4, 7), np.float32), len, rows=2)
     with pytest.raises(ValueError, match="shorter"):
         batcher.act(picture(0), "go")
     batcher.close()
@@ -106,7 +139,7 @@ def test_a_policy_that_answers_too_few_rows_is_noticed():
 def test_closing_answers_what_was_asked_and_refuses_the_rest():
     policy = Recorder()
     policy.hold.clear()
-    batcher = Batcher(policy.act, rows=2)
+    batcher = Batcher(policy.act, len, rows=2)
     with ThreadPoolExecutor(4) as threads:
         asking = [threads.submit(batcher.act, picture(0), "go") for _ in range(3)]
         until(lambda: policy.batches, 10)
@@ -122,7 +155,7 @@ def test_closing_answers_what_was_asked_and_refuses_the_rest():
 
 def test_an_agent_asks_with_its_own_sentence_and_its_own_camera():
     policy = Recorder()
-    batcher = Batcher(policy.act, rows=2)
+    batcher = Batcher(policy.act, len, rows=2)
     identity = AgentId("policy", "0123", "stand-in")
     agent, other = BatchedAgent(batcher, identity, 4), BatchedAgent(batcher, identity, 2, "top")
     assert (agent.identity, agent.replan_every, agent.cameras) == (identity, 4, ("policy",))
@@ -148,10 +181,10 @@ def test_a_row_is_the_same_to_the_last_bit_whoever_else_asks(policy):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
     texts = ["pick up the red cube", "touch the green ball", "go and lift the blue cylinder please"]
-    batcher = Batcher(policy.act, rows=4, wait=0.0)
+    batcher = Batcher(policy.act, len, rows=4, wait=0.0)
     alone = [batcher.act(image, text) for image, text in zip(images, texts, strict=True)]
     batcher.close()
-    batcher = Batcher(policy.act, rows=4, wait=5.0)
+    batcher = Batcher(policy.act, len, rows=4, wait=5.0)
     with ThreadPoolExecutor(3) as threads:
         together = list(threads.map(batcher.act, images, texts))
     batcher.close()

@@ -52,7 +52,7 @@ def unprivileged() -> PolicyAgent:
 
 MAKERS: dict[type, Callable[[], Any]] = {
     PolicyAgent: unprivileged,
-    BatchedAgent: lambda: BatchedAgent(Batcher(Network().act, rows=2), WHO, 4),
+    BatchedAgent: lambda: BatchedAgent(Batcher(Network().act, len, rows=2), WHO, 4),
     AgentProcess: lambda: AgentProcess(unprivileged),
     ExpertAgent: ExpertAgent,
 }

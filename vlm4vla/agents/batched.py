@@ -2,7 +2,8 @@
 
 Requests are gathered for a few milliseconds and answered together. Matrix products of another
 shape round differently, so every batch has the same number of rows and the same length: what is
-missing is filled up, and a row does not depend on who else asked.
+missing is filled up, and a row does not depend on who else asked. A sentence that would make a
+batch longer is answered without the others.
 """
 
 import threading
@@ -22,15 +23,19 @@ from vlm4vla.errors import UserError
 Act = Callable[[Image, Sequence[str]], Array]
 """Pictures (B, H, W, 3) and B sentences to chunks (B, n, 7), as `Policy.act`."""
 
+Length = Callable[[str], int]
+"""A sentence to how long its row is, in whatever decides the shape of a batch."""
+
 FILLER: Final = "the " * 48
-"""The sentence of rows that fill a batch. Longer in tokens than any instruction of the suite, it
-decides the length of every batch."""
+"""The sentence of rows that fill a batch. As long in tokens as hardly any instruction of the suite,
+it decides the length of every batch, save of those that hold one longer sentence."""
 
 
 @dataclass(frozen=True)
 class _Request:
     image: Image
     instruction: str
+    long: bool
     answer: Future[Array]
 
 
@@ -39,12 +44,15 @@ class Batcher:
 
     Args:
         act: the policy; called in one thread, one call at a time.
+        length: of a row of the policy; called in the threads of those who ask.
         rows: of every batch; at least one of them is a filler.
         wait: seconds that the first request of a batch waits for others.
     """
 
-    def __init__(self, act: Act, rows: int = 16, wait: float = 0.004) -> None:
+    def __init__(self, act: Act, length: Length, rows: int = 16, wait: float = 0.004) -> None:
         self._act = act
+        self._length = length
+        self._usual = length(FILLER)
         self._rows = rows
         self._wait = wait
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
@@ -61,10 +69,11 @@ class Batcher:
             instruction: the sentence.
 
         Raises:
-            UserError: the service is closed.
+            UserError: the service is closed, or the sentence cannot be read.
             Exception: whatever the policy raised; everybody who waits for the batch is told.
         """
-        request = _Request(image, instruction, Future())
+        long = self._length(instruction) > self._usual
+        request = _Request(image, instruction, long, Future())
         with self._opening:
             if not self._open:
                 raise UserError("The policy is shut down.", "Start the evaluation again.")
@@ -91,7 +100,8 @@ class Batcher:
                     self._requests.put(None)
                     break
                 batch.append(more)
-            self._answer(batch)
+            for part in _parts(batch):
+                self._answer(part)
 
     def _answer(self, batch: Sequence[_Request]) -> None:
         missing = self._rows - len(batch)
@@ -107,6 +117,12 @@ class Batcher:
         else:
             for request, chunk in answers:
                 request.answer.set_result(chunk)
+
+
+def _parts(requests: Sequence[_Request]) -> list[list[_Request]]:
+    """Requests by the batch that answers them: every long one's is its own."""
+    usual = [request for request in requests if not request.long]
+    return [part for part in (usual, *([one] for one in requests if one.long)) if part]
 
 
 class BatchedAgent:

@@ -10,6 +10,7 @@ from vlm4vla.agents.policy import load_agent, single_threaded_agent
 from vlm4vla.agents.remote import AgentProcess
 from vlm4vla.core.agent import Agent
 from vlm4vla.model.load import accelerator
+from vlm4vla.model.policy import Policy
 
 
 @contextmanager
@@ -32,5 +33,11 @@ def policy_workers(checkpoint: Path) -> Iterator[Callable[[], Agent]]:
             )
         else:
             shared = load_agent(checkpoint)
-            batcher = running.enter_context(closing(Batcher(shared.policy.act)))
+            length = partial(_tokens, shared.policy)
+            batcher = running.enter_context(closing(Batcher(shared.policy.act, length)))
             yield lambda: BatchedAgent(batcher, shared.identity, shared.replan_every)
+
+
+def _tokens(policy: Policy, instruction: str) -> int:
+    """How many tokens the prompt of an instruction has."""
+    return int(policy.prompt([instruction]).ids.shape[1])
