@@ -194,6 +194,46 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
         train(lesson, RECIPE, tmp_path, device="cpu")
 
 
+@pytest.mark.parametrize("broken", ["query", "layer.bias"])
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_gradient_that_is_no_number_stops_the_run_before_its_step(tmp_path, broken, clip):
+    class Broken(Objective):
+        """From step 3 on one gradient is NaN, as that of a root is at 0; the loss is a number."""
+
+        def batch(self, index, rank=0, ranks=1):
+            if index == 3:
+                weight = dict(self.module.named_parameters())[broken]
+                weight.register_hook(lambda gradient: gradient * float("nan"))
+            return super().batch(index)
+
+    recipe = replace(RECIPE, clip=clip, save_every=1)
+    with pytest.raises(UserError, match="gradient became nan at step 3"):
+        train(Broken(), recipe, tmp_path, device="cpu")
+    found = load_state(tmp_path)
+    assert found.step == 3
+    assert all(tensor.isfinite().all() for tensor in found.tensors.values())
+
+
+def test_a_gradient_that_is_looked_at_is_no_metric(tmp_path):
+    run(tmp_path, check=lambda done: {"figure": 1.0}, check_every=24)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert set(history[0]) == {"step", "loss", "seen", "norm", "figure"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_no_number_leaves_the_last_state(tmp_path, value):
+    class Diverging(Objective):
+        def batch(self, index, rank=0, ranks=1):
+            return torch.full((8, 4), value if index == 3 else 1.0)
+
+    lesson = Diverging()
+    lesson.module.forward = lambda batch: ((batch * lesson.module.query).mean(), {})
+    lesson.module.query.data += 1
+    with pytest.raises(UserError, match=f"loss became {value} at step 3"):
+        train(lesson, replace(RECIPE, save_every=1), tmp_path, device="cpu")
+    assert load_state(tmp_path).step == 3
+
+
 def test_an_interrupt_ends_the_step_and_saves(tmp_path):
     class Interrupted(Objective):
         def batch(self, index, rank=0, ranks=1):

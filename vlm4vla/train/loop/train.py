@@ -7,11 +7,12 @@ result, and one process learns the same from a batch as several do from their pa
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -98,7 +99,8 @@ def train(
 
     Raises:
         UserError: the run was begun in another way, the batch cannot be divided among the
-            processes, or trackio is wanted and missing.
+            processes, trackio is wanted and missing, or a loss or a gradient is no finite number;
+            the state saved before such a step stays.
         KeyboardInterrupt: the run was stopped and its state saved.
     """
     watch = watch or Watch()
@@ -144,14 +146,13 @@ def train(
                     accelerator.backward(loss / recipe.accumulation)
                 for name, value in {"loss": loss, **metrics}.items():
                     sums[name] = sums.get(name, 0.0) + value.detach().float() / recipe.accumulation
+            sums[_GRADIENT] = _size_of_gradient(learning)
             if recipe.clip > 0:
                 sums["norm"] = accelerator.clip_grad_norm_(clipped, recipe.clip)
             values = _numbers(accelerator, sums)
-            if not values["loss"] < float("inf"):
-                raise UserError(
-                    f"The loss became {values['loss']} at step {step}.",
-                    "Go back to the last saved state with a lower learning rate.",
-                )
+            # Before the step: weights that are no numbers would replace the state saved before it.
+            _refuse_no_number("loss", values["loss"], step)
+            _refuse_no_number("gradient", values.pop(_GRADIENT), step)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             average.update()
@@ -187,6 +188,26 @@ def train(
         progress.end()
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+_GRADIENT: Final = "size of the gradient"
+"""Its name while it is fetched with the metrics; it is none of them."""
+
+
+def _size_of_gradient(learning: Sequence[tuple[str, nn.Parameter]]) -> Tensor:
+    """The norm of the whole gradient, the query's with it, before anything of it is clipped."""
+    gradients = [parameter.grad for _, parameter in learning if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients).float()
+
+
+def _refuse_no_number(what: str, value: float, step: int) -> None:
+    """Ends a run whose loss or gradient is NaN or infinite."""
+    if not isfinite(value):
+        raise UserError(
+            f"The {what} became {value} at step {step}, and nothing was learned from it.",
+            "Begin anew with a lower --learning-rate and another --out: the same command goes on "
+            "from the last saved state and comes here again.",
+        )
 
 
 def _numbers(accelerator: Accelerator, sums: Mapping[str, Tensor]) -> dict[str, float]:
