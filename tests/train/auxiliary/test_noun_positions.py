@@ -9,7 +9,7 @@ from vlm4vla.model.vlm import make_tiny
 from vlm4vla.train.auxiliary.noun_positions import NounPositionLoss, query_state_and_nouns
 from vlm4vla.train.batches.transfer import to_tensors
 from vlm4vla.train.objectives.language import make_backbone
-from vlm4vla.train.speed.prefix_cache import ask_rows, shared_query_state
+from vlm4vla.train.speed.prefix_cache import ask_rows, query_of, row_states
 from vlm4vla.train.synthetic.questions import corpus
 
 SIZES = {"vision_layers": 3, "vision_width": 48, "language_layers": 4, "language_width": 48}
@@ -91,7 +91,8 @@ def test_listening_gives_the_same_query_and_a_gradient_to_the_first_half_only(po
     nouns = to_tensors(lesson.find(asked.rows, [CELLS] * 3), policy.device)
     asked = to_tensors(asked, policy.device)
     state, loss, _ = query_state_and_nouns(policy, features, asked, lesson, nouns)
-    assert torch.equal(state, shared_query_state(policy, features, texts, index))
+    states, column = row_states(policy, features, asked)
+    assert torch.equal(state, query_of(policy, states, asked, column))
     loss.backward()
     layers = policy.base.language_model.layers
     learned = [layer.mlp.down_proj.weight.grad is not None for layer in layers]

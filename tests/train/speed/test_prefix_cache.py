@@ -11,7 +11,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.train.batches.transfer import to_tensors
 from vlm4vla.train.objectives.language import make_backbone
 from vlm4vla.train.speed.cpu_layers import chosen_layers, fast_layers
-from vlm4vla.train.speed.prefix_cache import ask_rows, row_states, shared_query_state
+from vlm4vla.train.speed.prefix_cache import ask_rows, query_of, row_states
 
 SIZES = {"vision_layers": 3, "vision_width": 48, "language_layers": 3, "language_width": 48}
 
@@ -31,6 +31,14 @@ def images():
 
 INDEX = torch.tensor([0, 0, 1, 2, 2])
 TEXTS = ["Point at the red cube.", "What is the blue thing?", "a", "Is there a red ball?", "b c"]
+
+
+def shared_query_state(policy, images):
+    """The query's state as training has it."""
+    texts = [policy.vlm.family.text(text) for text in TEXTS]
+    asked = to_tensors(ask_rows(policy.vlm, texts, None, INDEX.numpy()), policy.device)
+    states, column = row_states(policy, policy.encode(images), asked)
+    return query_of(policy, states, asked, column)
 
 
 def test_states_are_those_of_the_whole_rows_in_every_family_that_shares(images):
@@ -68,14 +76,14 @@ def test_a_family_with_prefix_attention_runs_rows_whole(images):
     policy = Policy.from_vlm(vlm, action.tiny(), device="cpu")
     with torch.inference_mode():
         whole = policy.query_state(policy.encode(images), TEXTS, INDEX)
-        part = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
+        part = shared_query_state(policy, images)
     assert torch.equal(part, whole)
 
 
 def test_the_query_sees_the_same(policy, images):
     with torch.inference_mode():
         whole = policy.query_state(policy.encode(images), TEXTS, INDEX)
-        part = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
+        part = shared_query_state(policy, images)
     assert torch.allclose(part, whole, atol=2e-5)
 
 
@@ -86,7 +94,7 @@ def test_gradients_are_the_same(policy, images):
     for shared in (False, True):
         policy.zero_grad(set_to_none=True)
         if shared:
-            state = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
+            state = shared_query_state(policy, images)
         else:
             state = policy.query_state(policy.encode(images), TEXTS, INDEX)
         (state @ probe).sum().backward()
@@ -104,11 +112,11 @@ def test_fast_layers_give_the_same_and_go_away(policy, images):
         policy.base.visual.config._attn_implementation,
     )
     with torch.inference_mode():
-        plain = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
+        plain = shared_query_state(policy, images)
         with fast_layers(policy):
             assert policy.base.config._attn_implementation == "eager"
             assert not isinstance(policy.base.visual.patch_embed.proj, torch.nn.Conv3d)
-            quick = shared_query_state(policy, policy.encode(images), TEXTS, INDEX)
+            quick = shared_query_state(policy, images)
     assert torch.allclose(plain, quick, atol=2e-5)
     after = (
         policy.base.config._attn_implementation,
@@ -131,7 +139,7 @@ def test_compiled_layers_give_the_same_and_go_away(images):
     }
 
     def state_and_gradient():
-        state = shared_query_state(small, small.encode(images), TEXTS, INDEX)
+        state = shared_query_state(small, images)
         gradient = torch.autograd.grad(state @ probe, small.vlm.words, torch.ones(len(TEXTS)))[0]
         return state.detach(), gradient
 

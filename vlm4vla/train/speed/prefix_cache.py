@@ -22,7 +22,6 @@ from vlm4vla.model.features import Features
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.prompt import build_rows
 from vlm4vla.model.vlm import Vlm
-from vlm4vla.train.batches.transfer import to_tensors
 from vlm4vla.train.speed.packed import is_packed, packed_states
 
 
@@ -122,20 +121,3 @@ def query_of(policy: Policy, states: Tensor, asked: Asked, column: int) -> Tenso
         return states[:, -1].float()
     rows = torch.arange(len(states), device=states.device)
     return states[rows, asked.rows.last - column].float()
-
-
-def shared_query_state(
-    policy: Policy, features: Features, instructions: Sequence[str], image_index: Tensor
-) -> Tensor:
-    """The query's last hidden state (R, D), float32, as `policy.query_state` gives it.
-
-    Args:
-        policy: the policy.
-        features: of B pictures.
-        instructions: R instructions.
-        image_index: (R,) the picture of each instruction.
-    """
-    texts = [policy.vlm.family.text(sentence) for sentence in instructions]
-    asked = to_tensors(ask_rows(policy.vlm, texts, None, image_index.cpu().numpy()), policy.device)
-    states, column = row_states(policy, features, asked)
-    return query_of(policy, states, asked, column)
