@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tests import waiting
 from vlm4vla.errors import UserError
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.loop.state import TrainingState, load_state, save_state
@@ -278,6 +279,38 @@ def test_kill_nine_loses_at_most_the_steps_since_the_last_save(tmp_path):
     assert found is not None
     assert found.step >= 5
     assert torch.equal(run(tmp_path / "killed"), run(tmp_path / "whole"))
+
+
+def test_sigterm_to_the_process_group_ends_the_step_and_saves(tmp_path):
+    folder = tmp_path / "run"
+    script = (
+        "import time\n"
+        "from pathlib import Path\n"
+        "from dataclasses import replace\n"
+        "from test_train import RECIPE, Objective\n"
+        "from vlm4vla.train.loop.train import Watch, train\n"
+        "class Slow(Objective):\n"
+        "    def batch(self, index, rank=0, ranks=1):\n"
+        "        time.sleep(0.05)\n"
+        "        return super().batch(index).numpy()\n"
+        f"started = Path({str(tmp_path / 'started')!r})\n"
+        "watch = Watch(lambda done: started.touch() or {}, 3)\n"
+        "recipe = replace(RECIPE, steps=10_000, save_every=10_000)\n"
+        f"train(Slow(), recipe, Path({str(folder)!r}), watch=watch, device='cpu', workers=2)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    waiting.until(lambda: (tmp_path / "started").exists() or process.poll() is not None, 120)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert said.splitlines()[-1] == "KeyboardInterrupt"
+    assert load_state(folder).step >= 3
 
 
 def test_a_half_written_snapshot_is_never_read(tmp_path):

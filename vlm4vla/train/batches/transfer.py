@@ -4,9 +4,14 @@ Arrays travel between processes through pipes. Tensors would take shared memory,
 containers have little.
 """
 
+import contextlib
 import dataclasses
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -18,6 +23,10 @@ T = TypeVar("T")
 
 _AHEAD = 4
 """Batches that each worker prepares before they are asked for."""
+
+
+_LOOK_EVERY = 2.0
+"""Seconds between a worker's looks whether the process that trains is still there."""
 
 
 def _mapped(tree: Any, leaf: Callable[[Any], Any]) -> Any:
@@ -74,17 +83,49 @@ def prefetched(draw: Callable[[int], T], indices: range, workers: int) -> Iterat
         prefetch_factor=_AHEAD if workers else None,
         multiprocessing_context="fork" if workers else None,
         collate_fn=_as_it_is,
-        worker_init_fn=_quiet_worker,
+        worker_init_fn=partial(_listen_to_parent, os.getpid()),
         # The loader would else draw a seed from the generator that resuming restores.
         generator=torch.Generator(),
     )
-    return iter(loader)
+    with _held_back():
+        return iter(loader)
 
 
 def _as_it_is(batch: T) -> T:
     return batch
 
 
-def _quiet_worker(number: int) -> None:
-    """Leaves Ctrl-C to the process that trains."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM wait; a process that is forked meanwhile never gets them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _listen_to_parent(parent: int, number: int) -> None:
+    """Ends a worker when the process that trains ends it or is gone, and at no other signal.
+
+    Ctrl-C and SIGTERM may be meant for a process group, or for all processes of a job; the process
+    that trains still needs batches then, for the step that it saves.
+    """
+    if sys.platform == "darwin":
+        # Nothing there tells who sent a signal; out of the group, a worker is not meant by it.
+        os.setpgid(0, 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        return
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    """Takes every SIGTERM of this process, obeys its parent's, and ends when that one is gone.
+
+    A worker whose pipe is full would else wait for ever for a parent that was killed to read it.
+    """
+    while os.getppid() == parent:
+        found = signal.sigtimedwait({signal.SIGTERM}, _LOOK_EVERY)
+        if found and found.si_pid == parent:
+            break
+    os._exit(0)
