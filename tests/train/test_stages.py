@@ -378,6 +378,37 @@ def test_a_stage_of_nothing_but_sight_is_refused(sight, capsys):
     assert "fewer --sight-steps" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("stage", ["language", "imitation", "dagger", "all"])
+@pytest.mark.parametrize(
+    ("flag", "value", "least"),
+    [
+        ("--batch", "0", 1),
+        ("--accumulation", "0", 1),
+        ("--steps", "0", 1),
+        ("--steps", "-4", 1),
+        ("--rounds", "0", 1),
+        ("--episodes", "-1", 1),
+        ("--seed", "-1", 0),
+        ("--check-every", "-1", 0),
+        ("--workers", "-1", 0),
+    ],
+)
+def test_a_number_that_is_too_small_is_refused_before_anything_is_there(
+    stage, flag, value, least, capsys, tmp_path
+):
+    out = tmp_path / "run"
+    assert cli.main(["train", stage, "--out", str(out), flag, value]) == 2
+    told = capsys.readouterr().err
+    assert told == (f"vlm4vla train: {flag} {value} is too small. Give {flag} at least {least}.\n")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("rate", ["0", "-0.1", "nan", "inf"])
+def test_a_learning_rate_that_teaches_nothing_is_refused(rate, capsys):
+    assert cli.main(["train", "imitation", "--learning-rate", rate]) == 2
+    assert "Give --learning-rate a positive number" in capsys.readouterr().err
+
+
 def test_compiling_without_a_compiler_is_refused_at_once(capsys, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)

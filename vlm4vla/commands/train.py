@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +55,19 @@ _OF_ONE_STAGE: Final = (
 
 _SIGHT: Final = {"language": "alignment_steps", "grounding": "sight_steps"}
 """Where a stage's recipe keeps its steps of sight."""
+
+
+_LEAST: Final = {
+    "steps": 1,
+    "batch": 1,
+    "accumulation": 1,
+    "rounds": 1,
+    "episodes": 1,
+    "seed": 0,
+    "check_every": 0,
+    "workers": 0,
+}
+"""The least that a number may be, by the name that the parser gives it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; a failed gate gives 2."""
+    _check_numbers(args)
     if args.compile:
         require_compiler()
     whole = _run_of(args.family) if args.stage == ALL else _run_of(args.stage)
@@ -149,6 +164,21 @@ def run(args: argparse.Namespace) -> int:
         result = _train_all(job, args) if args.stage == ALL else _train(job, args)
     print(json.dumps({"stage": args.stage, "result": str(result)}) if args.json else result)
     return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Refuses numbers with which nothing can be trained."""
+    for name, least in _LEAST.items():
+        value = getattr(args, name)
+        if value is not None and value < least:
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} {value} is too small.", f"Give {flag} at least {least}.")
+    rate = args.learning_rate
+    if rate is not None and not 0 < rate < inf:
+        raise UserError(
+            f"With --learning-rate {rate:g} nothing can be learned.",
+            "Give --learning-rate a positive number, such as 6e-4.",
+        )
 
 
 def _train(job: Run, args: argparse.Namespace) -> Path:
