@@ -409,6 +409,27 @@ def test_a_learning_rate_that_teaches_nothing_is_refused(rate, capsys):
     assert "Give --learning-rate a positive number" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("stage", ["all", "dagger"])
+def test_several_processes_are_told_which_stages_they_can_divide(
+    stage, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert cli.main(["train", stage, "--out", str(tmp_path / "run")]) == 2
+        told = capsys.readouterr().err
+        assert f"`vlm4vla train {stage}` trains in one process, and 2 were started." in told
+        assert "language, grounding, tokens and imitation" in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage", ["language", "imitation"])
+def test_several_processes_may_divide_one_stage(stage, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("vlm4vla.commands.train._train", lambda job, args: job.folder)
+    assert cli.main(["train", stage, "--out", str(tmp_path / "run")]) == 0
+
+
 def test_compiling_without_a_compiler_is_refused_at_once(capsys, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)

@@ -29,6 +29,7 @@ from vlm4vla.train.stages import (
     identity_of,
     learned_and_unseen,
     open_frames,
+    require_one_process,
     run_grounding,
     run_imitation,
     run_language,
@@ -39,6 +40,9 @@ from vlm4vla.train.whole import WHOLE, run_whole
 
 ALL: Final = "all"
 """The whole recipe in place of one stage."""
+
+_OF_ONE_PROCESS: Final = (ALL, "dagger")
+"""What begins stages or records episodes in between, which several processes would all do."""
 
 _OF_ONE_STAGE: Final = (
     "source",
@@ -147,6 +151,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains; a failed gate gives 2."""
+    if args.stage in _OF_ONE_PROCESS:
+        require_one_process(args.stage)
     _check_numbers(args)
     if args.compile:
         require_compiler()

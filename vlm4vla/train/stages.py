@@ -115,6 +115,24 @@ def alone(run: Run) -> contextlib.AbstractContextManager[None]:
     return held(run.folder) if first else contextlib.nullcontext()
 
 
+def require_one_process(stage: str) -> None:
+    """Refuses a stage that several processes cannot divide, before any of them begins it.
+
+    Args:
+        stage: as `vlm4vla train` calls it.
+
+    Raises:
+        UserError: `accelerate launch` started several.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        raise UserError(
+            f"`vlm4vla train {stage}` trains in one process, and {count} were started.",
+            "Start it without `accelerate launch`, which language, grounding, tokens and imitation "
+            "can be started with, one at a time.",
+        )
+
+
 def one_at_a_time(
     begin: Callable[Concatenate[Run, _More], _Result],
 ) -> Callable[Concatenate[Run, _More], _Result]:
