@@ -1,18 +1,30 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from synthetic import make_cache
 
+from vlm4vla import action
+from vlm4vla.model.policy import Policy
 from vlm4vla.train.batches.frames import Frames
+from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.objectives.grounding import (
     BINS,
     HIGH,
     LOW,
     Grounded,
     GroundingHead,
+    GroundingObjective,
+    GroundingRecipe,
     check_numbers,
     points_of,
 )
+from vlm4vla.train.objectives.imitation import ImitationObjective, ImitationRecipe
+from vlm4vla.train.objectives.language import make_backbone
+
+LOOP = Recipe(steps=1, batch=1, learning_rate=1e-3)
+SIZES = {"vision_layers": 2, "vision_width": 48, "language_layers": 2, "language_width": 48}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +52,28 @@ def test_bins_cover_the_axes(head):
     width = (torch.tensor(HIGH) - torch.tensor(LOW)) / BINS
     assert torch.allclose(head.centres[:, 0], torch.tensor(LOW) + width / 2)
     assert torch.allclose(head.centres[:, -1], torch.tensor(HIGH) - width / 2)
+
+
+@pytest.mark.parametrize(
+    ("objective", "recipe"),
+    [(GroundingObjective, GroundingRecipe), (ImitationObjective, ImitationRecipe)],
+)
+def test_heads_are_drawn_from_the_seed_and_the_process_draws_what_it_would_have(objective, recipe):
+    policy = Policy(make_backbone(**SIZES, heads=4), action.tiny())
+    cache = make_cache(episodes=4, frames=2)
+    frames = Frames(cache, np.arange(len(cache)))
+
+    def heads(seed):
+        module = objective(policy, frames, recipe(replace(LOOP, seed=seed))).module
+        return {n: p for n, p in module.named_parameters() if not n.startswith("policy.")}
+
+    state = torch.get_rng_state()
+    first, again, other = heads(3), heads(3), heads(4)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    differ = {name for name, value in first.items() if not torch.equal(value, other[name])}
+    assert {"sight.hand.places", "sight.hand.looks"} < differ
+    assert any(name.startswith(("head.", "grounding.")) for name in differ)
 
 
 def test_loss_of_a_uniform_guess_is_the_logarithm_of_the_bins(head):

@@ -161,8 +161,11 @@ class _Module(nn.Module):
         self.policy = policy
         self.images = images
         self.recipe = recipe
-        self.head = GroundingHead(policy.vlm.width).to(policy.device)
-        self.sight = VisualLoss(policy) if recipe.alignment else None
+        with torch.random.fork_rng(devices=[]):
+            # Two runs of one seed would else begin with different heads.
+            torch.manual_seed(recipe.loop.seed)
+            self.head = GroundingHead(policy.vlm.width).to(policy.device)
+            self.sight = VisualLoss(policy) if recipe.alignment else None
         self.names = NounPositionLoss(policy.vlm) if recipe.names else None
 
     def forward(self, batch: GroundingBatch) -> tuple[Tensor, dict[str, Tensor]]:
