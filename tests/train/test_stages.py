@@ -82,6 +82,23 @@ def test_the_language_stage_leaves_a_vlm_and_says_which_gate_failed(language):
     assert vlm.tokenizer.token_to_id(LOCATIONS[-1]) == vlm.base.config.text_config.vocab_size - 1
 
 
+def test_gates_are_there_before_what_the_stage_hands_on(pools, tmp_path, monkeypatch):
+    recipe = replace(LANGUAGE, loop=replace(LOOP, steps=2, batch=4), alignment_steps=1)
+
+    def learn():
+        run_language(Run(tmp_path, device="cpu"), recipe, sizes=SMALL, pools=pools)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(stages, "save_vlm", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            learn()
+    assert (tmp_path / "gates.json").is_file()
+    assert not (tmp_path / "vlm").exists()
+    with pytest.raises(UserError, match="accuracy of naming"):
+        learn()
+    assert (tmp_path / "vlm").is_dir()
+
+
 def test_patches_learn_their_colours_within_fifty_steps(language, pools):
     vlm = load_vlm(language / "vlm", device="cpu")
     lesson = LanguageObjective(Policy.from_vlm(vlm, action.tiny()), pools[0], LANGUAGE)

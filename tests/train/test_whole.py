@@ -1,13 +1,16 @@
 """The whole recipe in one call: every stage once, each where it stopped, gates told at the end."""
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 from synthetic import make_cache
 
 from vlm4vla import cli
 from vlm4vla.errors import UserError
+from vlm4vla.files import write_json
 from vlm4vla.model.policy import Policy
 from vlm4vla.train import stages, whole
 from vlm4vla.train.gates import GateFailed
@@ -54,9 +57,68 @@ def test_stages_that_are_over_are_not_repeated_and_failed_gates_are_told(
     assert policy.vlm.family.name == "internvl"
     stages_so_far = json.loads(policy.vlm.extras["training.json"])
     assert [entry["stage"] for entry in stages_so_far] == ["language", "grounding", "imitation"]
+    # An earlier version, killed at the wrong moment, left a result without its gates.
+    (tmp_path / "language" / "gates.json").unlink()
+    with pytest.raises(GateFailed, match=r"language: .*colour"):
+        whole.run_whole(run, "internvl", RECIPES, cache)
+    assert (tmp_path / "language" / "gates.json").is_file()
     longer = {**RECIPES, "language": replace(RECIPES["language"], loop=replace(LOOP, steps=3))}
     with pytest.raises(UserError, match=r"finished with another recipe .steps differ"):
         whole.run_whole(run, "internvl", longer, cache)
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """Runs the whole recipe of stages that learn nothing, and tells which of them began."""
+    began = []
+
+    def stage(name, result):
+        def learn(run, recipe, *rest, **more):
+            began.append(name)
+            cache, tasks = rest[1:] if len(rest) == 3 else (None, ())
+            robot = {"start": run.start, "data": cache.fingerprint, "tasks": tasks} if cache else {}
+            about = stages.about_stage(name, recipe, **(robot or {"start": stages.NEW}))
+            write_json(run.folder / "recipe.json", {**asdict(recipe.loop), **about})
+            write_json(run.folder / "gates.json", [])
+            (run.folder / result).mkdir(exist_ok=True)
+            (run.folder / result / "model.safetensors").write_text(f"{name} {recipe.loop.seed}")
+            return run.folder / result
+
+        monkeypatch.setattr(whole, f"run_{name}", learn)
+
+    for name in whole.WHOLE:
+        stage(name, "vlm" if name == "language" else "checkpoint")
+    monkeypatch.setattr(whole, "start_policy", lambda *args: None)
+
+    def run(recipes=RECIPES, family="internvl", data="expert", tasks=()):
+        began.clear()
+        cache = SimpleNamespace(fingerprint=data)
+        whole.run_whole(Run(tmp_path), family, recipes, cache, tasks)
+        return list(began)
+
+    assert run() == ["language", "grounding", "imitation"]
+    assert run() == []
+    return run
+
+
+def test_stages_of_other_data_or_another_recipe_are_not_taken_over(finished):
+    other = replace(RECIPES["imitation"], gripper=0.5)
+    for asked, stage, differ in (
+        ({"data": "expert+round-1"}, "grounding", "data"),
+        ({"tasks": ["reach"]}, "grounding", "tasks"),
+        ({"family": "qwen3-vl"}, "language", "family"),
+        ({"recipes": {**RECIPES, "imitation": other}}, "imitation", "gripper"),
+    ):
+        with pytest.raises(UserError, match=rf"{stage} was finished .*\({differ} differ\)"):
+            finished(**asked)
+    assert finished() == []
+
+
+def test_a_stage_of_another_start_is_refused_before_anything_is_trained(finished, tmp_path):
+    shutil.rmtree(tmp_path / "language")
+    with pytest.raises(UserError, match=r"grounding was finished .*\(start differ\)"):
+        finished()
+    assert not (tmp_path / "language").exists()
 
 
 @pytest.mark.parametrize(

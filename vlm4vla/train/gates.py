@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
@@ -39,15 +40,26 @@ class GateFailed(UserError):
     """A figure missed its limit; what the stage hands on is written nevertheless."""
 
 
-def check_gates(gates: Sequence[Gate], file: Path) -> None:
-    """Prints every gate, records them in `file`, and stops at the first that failed.
+FILE: Final = "gates.json"
+"""Lies in every run's folder whose measurements are over."""
+
+
+def record_gates(gates: Sequence[Gate], run: Path) -> None:
+    """Prints every gate and keeps them in a run's folder, where they are before what it hands on.
+
+    So a run that was killed in between is one that goes on, not one without gates.
+    """
+    for gate in gates:
+        print(gate, flush=True)
+    write_json(run / FILE, [asdict(gate) | {"passed": gate.passed} for gate in gates])
+
+
+def check_gates(gates: Sequence[Gate]) -> None:
+    """Stops at the first gate that failed.
 
     Raises:
         GateFailed: a figure misses its limit; the message names it.
     """
-    for gate in gates:
-        print(gate, flush=True)
-    write_json(file, [asdict(gate) | {"passed": gate.passed} for gate in gates])
     for gate in gates:
         if not gate.passed:
             sign = "at least" if gate.at_least else "at most"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.train.auxiliary.patch_words import PatchWordLoss
 from vlm4vla.train.batches.frames import Frames
 from vlm4vla.train.batches.pictures import Pool, draw_pool, kept_pool
-from vlm4vla.train.gates import Gate, check_gates
+from vlm4vla.train.gates import Gate, check_gates, record_gates
 from vlm4vla.train.loop.train import Objective, Watch, check_same, train
 from vlm4vla.train.mimetic_init import start_as_pretrained
 from vlm4vla.train.objectives.grounding import (
@@ -70,6 +70,10 @@ CHECKPOINT = "checkpoint"
 INITS = ("vlm", "scratch", "mimetic")
 """Where a policy's weights start: "vlm" has the VLM's, "scratch" random ones as its class draws
 them, and "mimetic" those of the start that our tiny VLMs' pretraining had."""
+
+
+NEW: Final = "random weights"
+"""What a language stage starts from that goes on from no other."""
 
 
 @dataclass(frozen=True)
@@ -229,8 +233,10 @@ def run_stage(run: Run, stage: Stage, policy: Policy) -> Path:
     for name, value in metrics.items():
         print(f"{name}: {value:.4g}")
     remember(policy.vlm, stage.name, asdict(stage.recipe), metrics, stage.data)
+    gates = measured.gates()
+    record_gates(gates, run.folder)
     target = stage.save()
-    check_gates(measured.gates(), run.folder / "gates.json")
+    check_gates(gates)
     return target
 
 
@@ -271,8 +277,8 @@ def run_language(
     if source:
         vlm = load_vlm(source, torch.float32, run.device)
         recipe = replace(recipe, family=vlm.family.name)
-    start = identity_of(source) if source else "random weights"
-    about = _about("language", recipe, start=start)
+    start = identity_of(source) if source else NEW
+    about = about_stage("language", recipe, start=start)
     check_same(run.folder, recipe.loop, about)
     if not source:
         vlm = make_backbone(recipe.family, recipe.loop.seed, **(sizes or {}))
@@ -391,7 +397,7 @@ def run_grounding(
         UserError: a gate failed, or another process trains in the same folder.
     """
     learned, unseen = learned_and_unseen(cache, tasks)
-    about = _about("grounding", recipe, **_robot(run, policy, cache, tasks))
+    about = about_stage("grounding", recipe, **_robot(run, policy, cache, tasks))
     objective = GroundingObjective(policy, learned, recipe)
     head = objective.grounding.head
     few, many = check_numbers(unseen, 48, 48), check_numbers(unseen, 200, 400)
@@ -442,7 +448,7 @@ def run_imitation(
         name="imitation",
         objective=ImitationObjective(policy, learned, recipe),
         recipe=recipe,
-        about=_about("imitation", recipe, **_robot(run, policy, cache, tasks)),
+        about=about_stage("imitation", recipe, **_robot(run, policy, cache, tasks)),
         data={"cache": cache.fingerprint},
         check=lambda: measure_imitation(policy, unseen, few),
         measure=lambda: measure_imitation(policy, unseen, many),
@@ -490,7 +496,7 @@ def run_tokens(
         name="tokens",
         objective=TokensObjective(policy, tokens, learned, recipe),
         recipe=recipe,
-        about=_about("tokens", recipe, **_robot(run, policy, cache, tasks), groups=groups),
+        about=about_stage("tokens", recipe, **_robot(run, policy, cache, tasks), groups=groups),
         data={"cache": cache.fingerprint},
         check=lambda: measure_tokens(policy, tokens, unseen, few),
         measure=lambda: measure_tokens(policy, tokens, unseen, many),
@@ -537,8 +543,14 @@ def learned_and_unseen(cache: Cache, tasks: Sequence[Task] = ()) -> tuple[Frames
     return Frames(cache, split.train, tasks), Frames(cache, split.validation, tasks)
 
 
-def _about(stage: str, recipe: Any, **more: Any) -> dict[str, Any]:
-    """What must not change between two parts of one run."""
+def about_stage(stage: str, recipe: Any, **more: Any) -> dict[str, Any]:
+    """What must not change between two parts of one run, nor be different where it is taken over.
+
+    Args:
+        stage: the stage's name.
+        recipe: the stage's; its `loop` is compared by itself.
+        **more: the rest, as plain values.
+    """
     own = {name: value for name, value in asdict(recipe).items() if name != "loop"}
     return {"stage": stage, **own, **more}
 

@@ -3,18 +3,21 @@
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from vlm4vla.data.cache import Cache
-from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop.instructions import Task
+from vlm4vla.train.gates import FILE as GATES
 from vlm4vla.train.gates import GateFailed
+from vlm4vla.train.loop.train import check_finished
 from vlm4vla.train.stages import (
     CHECKPOINT,
+    NEW,
     VLM,
     Run,
+    about_stage,
     identity_of,
     run_grounding,
     run_imitation,
@@ -52,18 +55,27 @@ def run_whole(
         The folder of the policy.
 
     Raises:
-        UserError: a stage was begun or finished with another recipe.
+        UserError: a stage was begun or finished with another recipe, other data or another start;
+            what is finished is looked at before anything is trained.
         GateFailed: all stages are over, and gates of the named ones failed.
     """
     language, grounding, imitation = (replace(run, folder=run.folder / name) for name in WHOLE)
     vlm, grounded = language.folder / VLM, grounding.folder / CHECKPOINT
     policy = imitation.folder / CHECKPOINT
     begin = replace(recipes["language"], family=family)
-    stages: tuple[tuple[Run, Any, Path, Callable[[], Path]], ...] = (
-        (language, begin, vlm, lambda: run_language(language, begin, drawings=drawings)),
-        (
+    robot = {"data": cache.fingerprint, "tasks": tasks}
+    parts = (
+        _Part(
+            language,
+            begin,
+            {"start": NEW},
+            vlm,
+            lambda: run_language(language, begin, drawings=drawings),
+        ),
+        _Part(
             grounding,
             recipes["grounding"],
+            {"start": identity_of(vlm), **robot},
             grounded,
             lambda: run_grounding(
                 replace(grounding, start=identity_of(vlm)),
@@ -73,9 +85,10 @@ def run_whole(
                 tasks,
             ),
         ),
-        (
+        _Part(
             imitation,
             recipes["imitation"],
+            {"start": identity_of(grounded), **robot},
             policy,
             lambda: run_imitation(
                 replace(imitation, start=identity_of(grounded)),
@@ -86,15 +99,15 @@ def run_whole(
             ),
         ),
     )
+    for part in parts:
+        part.refuse_another()
     failed = []
-    for stage, recipe, result, learn in stages:
-        if result.is_dir():
-            _refuse_another(stage.folder, recipe)
-        else:
-            print(f"{stage.folder.name}:", flush=True)
+    for part in parts:
+        if not part.over:
+            print(f"{part.run.folder.name}:", flush=True)
             with contextlib.suppress(GateFailed):
-                learn()
-        failed += _failed(stage.folder)
+                part.learn()
+        failed += _failed(part.run.folder)
     if failed:
         raise GateFailed(
             f"{policy} is trained, but these gates failed: {'; '.join(failed)}.",
@@ -103,21 +116,39 @@ def run_whole(
     return policy
 
 
-def _refuse_another(folder: Path, recipe: Any) -> None:
-    """Refuses to take over what a stage of another recipe left."""
-    begun = json.loads((folder / "recipe.json").read_text("utf-8"))
-    wanted = json.loads(json.dumps(asdict(recipe.loop)))
-    changed = sorted(name for name, value in wanted.items() if begun.get(name) != value)
-    if changed:
-        raise UserError(
-            f"{folder} was finished with another recipe ({', '.join(changed)} differ).",
-            "Give the same options, or another --out to begin anew.",
-        )
+@dataclass(frozen=True)
+class _Part:
+    """One stage of the whole.
+
+    Attributes:
+        run: its own.
+        recipe: its.
+        about: what it starts from and learns from, as its run records it.
+        result: what it hands on.
+        learn: trains it, or goes on where it stopped.
+    """
+
+    run: Run
+    recipe: Any
+    about: Mapping[str, Any]
+    result: Path
+    learn: Callable[[], Path]
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do; results of earlier versions came before their gates."""
+        return self.result.is_dir() and (self.run.folder / GATES).is_file()
+
+    def refuse_another(self) -> None:
+        """Refuses a result that lies there already and was made in another way."""
+        if self.result.is_dir():
+            about = about_stage(self.run.folder.name, self.recipe, **self.about)
+            check_finished(self.run.folder, self.recipe.loop, about)
 
 
 def _failed(folder: Path) -> list[str]:
     """The gates of a finished stage that failed, as they are told."""
-    gates = json.loads((folder / "gates.json").read_text("utf-8"))
+    gates = json.loads((folder / GATES).read_text("utf-8"))
     return [
         f"{folder.name}: {gate['figure']} {gate['value']:.4g} (limit {gate['limit']:g})"
         for gate in gates

@@ -17,7 +17,7 @@ from tests import waiting
 from vlm4vla.errors import UserError
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.loop.state import TrainingState, load_state, save_state
-from vlm4vla.train.loop.train import Watch, train
+from vlm4vla.train.loop.train import Watch, check_finished, train
 
 RECIPE = Recipe(steps=24, batch=8, learning_rate=0.05, warmup=4, save_every=5, ema=0.9)
 
@@ -129,6 +129,21 @@ def test_other_data_is_refused(tmp_path):
     run(tmp_path, about={"data": "a", "tasks": ("reach",)})
     with pytest.raises(UserError, match=r"\(data differ\)"):
         run(tmp_path, about={"data": "b", "tasks": ("reach",)})
+
+
+def test_a_finished_run_is_taken_over_as_it_was_made_alone(tmp_path):
+    run(tmp_path, about={"data": "a", "tasks": ("reach",), "frozen": ["head"]})
+    check_finished(tmp_path, RECIPE, {"data": "a", "tasks": ("reach",)})
+    with pytest.raises(UserError, match=r"was finished with another recipe \(data, steps differ\)"):
+        check_finished(tmp_path, replace(RECIPE, steps=9), {"data": "b"})
+
+
+@pytest.mark.parametrize("account", [None, "", "[1]"])
+def test_a_finished_run_that_does_not_say_how_is_not_taken_over(tmp_path, account):
+    if account is not None:
+        (tmp_path / "recipe.json").write_text(account)
+    with pytest.raises(UserError, match=r"recipe\.json does not say how"):
+        check_finished(tmp_path, RECIPE, {})
 
 
 def test_history_is_the_same_with_and_without_a_crash(tmp_path):

@@ -7,7 +7,7 @@ result, and one process learns the same from a batch as several do from their pa
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import isfinite
@@ -33,6 +33,9 @@ from vlm4vla.train.loop.state import (
     restore_random_state,
     save_state,
 )
+
+RECIPE: Final = "recipe.json"
+"""How a run was begun; lies in its folder from its first step on."""
 
 
 class Objective(Protocol):
@@ -281,12 +284,49 @@ def check_same(run: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
     if lack := sorted({"recipe", "about", "history", "updates"} - found.facts.keys()):
         raise lacking(run, found.step, lack[0])
     begun = {**found.facts["recipe"], **found.facts["about"]}
-    # What JSON makes of the values is what they are compared with.
-    wanted = json.loads(json.dumps({**asdict(recipe), **about}))
-    changed = sorted(name for name in wanted | begun if wanted.get(name) != begun.get(name))
+    wanted = _plain(recipe, about)
+    _refuse_other(run, "begun", begun, wanted, wanted.keys() | begun.keys())
+
+
+def check_finished(run: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
+    """Refuses to take over what another run left; call it before expensive work.
+
+    Args:
+        run: the folder of a run that is over.
+        recipe: how it should have learned.
+        about: what else should have been so; what is not named may have been any.
+
+    Raises:
+        UserError: the run had another recipe, other data or another start, or does not say.
+    """
+    file = run / RECIPE
+    try:
+        begun = dict(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{run} was finished, but {file} does not say how.",
+            "Give another --out to begin anew.",
+        ) from error
+    wanted = _plain(recipe, about)
+    _refuse_other(run, "finished", begun, wanted, wanted.keys())
+
+
+def _plain(recipe: Recipe, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON makes of the values, which is what they are compared with."""
+    return dict(json.loads(json.dumps({**asdict(recipe), **about})))
+
+
+def _refuse_other(
+    run: Path,
+    state: str,
+    begun: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    names: Iterable[str],
+) -> None:
+    changed = sorted(name for name in names if wanted.get(name) != begun.get(name))
     if changed:
         raise UserError(
-            f"{run} was begun with another recipe ({', '.join(changed)} differ).",
+            f"{run} was {state} with another recipe ({', '.join(changed)} differ).",
             "Give the same options, or another --out to begin anew.",
         )
 
@@ -300,7 +340,7 @@ def _resume(
     if found is None:
         torch.manual_seed(recipe.seed)
         if writes:
-            write_json(run / "recipe.json", {**asdict(recipe), **about})
+            write_json(run / RECIPE, {**asdict(recipe), **about})
         return 0, []
     tensors = found.tensors
     wanted = {f"weights/{name}" for name, _ in learner.module.named_parameters()} | {"random/cpu"}
