@@ -51,7 +51,7 @@ def fake_rig(checkpoint):
     return partial(fake_environment.rig)
 
 
-def test_two_rounds_end_in_a_checkpoint_and_are_not_repeated(tmp_path, capsys):
+def test_two_rounds_end_in_a_checkpoint_and_are_taken_over_as_they_were_asked_for(tmp_path, capsys):
     policy = Policy.from_vlm(make_backbone(**SMALL, heads=4), action.tiny(), device="cpu")
     policy.save_pretrained(tmp_path / "start")
     data = tmp_path / "data"
@@ -77,8 +77,27 @@ def test_two_rounds_end_in_a_checkpoint_and_are_not_repeated(tmp_path, capsys):
     assert manifest["parameters"]["vision"]["trainable"] == 0
     assert manifest["parameters"]["language"]["trainable"] > 0
     before = checkpoint_hash(target)
-    assert run_dagger(run, recipe, tmp_path / "start", [data], ["reach"], recorder) == target
+
+    def again(recipe=recipe, datasets=(data,), tasks=("reach",), groups=groups):
+        return run_dagger(run, recipe, tmp_path / "start", datasets, tasks, recorder, groups)
+
+    assert again() == target
     assert checkpoint_hash(target) == before
+    longer = replace(recipe.imitation, loop=replace(recipe.imitation.loop, steps=3))
+    more = tmp_path / "more"
+    collect(more, Settings(("reach",), 2_000_000, "expert"), 2, 1, fake_environment.rig, print)
+    for asked, differ in (
+        ({"recipe": replace(recipe, imitation=longer)}, "steps"),
+        ({"recipe": replace(recipe, imitation=replace(recipe.imitation, gripper=9))}, "gripper"),
+        ({"groups": ["head"]}, "frozen"),
+        ({"tasks": ("reach", "pick")}, "tasks"),
+        ({"datasets": (data, more)}, "data"),
+    ):
+        with pytest.raises(UserError, match=rf"round-1 was finished .*\({differ} differ\)"):
+            again(**asked)
+    assert not (tmp_path / "run" / "round-1" / "data" / "pick").exists()
+    assert not (tmp_path / "run" / "round-1" / "cache").exists()
+    assert checkpoint_hash(again()) == before
 
 
 def test_what_is_missing_is_named_before_anything_is_recorded(tmp_path):

@@ -8,23 +8,27 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vlm4vla.data.cache import Cache, build_cache, open_cache
 from vlm4vla.data.collect import Settings, collect
 from vlm4vla.data.fill import Progress
+from vlm4vla.data.lerobot.reader import open_dataset
 from vlm4vla.data.record import Rig
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
-from vlm4vla.model.checkpoint import MANIFEST
+from vlm4vla.model.checkpoint import MANIFEST, verify
 from vlm4vla.model.groups import GROUPS
 from vlm4vla.seeds import TRAIN
 from vlm4vla.suites.tabletop.instructions import Task
+from vlm4vla.train.loop.train import check_finished
 from vlm4vla.train.objectives.imitation import ImitationRecipe
 from vlm4vla.train.stages import (
     CHECKPOINT,
     Run,
+    about_stage,
     identity_of,
     one_at_a_time,
     run_imitation,
@@ -132,8 +136,8 @@ def run_dagger(
         The checkpoint of the last round.
 
     Raises:
-        UserError: the start is no checkpoint, a dataset is missing, or another process trains in
-            the same folder.
+        UserError: the start is no checkpoint, a dataset is missing, a round was recorded or
+            finished in another way, or another process trains in the same folder.
     """
     if not (start / MANIFEST).is_file():
         raise UserError(f"{start} is no checkpoint.", "Train one: `vlm4vla train imitation`.")
@@ -146,14 +150,25 @@ def run_dagger(
     for number in range(1, recipe.rounds + 1):
         folder = run.folder / f"round-{number}"
         driver = recorder.name(checkpoint)
+        loop = replace(recipe.imitation.loop, seed=recipe.imitation.loop.seed + number)
+        training = replace(recipe.imitation, loop=loop)
+        begun = replace(run, folder=folder, start=identity_of(checkpoint))
+        over = (folder / CHECKPOINT / MANIFEST).is_file()
+        if over:
+            frozen = _frozen(folder / CHECKPOINT, groups)
+            _refuse_another(begun, training, tasks=tasks, frozen=frozen)
+        seed = _FIRST_SEED + number * _SEEDS_A_ROUND
         for task, episodes in budget(failures, recipe.episodes).items():
             out = folder / "data" / task
-            seed = _FIRST_SEED + number * _SEEDS_A_ROUND
             settings = Settings((task,), seed, driver)
             collect(
                 out, settings, episodes, recipe.workers, recorder.rig(checkpoint), recorder.report
             )
             data.append(out)
+        if over:
+            # What the round recorded is whole by now, and a cache of everything takes minutes.
+            fingerprints = [str(open_dataset(dataset).fingerprint) for dataset in data]
+            _refuse_another(begun, training, data="+".join(fingerprints))
         build_cache(data, folder / "cache")
         cache = open_cache(folder / "cache")
         failures = failure_rates(cache, driver, tasks)
@@ -161,14 +176,23 @@ def run_dagger(
         write_json(run.folder / "dagger.json", history)
         for task, rate in failures.items():
             print(f"round {number}: {task} fails {rate:.1%}", flush=True)
-        if not (folder / CHECKPOINT / MANIFEST).is_file():
+        if not over:
             policy = start_policy(checkpoint, "vlm", run.device)
-            loop = replace(recipe.imitation.loop, seed=recipe.imitation.loop.seed + number)
-            training = replace(recipe.imitation, loop=loop)
-            begun = replace(run, folder=folder, start=identity_of(checkpoint))
             run_imitation(begun, training, policy, cache, tasks, groups)
         checkpoint = folder / CHECKPOINT
         del cache
         # The next round's cache holds this one's frames again.
         shutil.rmtree(folder / "cache")
     return checkpoint
+
+
+def _refuse_another(run: Run, recipe: ImitationRecipe, **about: Any) -> None:
+    """Refuses to take over a round that was trained in another way."""
+    wanted = about_stage("imitation", recipe, start=run.start, **about)
+    check_finished(run.folder, recipe.loop, wanted)
+
+
+def _frozen(checkpoint: Path, groups: Sequence[str]) -> list[str]:
+    """What does not learn in a round of these groups, by the sizes that its checkpoint names."""
+    sizes = verify(checkpoint)["parameters"]
+    return [name for name, size in sizes.items() if size["parameters"] and name not in groups]
