@@ -89,6 +89,17 @@ def test_scratch_keeps_the_architecture_and_no_weight(folder):
         load_vlm(folder, init="ones")
 
 
+def test_a_seed_draws_the_fresh_weights_of_a_tiny_preset_and_no_others():
+    def words(init, seed):
+        return load_vlm("internvl:tiny", device="cpu", init=init, seed=seed).words
+
+    preset, fresh = words("vlm", 0), words("scratch", 3)
+    assert torch.equal(fresh, words("scratch", 3))
+    assert not torch.equal(fresh, words("scratch", 4))
+    # A run that starts from a preset's own weights is told by the preset's name alone.
+    assert torch.equal(preset, words("vlm", 3))
+
+
 def test_random_state_of_the_caller_is_kept(small):
     torch.manual_seed(5)
     wanted = torch.rand(3)

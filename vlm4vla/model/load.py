@@ -71,7 +71,9 @@ def load_vlm(
     if colon and not os.path.exists(source):
         named = FAMILIES.get(name)
         if preset == "tiny":
-            vlm = make_tiny(CORPUS, name, dtype=dtype or torch.float32)
+            # The preset's own weights are always the same: its name stands for them.
+            drawn = seed if init == "scratch" else 0
+            vlm = make_tiny(CORPUS, name, seed=drawn, dtype=dtype or torch.float32)
             vlm.base.to(device)
             return vlm
         if preset != "paper":
