@@ -169,3 +169,11 @@ def test_values_of_another_kind_are_refused(change, words):
 def test_predictions_of_another_shape_are_refused(arm, gripper):
     with pytest.raises(UserError, match=r"no numbers|\(\.\.\., 6\) and"):
         action.tiny().unnormalise(arm, gripper)
+
+
+def test_another_scaling_means_the_same_and_another_unit_does_not():
+    suite = action.tiny()
+    action.tiny([0.3] * 6, chunk=10, execute=2).check_means(suite, "it")
+    data = action.paper(BRIDGE_Q01, BRIDGE_Q99, "Bridge")
+    with pytest.raises(UserError, match=r"actions of it have another meaning here: units is data"):
+        data.check_means(suite, "it")

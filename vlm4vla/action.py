@@ -21,11 +21,19 @@ Array = npt.NDArray[np.float32]
 ARM = ("x", "y", "z", "roll", "pitch", "yaw")
 DIMENSIONS = (*ARM, "gripper")
 
+_MEANING: Final = ("units", "frame", "control_mode", "gripper_open", "gripper_closed")
+"""What a controller takes an action for. The rest is how a policy scales actions and how far it
+plans, which it does and undoes on its own."""
+
 _LENGTH: Final = re.compile(r"([\d.]+) m")
 
 
 def _f32(values: Sequence[float]) -> Array:
     return np.asarray(values, dtype=np.float32)
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _numbers(values: npt.ArrayLike) -> Array:
@@ -115,6 +123,25 @@ class ActionSpec:
         ):
             if broken:
                 raise UserError(f"The action specification {self.name!r} {problem}.")
+
+    def check_means(self, wanted: "ActionSpec", who: str) -> None:
+        """Refuses actions that a controller would take for others.
+
+        Args:
+            wanted: what the controller takes actions for.
+            who: whose these are.
+
+        Raises:
+            UserError: they mean something else.
+        """
+        for name in _MEANING:
+            own, other = getattr(self, name), getattr(wanted, name)
+            if own != other:
+                raise UserError(
+                    f"The actions of {who} have another meaning here: {name} is {_shown(own)}, "
+                    f"not {_shown(other)}.",
+                    "Choose a policy and a suite that were made for each other.",
+                )
 
     def millimetres(self) -> tuple[float, ...]:
         """What 1.0 of x, y and z stands for.

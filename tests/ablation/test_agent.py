@@ -23,6 +23,7 @@ class Noting:
     identity = AgentId("policy", "0123", "noting")
     replan_every = 1
     cameras = ("policy",)
+    action = TABLETOP.action
 
     def __init__(self):
         self.told, self.seen = [], []

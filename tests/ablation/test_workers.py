@@ -14,6 +14,7 @@ class Skipping:
     identity = AgentId("policy", "0123", "skipping")
     replan_every = 1
     cameras = ("policy",)
+    action = None
 
     def prepare(self, spec):
         self._number = len(spec.condition.perturbations)

@@ -157,7 +157,10 @@ def test_an_agent_asks_with_its_own_sentence_and_its_own_camera():
     policy = Recorder()
     batcher = Batcher(policy.act, len, rows=2)
     identity = AgentId("policy", "0123", "stand-in")
-    agent, other = BatchedAgent(batcher, identity, 4), BatchedAgent(batcher, identity, 2, "top")
+    agent, other = (
+        BatchedAgent(batcher, identity, action.tiny()),
+        BatchedAgent(batcher, identity, action.tiny(execute=2), "top"),
+    )
     assert (agent.identity, agent.replan_every, agent.cameras) == (identity, 4, ("policy",))
     assert (other.replan_every, other.cameras) == (2, ("top",))
     agent.reset("lift it")

@@ -7,7 +7,6 @@ import pickletools
 import pkgutil
 from collections.abc import Callable
 from dataclasses import fields
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 
 from tests.core.toy_suite import TOY, ToyAgent, ToyEnvironment
 from vlm4vla import agents
+from vlm4vla.action import tiny
 from vlm4vla.agents.batched import BatchedAgent, Batcher
 from vlm4vla.agents.expert import ExpertAgent
 from vlm4vla.agents.policy import PolicyAgent
@@ -33,7 +33,7 @@ WHO = AgentId("policy", "0123", "stand-in")
 class Network:
     """Stands in for a policy: goes where its picture is bright, and keeps what it was given."""
 
-    spec = SimpleNamespace(execute=4)
+    spec = tiny()
 
     def __init__(self) -> None:
         self.given: list[tuple[Any, Any]] = []
@@ -52,7 +52,7 @@ def unprivileged() -> PolicyAgent:
 
 MAKERS: dict[type, Callable[[], Any]] = {
     PolicyAgent: unprivileged,
-    BatchedAgent: lambda: BatchedAgent(Batcher(Network().act, len, rows=2), WHO, 4),
+    BatchedAgent: lambda: BatchedAgent(Batcher(Network().act, len, rows=2), WHO, tiny()),
     AgentProcess: lambda: AgentProcess(unprivileged),
     ExpertAgent: ExpertAgent,
 }
@@ -83,7 +83,7 @@ class Guarded:
 
     def __init__(self, environment):
         self._environment = environment
-        self.perturbations = environment.perturbations
+        self.perturbations, self.action = environment.perturbations, environment.action
         self.reset, self.step = environment.reset, environment.step
         self.truths = 0
 

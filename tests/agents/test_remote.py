@@ -7,6 +7,7 @@ import psutil
 import pytest
 import torch
 
+from vlm4vla.action import tiny
 from vlm4vla.agents.policy import load_agent, single_threaded_agent
 from vlm4vla.agents.remote import AgentProcess
 from vlm4vla.agents.workers import policy_workers
@@ -68,6 +69,7 @@ def test_on_an_accelerator_every_worker_asks_the_same_policy(checkpoint, monkeyp
             agent.reset("lift the red cube")
             assert agent.identity == alone.identity
             assert agent.replan_every == alone.replan_every
+            assert agent.action == alone.action
             np.testing.assert_allclose(
                 agent.act(observation()), alone.act(observation()), atol=1e-4
             )
@@ -91,6 +93,7 @@ class Refusing:
     identity = AgentId("policy", "0123", "refusing")
     replan_every = 3
     cameras = ("top", "side")
+    action = tiny(execute=3)
 
     def reset(self, instruction):
         raise UserError(f"Cannot follow {instruction!r}.", "Say it otherwise.")
@@ -103,6 +106,7 @@ def test_what_the_agent_says_of_itself_and_its_refusals_cross_over():
     agent = AgentProcess(Refusing)
     assert (agent.identity, agent.identity.name) == (Refusing.identity, "refusing")
     assert (agent.replan_every, agent.cameras) == (3, ("top", "side"))
+    assert agent.action == Refusing.action
     assert not isinstance(agent, PrivilegedAgent)
     with pytest.raises(UserError, match=r"Cannot follow 'sing'\. Say it otherwise\."):
         agent.reset("sing")

@@ -35,6 +35,7 @@ def lent(environment, monkeypatch):
     class Lent:
         reset, step, draw = environment.reset, environment.step, environment.draw
         privileged, perturbations = environment.privileged, environment.perturbations
+        action = environment.action
 
         def close(self):
             pass

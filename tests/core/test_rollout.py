@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.core.toy_suite import CAMERA, LIMIT, TOY, ToyAgent, ToyEnvironment
+from vlm4vla.core.agent import AgentLayer
 from vlm4vla.core.condition import Condition, Perturbation
 from vlm4vla.core.environment import checked_action
 from vlm4vla.core.episode import AgentId
@@ -191,6 +192,32 @@ def test_what_nobody_carries_out_is_refused_before_anything_begins():
     with pytest.raises(UserError, match=r"perturbation 'wind'\. Known here: blur, drift\."):
         next(rollout(Untouched(), Blurred(), asked))
     assert play(Blurred(), spec(perturbations=(Perturbation("blur"),)))[-1].transition.success
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"units": ("0.1 m",) * 7}, "units is 0.1 m, .*, not pixel, pixel, nothing"),
+        ({"frame": "table"}, "frame is table, not picture"),
+        ({"control_mode": "toy_position"}, "control_mode is toy_position, not toy_delta"),
+        ({"gripper_closed": -1.0}, "gripper_closed is -1.0, not 0.0"),
+    ],
+)
+def test_actions_of_another_meaning_are_refused_before_anything_begins(changed, told):
+    odd = ToyAgent(name="odd one")
+    odd.action = replace(TOY.action, **changed)
+    for acting in (odd, [Shift(0, ToyAgent()), Shift(3, AgentLayer(odd))]):
+        with pytest.raises(UserError, match=f"actions of odd one have another meaning.*{told}"):
+            next(rollout(Untouched(), acting, spec()))
+
+
+def test_how_an_agent_scales_its_actions_and_how_far_it_plans_is_its_own_matter():
+    agent = ToyAgent()
+    own = {"low": (-2.0,) * 6, "high": (2.0,) * 6, "clip": 0.65, "chunk": 9, "execute": 3}
+    agent.action = replace(TOY.action, name="own", statistics="other data", **own)
+    assert play(agent, spec())[-1].transition.success
+    agent.action = None
+    assert play(agent, spec())[-1].transition.success
 
 
 @pytest.mark.parametrize("given", [None, 3, 5])

@@ -44,6 +44,7 @@ class ToyEnvironment:
     """The dot moves by the action's first two numbers, at most 4 pixels each."""
 
     perturbations = ("drift",)
+    action = _ACTION
 
     def reset(self, spec, cameras=()):
         if spec.goal.get("corner") not in CORNERS:
@@ -152,6 +153,7 @@ class ToyAgent:
 
     replan_every = 2
     cameras = (CAMERA,)
+    action = _ACTION
 
     def __init__(self, stride: float = 4.0, name: str = "toy agent") -> None:
         self.stride = stride

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from vlm4vla.action import tiny
 from vlm4vla.core.environment import Drawing, Pose, Transition
 from vlm4vla.core.episode import AgentId
 from vlm4vla.core.observation import Array, Observation
@@ -23,6 +24,7 @@ LIMIT = 40
 
 class FakeEnvironment:
     perturbations = (START,)
+    action = tiny()
 
     def __init__(self, pause: float = 0.0) -> None:
         self.pause = pause
@@ -177,6 +179,7 @@ class WanderingPolicy:
     identity = AgentId("policy", "0123", "wandering")
     replan_every = 3
     cameras = (POLICY_CAMERA,)
+    action = tiny()
 
     def reset(self, instruction):
         self.instruction = instruction

@@ -61,6 +61,7 @@ class Faulty:
     """The expert with a fault; see `vlm4vla.core.agent.PrivilegedAgent`."""
 
     cameras: tuple[str, ...] = ()
+    action = None
 
     def __init__(self, spec: EpisodeSpec, planted: Planted) -> None:
         self.identity = AgentId("expert", f"planted {planted.fault}", planted.fault)

@@ -29,6 +29,7 @@ class FakeEnvironment:
     """Touches the object at step 2 and has lifted it at step `lasts`."""
 
     perturbations: tuple[str, ...] = (GONE,)
+    action = TABLETOP.action
 
     def __init__(
         self,
@@ -120,6 +121,7 @@ class Still:
     """An agent that does nothing, two actions at a time."""
 
     replan_every = 2
+    action = None
 
     def __init__(self, kind: Literal["expert", "policy"] = "expert") -> None:
         self.identity = AgentId(kind, "expert", "expert")

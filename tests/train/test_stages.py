@@ -35,9 +35,17 @@ from vlm4vla.train.objectives.language import (
     epoch_order,
     make_backbone,
 )
+from vlm4vla.train.objectives.tokens import TokensRecipe
 from vlm4vla.train.presets import PRESETS
 from vlm4vla.train.provenance import lineage
-from vlm4vla.train.stages import Run, learned_and_unseen, run_grounding, run_imitation, run_language
+from vlm4vla.train.stages import (
+    Run,
+    learned_and_unseen,
+    run_grounding,
+    run_imitation,
+    run_language,
+    run_tokens,
+)
 from vlm4vla.train.synthetic.questions import LOCATIONS
 
 SMALL = {
@@ -209,6 +217,27 @@ def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
         loss, _ = lesson.module(to_tensors(lesson.batch(0), torch.device("cpu")))
     # Knowing nothing costs the logarithm of 48 bins, 3.87; knowing the table's size costs less.
     assert loss < 3.2
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"control_mode": "pd_joint_pos"}, "another meaning here: control_mode is pd_joint_pos"),
+        ({"chunk": 10}, "plans 10 actions at once, and the data's labels hold 4"),
+    ],
+)
+def test_a_policy_of_other_actions_is_refused_before_it_learns(
+    language, cache, tmp_path, other, told
+):
+    policy = Policy.from_vlm(language / "vlm", replace(action.tiny(), **other), device="cpu")
+    for run_stage, recipe in (
+        (run_grounding, GroundingRecipe(LOOP)),
+        (run_imitation, ImitationRecipe(LOOP)),
+        (run_tokens, TokensRecipe(LOOP)),
+    ):
+        with pytest.raises(UserError, match=told):
+            run_stage(Run(tmp_path / "run", device="cpu"), recipe, policy, cache, ["reach"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_imitation_learns_and_only_the_named_groups(language, cache, tmp_path):

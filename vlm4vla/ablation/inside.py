@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from vlm4vla.action import ActionSpec
 from vlm4vla.agents.policy import PolicyAgent, single_threaded_agent
 from vlm4vla.core.condition import Perturbation
 from vlm4vla.core.episode import AgentId, EpisodeSpec
@@ -47,6 +48,7 @@ class ChangedPolicyAgent:
         self.identity: AgentId = agent.identity
         self.replan_every: int = agent.replan_every
         self.cameras: tuple[str, ...] = agent.cameras
+        self.action: ActionSpec = agent.action
         self._changes: tuple[Perturbation, ...] = ()
         self._instruction = ""
 

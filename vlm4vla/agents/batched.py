@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from vlm4vla.action import ActionSpec
 from vlm4vla.core.episode import AgentId
 from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.errors import UserError
@@ -131,15 +132,16 @@ class BatchedAgent:
     Args:
         batcher: who answers.
         identity: whose answers these are.
-        replan_every: actions of a chunk that are carried out.
+        action: what its actions mean, and how many of a chunk are carried out.
         camera: the camera whose picture it sees.
     """
 
     def __init__(
-        self, batcher: Batcher, identity: AgentId, replan_every: int, camera: str = "policy"
+        self, batcher: Batcher, identity: AgentId, action: ActionSpec, camera: str = "policy"
     ) -> None:
         self.identity = identity
-        self.replan_every = replan_every
+        self.replan_every = action.execute
+        self.action = action
         self.cameras = (camera,)
         self._batcher = batcher
         self._instruction = ""

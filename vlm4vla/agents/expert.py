@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from vlm4vla.action import ActionSpec
 from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import AgentId
 from vlm4vla.core.observation import Array, Observation
@@ -29,6 +30,7 @@ class ExpertAgent:
     identity: AgentId = EXPERT
     replan_every: int = CHUNK
     cameras: tuple[str, ...] = ()
+    action: ActionSpec | None = None
 
     def __init__(self) -> None:
         self._environment: Environment | None = None

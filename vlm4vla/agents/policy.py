@@ -24,6 +24,7 @@ class PolicyAgent:
         self.identity = identity
         self.cameras = (camera,)
         self.replan_every = policy.spec.execute
+        self.action = policy.spec
         self._instruction = ""
 
     def reset(self, instruction: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from vlm4vla.action import ActionSpec
 from vlm4vla.core.agent import Agent, PerturbableAgent
 from vlm4vla.core.episode import AgentId, EpisodeSpec
 from vlm4vla.core.observation import Array, Observation
@@ -20,10 +21,11 @@ class _Served:
     """An agent as its child process offers it."""
 
     def __init__(self, agent: Agent) -> None:
-        self.identity, self.replan_every, self.cameras = (
+        self.identity, self.replan_every, self.cameras, self.action = (
             agent.identity,
             agent.replan_every,
             agent.cameras,
+            agent.action,
         )
         self.reset, self.act = agent.reset, agent.act
         self.perturbations: tuple[str, ...] = tuple(getattr(agent, "perturbations", ()))
@@ -50,6 +52,7 @@ class AgentProcess:
         self.identity: AgentId = self._child.get("identity")
         self.replan_every: int = self._child.get("replan_every")
         self.cameras: tuple[str, ...] = self._child.get("cameras")
+        self.action: ActionSpec | None = self._child.get("action")
         self.perturbations: tuple[str, ...] = self._child.get("perturbations")
 
     @property

@@ -35,7 +35,7 @@ def policy_workers(checkpoint: Path) -> Iterator[Callable[[], Agent]]:
             shared = load_agent(checkpoint)
             length = partial(_tokens, shared.policy)
             batcher = running.enter_context(closing(Batcher(shared.policy.act, length)))
-            yield lambda: BatchedAgent(batcher, shared.identity, shared.replan_every)
+            yield lambda: BatchedAgent(batcher, shared.identity, shared.action)
 
 
 def _tokens(policy: Policy, instruction: str) -> int:

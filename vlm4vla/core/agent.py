@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Protocol, runtime_checkable
 
+from vlm4vla.action import ActionSpec
 from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import AgentId, EpisodeSpec
 from vlm4vla.core.observation import Array, Observation
@@ -15,6 +16,8 @@ class Agent(Protocol):
         identity: who it is.
         replan_every: actions of a chunk carried out before the next inference, as it was made.
         cameras: names of the cameras that it must see at every inference.
+        action: what its actions mean; None for one whose commands are the environment's own, as an
+            expert's are.
     """
 
     @property
@@ -30,6 +33,11 @@ class Agent(Protocol):
     @property
     def cameras(self) -> tuple[str, ...]:
         """The cameras that it must see at every inference."""
+        ...
+
+    @property
+    def action(self) -> ActionSpec | None:
+        """What its actions mean; None for one whose commands are the environment's own."""
         ...
 
     def reset(self, instruction: str) -> None:
@@ -69,6 +77,11 @@ class AgentLayer:
     def cameras(self) -> tuple[str, ...]:
         """See `Agent.cameras`."""
         return self._agent.cameras
+
+    @property
+    def action(self) -> ActionSpec | None:
+        """See `Agent.action`."""
+        return self._agent.action
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from vlm4vla.action import ActionSpec
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.errors import UserError
@@ -91,6 +92,11 @@ class Environment(Painter, Protocol):
     @property
     def perturbations(self) -> Collection[str]:
         """Names of the perturbations that it carries out."""
+        ...
+
+    @property
+    def action(self) -> ActionSpec:
+        """What it takes an action for."""
         ...
 
     def reset(self, spec: EpisodeSpec, cameras: Collection[str] = ()) -> Transition:

@@ -77,8 +77,9 @@ def rollout(
 
     Raises:
         UserError: an agent cannot follow the instruction, the environment cannot set the
-            episode up, or nobody carries out one of its perturbations. Nothing has moved then. Or,
-            later on, what an agent gives is no chunk of finite actions.
+            episode up or would take an agent's actions for others, or nobody carries out one of
+            the perturbations. Nothing has moved then. Or, later on, what an agent gives is no
+            chunk of finite actions.
     """
     shifts = list(agent) if isinstance(agent, Sequence) else [Shift(0, agent)]
     _check(environment, shifts, spec, prefix)
@@ -136,6 +137,8 @@ def _check(
         )
     known = set(environment.perturbations)
     for _, one in shifts:
+        if one.action is not None:
+            one.action.check_means(environment.action, one.identity.name)
         known |= set(getattr(one, "perturbations", ()))
     if unknown := sorted({p.name for p in spec.condition.perturbations} - known):
         raise UserError(

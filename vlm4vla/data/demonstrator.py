@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from vlm4vla.action import ActionSpec
 from vlm4vla.agents.expert import EXPERT
 from vlm4vla.core.condition import Condition, Perturbation
 from vlm4vla.core.environment import Environment
@@ -121,6 +122,7 @@ class Demonstrator:
     identity: AgentId = EXPERT
     replan_every: int = 1
     cameras: tuple[str, ...] = ()
+    action: ActionSpec | None = None
     perturbations: tuple[str, ...] = (NOISE,)
 
     def __init__(self, plan: Planner, spec: EpisodeSpec, rng: np.random.Generator) -> None:

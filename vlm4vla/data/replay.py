@@ -96,6 +96,7 @@ class Replayer:
     identity: AgentId = AgentId("expert", "labels", "stored labels")
     replan_every: int = CHUNK
     cameras: tuple[str, ...] = ()
+    action: ActionSpec | None = None
 
     def __init__(self, plan: Planner, recording: Recording, spec: ActionSpec) -> None:
         self.looks = self.stored = 0

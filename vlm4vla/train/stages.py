@@ -27,6 +27,7 @@ from vlm4vla.model.groups import GROUPS, describe_trainable, set_trainable
 from vlm4vla.model.load import accelerator, chosen_device, load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import Vlm, save_vlm
+from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.train.auxiliary.patch_words import PatchWordLoss
 from vlm4vla.train.batches.frames import Frames
@@ -394,8 +395,10 @@ def run_grounding(
         The folder of the policy.
 
     Raises:
-        UserError: a gate failed, or another process trains in the same folder.
+        UserError: a gate failed, the policy's actions are not the data's, or another process
+            trains in the same folder.
     """
+    _check_actions(policy)
     learned, unseen = learned_and_unseen(cache, tasks)
     about = about_stage("grounding", recipe, **_robot(run, policy, cache, tasks))
     objective = GroundingObjective(policy, learned, recipe)
@@ -438,9 +441,10 @@ def run_imitation(
         The folder of the policy.
 
     Raises:
-        UserError: a group is unknown, the data holds none of the tasks, or another process trains
-            in the same folder.
+        UserError: a group is unknown, the data holds none of the tasks or other actions than the
+            policy's, or another process trains in the same folder.
     """
+    _check_actions(policy)
     set_trainable(policy, groups)
     learned, unseen = learned_and_unseen(cache, tasks)
     few, many = check_numbers(unseen, 24, 72), check_numbers(unseen, 100, 500)
@@ -482,8 +486,9 @@ def run_tokens(
 
     Raises:
         UserError: a group is unknown, no group of the VLM is named, the data holds none of the
-            tasks, or another process trains in the same folder.
+            tasks or other actions than the policy's, or another process trains in the same folder.
     """
+    _check_actions(policy)
     learned, unseen = learned_and_unseen(cache, tasks)
     policy.detach()
     tokens = action_tokens(policy.vlm, policy.spec, learned)
@@ -518,6 +523,22 @@ def open_frames(folder: Path) -> Cache:
             "Collect episodes with `vlm4vla collect`, or name another folder with --data.",
         )
     return open_cache(folder)
+
+
+def _check_actions(policy: Policy) -> None:
+    """Refuses a policy that would take the actions of the data, which are the suite's, for others.
+
+    Raises:
+        UserError: they mean something else, or their chunks are of another length.
+    """
+    wanted = TABLETOP.action
+    policy.spec.check_means(wanted, "the policy")
+    if policy.spec.chunk != wanted.chunk:
+        raise UserError(
+            f"The policy plans {policy.spec.chunk} actions at once, and the data's labels hold "
+            f"{wanted.chunk}.",
+            "Start from another policy, or from its VLM alone.",
+        )
 
 
 def learned_and_unseen(cache: Cache, tasks: Sequence[Task] = ()) -> tuple[Frames, Frames]:

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm4vla.action import ActionSpec
 from vlm4vla.core.environment import Drawing, Environment, Pose, Transition
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.core.observation import Array
@@ -65,6 +66,7 @@ class EnvironmentProcess:
     def __init__(self, suite: Suite) -> None:
         self._child = Child(partial(_serve, suite), "simulator", _REMEDY)
         self.perturbations: tuple[str, ...] = self._child.get("perturbations")
+        self.action: ActionSpec = suite.action
         self._privileged: Any = UserError("The simulator has no episode.", "Call reset() first.")
 
     @property

@@ -10,11 +10,12 @@ import numpy as np
 import sapien
 from numpy.typing import NDArray
 
+from vlm4vla.action import ActionSpec
 from vlm4vla.core.environment import Drawing, Pose, Transition, checked_action
 from vlm4vla.core.episode import EpisodeSpec
 from vlm4vla.core.observation import Array, Image, Observation
 from vlm4vla.errors import UserError
-from vlm4vla.suites.maniskill.suite import INSTRUCTIONS, TIME_LIMIT
+from vlm4vla.suites.maniskill.suite import INSTRUCTIONS, TIME_LIMIT, ManiskillSuite
 from vlm4vla.system.vulkan import ensure_driver
 
 CONTROL_MODE: Final = "pd_ee_delta_pose"
@@ -40,6 +41,7 @@ class StockEnvironment:
     """
 
     perturbations: tuple[str, ...] = ()
+    action: ActionSpec = ManiskillSuite().action
 
     def __init__(self) -> None:
         self._name = ""

@@ -5,6 +5,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm4vla.action import ActionSpec
 from vlm4vla.core.condition import Perturbation
 from vlm4vla.core.environment import Drawing, Pose, Transition
 from vlm4vla.core.episode import EpisodeSpec
@@ -14,6 +15,7 @@ from vlm4vla.suites.tabletop.changes import CHANGES, START, check, gone_at, look
 from vlm4vla.suites.tabletop.suite import (
     POLICY_CAMERA,
     VIEW_CAMERA,
+    TabletopSuite,
     judged_goal,
     scene_of,
     watched_goal,
@@ -36,6 +38,7 @@ class TabletopEnvironment:
     """The suite's simulator; see `vlm4vla.core.environment.Environment`."""
 
     perturbations: tuple[str, ...] = CHANGES
+    action: ActionSpec = TabletopSuite().action
 
     def __init__(self) -> None:
         # SAPIEN takes seconds to import, and it looks for its driver then.
