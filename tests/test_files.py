@@ -248,6 +248,16 @@ def test_a_file_in_the_place_of_a_folder_is_not_replaced(tmp_path: Path) -> None
     assert names(tmp_path) == ["mine"]
 
 
+def test_a_git_repository_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "clone" / ".git").mkdir(parents=True)
+    with (
+        pytest.raises(UserError, match="is a Git repository"),
+        replacing_folder(tmp_path / "clone"),
+    ):
+        pass
+    assert names(tmp_path) == ["clone"]
+
+
 def test_everything_is_on_disk_before_the_name_changes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

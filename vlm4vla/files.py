@@ -11,7 +11,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,11 +72,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     Args:
         path: of the folder; its parent is made if needed. What it may replace is the caller's to
-            check.
+            check; a Git repository is never replaced, since its history would be lost.
 
     Raises:
-        UserError: the disk is full or not writable.
+        UserError: the disk is full or not writable, or the folder is a Git repository.
     """
+    if (path / ".git").exists():
+        raise UserError(f"{path} is a Git repository.", "Choose another folder, and copy from it.")
     with contextlib.ExitStack() as stack:
         with _telling(path):
             folder = _ready(path)
@@ -93,6 +95,31 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                     _sync(Path(parent, name))
                 _sync(Path(parent))
             _take_place(new, folder)
+
+
+def refuse_others(folder: Path, names: Collection[str], what: str) -> None:
+    """Raises where a folder holds what a replacement would not hold: it is somebody's.
+
+    Args:
+        folder: that is to be replaced; it need not be there.
+        names: of all that may be directly in it.
+        what: it would be, such as "Space".
+
+    Raises:
+        UserError: it is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file and no {what}.", "Choose another folder.")
+    others = (
+        sorted(one.name for one in folder.iterdir() if one.name not in names)
+        if folder.exists()
+        else []
+    )
+    if others:
+        named = ", ".join(others[:3]) + (" and more" if len(others) > 3 else "")
+        raise UserError(
+            f"{folder} is no {what}, or not only that: it holds {named}.", "Choose another folder."
+        )
 
 
 def standing_folder(path: Path) -> Path:

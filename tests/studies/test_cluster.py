@@ -26,9 +26,11 @@ def test_a_study_at_full_size_is_written_and_not_run(tmp_path, capsys, monkeypat
     assert "--steps 50000 --batch 512 --learning-rate 2e-05 --seed 0" in frozen
     # The same words may stand in the folder once more, but other files are nobody's to replace.
     assert cli.main(words) == 0
-    (tmp_path / "mine.txt").write_text("")
-    assert cli.main([*words[:-1], str(tmp_path)]) == 2
-    assert "holds other files" in capsys.readouterr().err
+    log = out / "slurm-1_0.out"
+    log.write_text("an hour of eight accelerators")
+    assert cli.main(words) == 2
+    assert "it holds slurm-1_0.out" in capsys.readouterr().err
+    assert log.is_file()
     assert cli.main(words[:-2]) == 2
     assert "--out" in capsys.readouterr().err
 

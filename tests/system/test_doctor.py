@@ -149,6 +149,14 @@ def test_a_missing_package_fails(tmp_path: Path) -> None:
     assert f"{sys.prefix}/bin/pip install -e '{doctor.ROOT}[sim]' -c " in check.fix
 
 
+def test_what_an_interrupted_installation_left_is_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "foo-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert doctor.check_packages(package_root(tmp_path, "numpy\n", "")).status == "ok"
+
+
 def test_an_untested_version_is_a_warning(tmp_path: Path) -> None:
     root = package_root(tmp_path, "numpy>=1\n", "numpy==0.0.1\nnot-installed==1\n")
     check = doctor.check_packages(root)
@@ -185,6 +193,16 @@ def test_a_containers_limit_counts(tmp_path: Path, limit: str, detail: str) -> N
     assert check.detail.startswith(detail)
 
 
+def test_files_that_a_container_remembers_are_no_used_memory(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemAvailable: 16000000 kB\n")
+    (tmp_path / "memory.max").write_text(f"{8 * 2**30}\n")
+    (tmp_path / "memory.current").write_text(f"{7 * 2**30}\n")
+    (tmp_path / "memory.stat").write_text(
+        f"anon {2**30}\nfile {6 * 2**30}\ninactive_file {5 * 2**30}\nactive_file {2**30}\n"
+    )
+    assert doctor.check_memory(tmp_path / "meminfo", tmp_path).detail.startswith("7.0 GiB")
+
+
 @pytest.mark.parametrize(
     ("flags", "detail"), [("fpu avx512_bf16 vme", "avx512_bf16"), ("fpu avx2", "no")]
 )
@@ -217,6 +235,21 @@ def test_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: float, stat
     check = doctor.check_disk()
     assert check.status == status
     assert str(tmp_path) in check.detail
+
+
+def test_a_folder_that_one_may_not_enter_is_not_asked_for_its_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path / "closed" / "home"))
+    real = Path.exists
+
+    def exists(path: Path) -> bool:
+        if "closed" in path.parts:
+            raise PermissionError(path)
+        return real(path)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert str(tmp_path) in doctor.check_disk().detail
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,15 @@ def test_nothing_is_overwritten_and_nothing_too_large_is_written(
     precious.write_text("years of work")
     with pytest.raises(UserError, match="is no Space"):
         space.write_space(precious.parent, [])
+    # A clone of the Space that is there already, with its history and work of its own.
+    for name in (".git/HEAD", ".gitattributes", "README.md"):
+        (precious.parent / name).parent.mkdir(exist_ok=True)
+        (precious.parent / name).write_text("mine")
+    with pytest.raises(UserError, match=r"it holds \.git, thesis\.tex"):
+        space.write_space(precious.parent, [])
     assert precious.read_text() == "years of work"
+    with pytest.raises(UserError, match="is a file"):
+        space.write_space(precious, [])
     monkeypatch.setattr(space, "MOST_BYTES", 1_000_000)
     with pytest.raises(UserError, match="are the most"):
         space.write_space(tmp_path / "out", [])

@@ -208,8 +208,6 @@ def _write(args: argparse.Namespace) -> _Answer:
     """Writes the full-size runs."""
     if args.out is None:
         raise UserError("The scripts need a folder.", "Name one with --out.")
-    if args.out.is_dir() and any(args.out.iterdir()) and not (args.out / cluster.ARRAY).is_file():
-        raise UserError(f"{args.out} holds other files.", "Choose another folder.")
     if args.data or args.cores or args.resume:
         raise UserError(
             "--data, --cores and --resume are for runs on this machine.",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from vlm4vla.files import replacing_folder
+from vlm4vla.files import refuse_others, replacing_folder
 from vlm4vla.studies.cell import Training, VlmStep, eval_command, step_command, train_command
 from vlm4vla.studies.study import Member
 from vlm4vla.studies.trained import CHECKPOINT, VLM
@@ -51,14 +51,18 @@ set -euo pipefail
 
 
 def write(name: str, members: Sequence[Member], folder: Path) -> None:
-    """Writes the scripts of a study's cells; a folder that is there is replaced.
+    """Writes the scripts of a study's cells; earlier ones in the folder are replaced.
 
     Args:
         name: of the study.
         members: its cells at full size.
         folder: gets `array.sh`, and a file a cell below `cells`; where cells have steps, `steps.sh`
             and a file a step below `steps`, too.
+
+    Raises:
+        UserError: the folder holds something else, such as what jobs wrote into it.
     """
+    refuse_others(folder, {ARRAY, f"{_STEPS}.sh", _CELLS, _STEPS}, "folder of scripts")
     steps = {one.cell.step.name: one.cell.step for one in members if one.cell.step}
     with replacing_folder(folder) as new:
         cells = [(one.cell.name, script(one)) for one in members]

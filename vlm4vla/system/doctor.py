@@ -89,8 +89,11 @@ def check_packages(root: Path = ROOT) -> Check:
     name = "packages"
     if not (root / "constraints.txt").is_file():
         return Check(name, "warn", "not a checkout: no constraints.txt to compare with")
+    # An installation that was interrupted leaves packages without a name.
     installed = {
-        canonical(package.name): package.version for package in importlib.metadata.distributions()
+        canonical(package.name): package.version
+        for package in importlib.metadata.distributions()
+        if package.metadata["Name"]
     }
     required = re.findall(r"^([\w.-]+)", (root / "requirements.txt").read_text(), re.MULTILINE)
     missing = [package for package in required if canonical(package) not in installed]
@@ -150,7 +153,7 @@ def check_memory(
     limit = group / "memory.max"
     # In a container the machine's memory says little.
     if limit.is_file() and (most := limit.read_text().strip()) != "max":
-        used = int((group / "memory.current").read_text())
+        used = int((group / "memory.current").read_text()) - _file_cache(group)
         free = min(free, (int(most) - used) / GIB)
     detail = f"{free:.1f} GiB available"
     if free < 2:
@@ -158,6 +161,13 @@ def check_memory(
     if free < 6:
         return Check("memory", "warn", f"{detail}, training wants 6", "Close other programs.")
     return Check("memory", "ok", detail)
+
+
+def _file_cache(group: Path) -> int:
+    """Bytes of a container's used memory that hold files, and are given back when needed."""
+    counts = group / "memory.stat"
+    text = counts.read_text() if counts.is_file() else ""
+    return sum(map(int, re.findall(r"^(?:in)?active_file (\d+)$", text, re.MULTILINE)))
 
 
 def check_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
@@ -170,7 +180,7 @@ def check_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> Check:
 def check_disk() -> Check:
     """Free space where the app writes."""
     folder = paths.home()
-    while not folder.exists():
+    while not _visible(folder):
         folder = folder.parent
     free = shutil.disk_usage(folder).free / GIB
     detail = f"{free:.1f} GiB free at {folder}"
@@ -180,6 +190,14 @@ def check_disk() -> Check:
     if free < 5:
         return Check("disk", "warn", f"{detail}, a full data set wants 5", fix)
     return Check("disk", "ok", detail)
+
+
+def _visible(folder: Path) -> bool:
+    """Whether a folder is there, as far as one may look."""
+    try:
+        return folder.exists()
+    except PermissionError:
+        return False
 
 
 def check_data_folder() -> Check:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from vlm4vla.errors import UserError
-from vlm4vla.files import replacing_folder
+from vlm4vla.files import refuse_others, replacing_folder
 from vlm4vla.system.doctor import canonical
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -19,6 +19,9 @@ _FILES: Final = (
 )  # fmt: skip
 
 _FOLDERS: Final = ("vlm4vla", "pages", "assets", "docs")
+
+_REQUIREMENTS: Final = "requirements.txt"
+_ATTRIBUTES: Final = ".gitattributes"
 
 _STORED_APART: Final = ("safetensors", "parquet", "mp4", "png")
 """Endings of files that the Hub refuses inside of Git: they are binary."""
@@ -36,7 +39,7 @@ def write_space(out: Path, policies: Iterable[Path], *, root: Path = ROOT) -> in
         Bytes of all files.
 
     Raises:
-        UserError: this is no checkout, something else is at `out`, or it would be too large.
+        UserError: this is no checkout, something else is at or in `out`, or it would be too large.
     """
     missing = [name for name in (*_FILES, *_FOLDERS) if not (root / name).exists()]
     if missing:
@@ -44,8 +47,7 @@ def write_space(out: Path, policies: Iterable[Path], *, root: Path = ROOT) -> in
             f"A Space is made of a checkout, and {root} has no {', '.join(missing)}.",
             "Clone the repository and run the command there.",
         )
-    if out.exists() and any(out.iterdir()) and not (out / ".gitattributes").is_file():
-        raise UserError(f"{out} is there and is no Space.", "Choose another folder.")
+    refuse_others(out, {*_FILES, *_FOLDERS, "checkpoints", _REQUIREMENTS, _ATTRIBUTES}, "Space")
     files = {root / name: Path(name) for name in _FILES}
     for name in _FOLDERS:
         files |= {path: path.relative_to(root) for path in _below(root / name)}
@@ -59,11 +61,11 @@ def write_space(out: Path, policies: Iterable[Path], *, root: Path = ROOT) -> in
             "Move checkpoints that need not be shown out of `checkpoints`.",
         )
     written = {
-        "requirements.txt": pinned(
-            (root / "requirements.txt").read_text("utf-8"),
+        _REQUIREMENTS: pinned(
+            (root / _REQUIREMENTS).read_text("utf-8"),
             (root / "constraints.txt").read_text("utf-8"),
         ),
-        ".gitattributes": "".join(
+        _ATTRIBUTES: "".join(
             f"*.{ending} filter=lfs diff=lfs merge=lfs -text\n" for ending in _STORED_APART
         ),
     }
