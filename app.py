@@ -54,16 +54,20 @@ def main() -> None:
     # The simulators need the other cores, and `vlm4vla eval` computes with one thread, too: the
     # same sums in the same order, so the same episode.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        table = Archive.open().table
+        # Pages are served before anything is brought in, and read no table of an earlier version.
+        table.database.upgrade()
+        table.database.read_ahead()
+        filling = Filling()
+    except UserError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        sys.exit(2)
     simulators, catalogue = Simulators(), AgentCatalogue()
     # The first simulator starts while Gradio is imported.
     simulators.open()
     from pages import site
 
-    table = Archive.open().table
-    # Pages are served before anything is brought in, and read no table of an earlier version.
-    table.database.upgrade()
-    table.database.read_ahead()
-    filling = Filling()
     blocks = site.build(simulators, catalogue, filling.progress)
     blocks.launch(
         server_name=host,

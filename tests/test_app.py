@@ -51,6 +51,22 @@ def test_without_a_renderer_recordings_play_and_run_is_disabled_with_the_reason(
     assert complaints == []
 
 
+def test_a_table_that_cannot_be_read_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "episodes.sqlite").write_text("no table, but long enough" * 50)
+    done = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env={**os.environ, "VLM4VLA_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("app.py: ") and "episodes.sqlite" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_mcp_tools_are_refused_with_the_command_that_brings_them() -> None:
     # One that happens to be installed must not be found.
     program = (

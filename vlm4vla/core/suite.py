@@ -76,5 +76,9 @@ class Suite(Protocol):
         ...
 
     def versions(self) -> Mapping[str, str]:
-        """Versions of everything in it that changes results."""
+        """Versions of everything in it that changes results.
+
+        Raises:
+            UserError: something of it is not installed.
+        """
         ...

@@ -5,15 +5,15 @@ Imports no simulator.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Final
 
-from vlm4vla import __version__, seeds
+from vlm4vla import seeds
 from vlm4vla.action import ActionSpec, tiny
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.environment import Environment
 from vlm4vla.core.episode import Episode, EpisodeSpec, Event, Outcome
 from vlm4vla.errors import UserError
+from vlm4vla.suites.versions import versions
 
 NAME: Final = "maniskill"
 
@@ -85,8 +85,7 @@ class ManiskillSuite:
 
     def versions(self) -> Mapping[str, str]:
         """See `Suite.versions`."""
-        found = {name: metadata.version(name) for name in ("mani_skill", "sapien", "numpy")}
-        return {"vlm4vla": __version__} | found
+        return versions()
 
 
 def instructed(

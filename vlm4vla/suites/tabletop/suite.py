@@ -5,12 +5,11 @@ Imports no simulator: what a seed draws and how an episode is judged are known w
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from typing import Final
 
 import numpy as np
 
-from vlm4vla import __version__, seeds
+from vlm4vla import seeds
 from vlm4vla.action import ActionSpec, tiny
 from vlm4vla.core.condition import GIVEN, OTHER_OBJECT, Condition
 from vlm4vla.core.environment import Environment
@@ -32,6 +31,7 @@ from vlm4vla.suites.tabletop.scene import (
 )
 from vlm4vla.suites.tabletop.scene import Episode as Draw
 from vlm4vla.suites.tabletop.tasks import limit_of
+from vlm4vla.suites.versions import versions
 
 NAME: Final = "tabletop"
 
@@ -97,8 +97,7 @@ class TabletopSuite:
 
     def versions(self) -> Mapping[str, str]:
         """See `Suite.versions`."""
-        found = {name: metadata.version(name) for name in ("mani_skill", "sapien", "numpy")}
-        return {"vlm4vla": __version__} | found
+        return versions()
 
 
 def reference_kind(spec: EpisodeSpec) -> str:
