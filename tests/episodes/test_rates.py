@@ -6,7 +6,7 @@ from tests.episodes.examples import EVALUATION, LIVE, example
 from vlm4vla.core.condition import GIVEN, Condition
 from vlm4vla.core.episode import AgentId, AgentSpan, Outcome
 from vlm4vla.episodes.filters import EVERYTHING, Filter, Membership, condition_key
-from vlm4vla.episodes.rates import FACETS, agents, facets, rates, standing
+from vlm4vla.episodes.rates import FACETS, facets, rates, standing
 from vlm4vla.episodes.table import EpisodeTable
 
 AGENT = "bed03166840b0dc4"
@@ -162,15 +162,3 @@ def test_the_best_rate_there_is_stands_first(table: EpisodeTable) -> None:
     assert (shipped.rate.successes, shipped.rate.n) == (150, 200)
     assert shipped.source == "in the evaluation that comes with the checkpoint"
     assert standing(table, AGENT, "reach", published).rate.n == 0
-
-
-def test_agents_come_by_their_episodes_and_then_by_age(table: EpisodeTable) -> None:
-    for digest, seeds, created in (("late", [1, 2], 9), ("most", [1, 2, 3], 8), ("early", [4], 1)):
-        acted = (AgentSpan(AgentId("policy", digest)),)
-        for seed in seeds:
-            table.put(replace(example(seed), agents=acted), [EVALUATION], created=created)
-    acted = (AgentSpan(AgentId("policy", "early")),)
-    table.put(replace(example(5), agents=acted), [EVALUATION], created=20)
-    found = agents(table, Filter(kind="evaluation"))
-    assert list(found.items()) == [("most", 3), ("early", 2), ("late", 2)]
-    assert agents(table, Filter(kind="study")) == {}

@@ -86,6 +86,18 @@ def test_of_two_versions_the_newer_one_is_current_in_whatever_order_they_come(
     assert table.row(old.id).current
 
 
+def test_a_scene_that_is_only_looked_at_takes_nothing_out_of_an_evaluation(
+    table: EpisodeTable,
+) -> None:
+    evaluated = example(versions={"torch": "1"})
+    looked_at = example(versions={"torch": "2"})
+    table.put(evaluated, [EVALUATION], created=100.0)
+    table.put(looked_at, created=200.0)
+    assert (table.row(evaluated.id).current, table.row(looked_at.id).current) == (True, False)
+    table.join(looked_at.id, EVALUATION)
+    assert (table.row(evaluated.id).current, table.row(looked_at.id).current) == (False, True)
+
+
 def test_an_old_id_still_finds_its_episode(table: EpisodeTable) -> None:
     old = "0123456789abcdef"
     table.put(example(1), legacy_id=old, created=1.0)

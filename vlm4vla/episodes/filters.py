@@ -67,7 +67,7 @@ class Filter:
         reading_kind: how the instruction was understood.
         source: the door that it came through.
         request_id: what was asked and of whom; see `Episode.request_id`.
-        current: only the newest episode of every request.
+        current: only the episode of every request that counts; see `Row`.
         text: letters in the instruction or in the outcome's sentence.
     """
 

@@ -64,12 +64,12 @@ class RateRow(NamedTuple):
 def rates(table: EpisodeTable, wanted: Filter = EVERYTHING) -> list[RateRow]:
     """Every rate of the chosen episodes, never mixed over what `RateRow` names.
 
-    A request counts once, with its newest finished episode. Left out are episodes of several
+    A request counts once, with the episode that is `current`. Left out are episodes of several
     agents, those that branch off others, and imported ones whose condition is lost.
 
     Args:
         table: where they are.
-        wanted: which; a request whose newest episode is not among them does not count.
+        wanted: which; a request whose `current` episode is not among them does not count.
     """
     where, values = wanted.sql()
     with table.database.reading() as db:
@@ -136,23 +136,6 @@ def facets(
             for one in kinds_of(value) if column == "kind" else (value,):
                 counts[column][one] = counts[column].get(one, 0) + n
     return {name: dict(sorted(values.items())) for name, values in counts.items()}
-
-
-def agents(table: EpisodeTable, wanted: Filter) -> dict[str, int]:
-    """How many of the chosen episodes are of whom, by digest: most first, then who came first.
-
-    Args:
-        table: where they are.
-        wanted: which; few, since their rows are read.
-    """
-    where, values = wanted.sql()
-    with table.database.reading() as db:
-        found = db.execute(
-            f"SELECT agent, count(*) FROM episodes WHERE {where} GROUP BY agent "
-            "ORDER BY count(*) DESC, min(created)",
-            values,
-        ).fetchall()
-    return dict(map(tuple, found))
 
 
 def evaluated(table: EpisodeTable, agent: str, *, condition: Condition = USUAL) -> dict[str, Rate]:

@@ -124,7 +124,8 @@ class Row:
         reading: how the instruction was understood.
         created: seconds since the epoch.
         kinds: what it belongs to.
-        current: whether it is the newest episode of its request that came to its end.
+        current: whether it is the newest episode of its request that came to its end; any of a
+            drawn scene before those that a person asked for.
     """
 
     id: str

@@ -11,6 +11,7 @@ from vlm4vla.core.episode import Episode
 from vlm4vla.episodes.arrays import pack
 from vlm4vla.episodes.database import Database
 from vlm4vla.episodes.filters import (
+    DRAWN,
     EVERYTHING,
     ORDERS,
     Filter,
@@ -104,6 +105,7 @@ class EpisodeTable:
                     row = self._found(db, one.episode.id)["row"]
                     _join(db, row, one.memberships)
                     _label(db, row, one.labels)
+                    _settle(db, one.episode.request_id)
         return len(new)
 
     def get(self, key: str) -> Episode:
@@ -214,6 +216,7 @@ class EpisodeTable:
         with self.database.writing() as db:
             found = self._found(db, key)
             _join(db, found["row"], memberships)
+            _settle(db, found["request_id"])
             if found["source"] == "live":
                 self._append(
                     "joined", id=found["id"], memberships=[list(one) for one in memberships]
@@ -401,11 +404,15 @@ def entry_of(db: sqlite3.Connection, found: sqlite3.Row) -> Entry:
 
 
 def _settle(db: sqlite3.Connection, request_id: str) -> None:
-    """Marks the newest finished episode of a request as the one that counts."""
+    """Marks the newest finished episode of a request as the one that counts.
+
+    One that belongs to a set of drawn scenes goes before all others: whoever looks at a scene of an
+    evaluation once more, perhaps with other versions, takes nothing out of it.
+    """
     found = db.execute(
         "SELECT row, current, outcome FROM episodes WHERE request_id = ? "
-        "ORDER BY created DESC, row DESC",
-        (request_id,),
+        "ORDER BY belongs & ? <> 0 DESC, created DESC, row DESC",
+        (request_id, DRAWN),
     ).fetchall()
     newest = next((one["row"] for one in found if one["outcome"] != STOPPED), None)
     for one in found:

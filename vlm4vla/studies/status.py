@@ -1,13 +1,11 @@
 """What is done of a cell: a query on the table of episodes."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from vlm4vla.core.condition import Condition
 from vlm4vla.episodes.filters import Filter, Membership
-from vlm4vla.episodes.rates import agents
-from vlm4vla.episodes.rows import Row
+from vlm4vla.episodes.rows import STOPPED, Row
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.studies.cell import Cell
 from vlm4vla.studies.measures import Measures, measures_of
@@ -22,7 +20,7 @@ class Found(NamedTuple):
 
     Attributes:
         agent: digest of the policy that carried them out; "" if there are none.
-        rows: one a scene.
+        rows: one a scene, its newest.
         others: how many further policies have episodes in the cell, such as one that was trained
             on another machine. They are not counted.
     """
@@ -45,16 +43,17 @@ def episodes_of(table: EpisodeTable, cell: Cell) -> Found:
         cell: which.
     """
     kind, name = membership(cell)
-    wanted = Filter(kind=kind, name=name, task=cell.tasks, condition=Condition(), current=True)
-    counts = agents(table, wanted)
-    if not counts:
+    # Not `current` ones alone: the same scene that was run under other versions, for something else
+    # than the study, takes nothing out of it.
+    wanted = Filter(kind=kind, name=name, task=cell.tasks, condition=Condition())
+    policies: dict[str, dict[Scene, Row]] = {}
+    for row in table.query(wanted, order="oldest", limit=table.count(wanted)):
+        if row.spec.seed in cell.scenes.seeds and row.outcome.kind != STOPPED:
+            policies.setdefault(row.agent.digest, {})[row.spec.task, row.spec.seed] = row
+    if not policies:
         return Found("", {}, 0)
-    agent = next(iter(counts))
-    found = table.query(replace(wanted, agent=agent), order="oldest", limit=counts[agent])
-    rows = {
-        (row.spec.task, row.spec.seed): row for row in found if row.spec.seed in cell.scenes.seeds
-    }
-    return Found(agent, rows, len(counts) - 1)
+    agent = max(policies, key=lambda one: len(policies[one]))
+    return Found(agent, policies[agent], len(policies) - 1)
 
 
 def done(table: EpisodeTable, cell: Cell) -> bool:
