@@ -10,7 +10,9 @@ from tests.episodes.examples import EVALUATION, LIVE, content, example
 from vlm4vla.episodes.database import NewerVersionError
 from vlm4vla.episodes.films import Films
 from vlm4vla.episodes.filters import Filter
+from vlm4vla.episodes.log import Log
 from vlm4vla.episodes.rebuild import rebuild
+from vlm4vla.episodes.rows import Entry, Label
 from vlm4vla.episodes.schema import VERSION
 from vlm4vla.episodes.table import FILE, EpisodeTable
 from vlm4vla.errors import UserError
@@ -49,6 +51,25 @@ def test_live_episodes_and_labels_come_back_from_the_log(tmp_path: Path) -> None
     assert everything(again) == before
     assert len(before) == 3
     assert [one.label for one in again.labels(example(1).id, all_of_them=True)] == ["odd", "fine"]
+
+
+def test_a_label_beside_an_imported_one_comes_back_from_the_log(tmp_path: Path) -> None:
+    table = at(tmp_path)
+    table.put_all([Entry(example(1), (EVALUATION,), "", 1.0, (Label("odd", "ann", "", 2.0),))])
+    table.label(example(1).id, "dropped", "bob", "at the rim")
+    table.close()
+    lose(tmp_path)
+    again = at(tmp_path)
+    assert rebuild(again).lost == 0
+    assert ("bob", "at the rim") in [(one.who, one.note) for one in again.labels(example(1).id)]
+
+
+def test_a_label_of_an_episode_that_is_nowhere_is_counted_as_lost(tmp_path: Path) -> None:
+    table = at(tmp_path)
+    table.put(example(1, source="live"), [LIVE])
+    Log(tmp_path / "log.jsonl").append("label", {"id": "0" * 16, "label": "odd", "who": "ann"})
+    done = rebuild(table)
+    assert (done.logged, done.lost) == (1, 1)
 
 
 def test_rebuilding_writes_nothing_into_the_log(tmp_path: Path) -> None:

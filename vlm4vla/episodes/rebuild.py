@@ -54,7 +54,7 @@ class Replayed(NamedTuple):
 
     Attributes:
         done: lines that were carried out.
-        lost: lines that could not be read.
+        lost: lines that could not be read, and labels of episodes that are nowhere.
         pinned: ids of the films that are kept for ever.
     """
 
@@ -134,6 +134,9 @@ def replay(log: Log, table: EpisodeTable) -> Replayed:
                 pinned.add(line["id"])
             elif line["id"] in silent:
                 _carry_out(silent, line)
+            elif line["what"] == "label":
+                lost += 1
+                continue
             done += 1
         except _ODD_LINE:
             lost += 1

@@ -245,8 +245,8 @@ class EpisodeTable:
         said = Label(label, who, note, created or time.time())
         with self.database.writing() as db:
             found = self._found(db, key)
-            if found["source"] != "live" and not _labels(db, found["row"]):
-                # The log would else hold a label of an episode that it does not hold.
+            if self.log and found["source"] != "live":
+                # The log would else hold a label of an episode that it may not hold.
                 self._append("episode", **entry_to_json(entry_of(db, found)))
             _label(db, found["row"], [said])
             self._append("label", id=found["id"], **said._asdict())
