@@ -84,6 +84,15 @@ def test_who_labels_is_told_words_and_neither_labels_nor_limits(
         prepare(tmp_path, ids[::-1], seed=1, drawn_from=80)
 
 
+def test_labels_that_somebody_filled_in_stay(table: EpisodeTable, tmp_path: Path) -> None:
+    ids = sample(table)
+    prepare(tmp_path, ids, seed=0, drawn_from=80)
+    said = (tmp_path / BLANK).read_text().replace("001,,", "001,dropped,at the rim")
+    (tmp_path / BLANK).write_text(said)
+    prepare(tmp_path, ids, seed=0, drawn_from=80)
+    assert (tmp_path / BLANK).read_text() == said
+
+
 def filled(folder: Path, labels: dict[str, str], *, header: str = "sheet,label,note") -> Path:
     path = folder / "filled.csv"
     lines = [f"{sheet},{label}," for sheet, label in labels.items()]

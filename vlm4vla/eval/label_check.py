@@ -132,7 +132,7 @@ def sheet_name(place: int) -> str:
 
 
 def prepare(folder: Path, ids: Sequence[str], *, seed: int, drawn_from: int) -> None:
-    """Writes all of a check's folder but its sheets.
+    """Writes all of a check's folder but its sheets; labels that somebody filled in stay.
 
     Args:
         folder: where.
@@ -152,7 +152,8 @@ def prepare(folder: Path, ids: Sequence[str], *, seed: int, drawn_from: int) -> 
     writer.writerow(COLUMNS)
     writer.writerows((name, "", "") for name in sheets)
     _write(folder / KEY, json.dumps(key, indent=1) + "\n")
-    _write(folder / BLANK, blank.getvalue())
+    if not (folder / BLANK).exists():
+        _write(folder / BLANK, blank.getvalue())
     _write(folder / GUIDE, guide())
 
 
