@@ -75,6 +75,10 @@ def test_the_rules_are_told_in_words(capsys) -> None:
         (["--check", "x.csv", "--who", "ann"], "key.json is missing"),
         (["--sheets", "x", "--number", "9"], "9 of 3 failures cannot be drawn"),
         (["--x", "0", "1"], "needs --x and --y"),
+        (["--x", "nan", "nan", "--y", "0", "1"], "is no part of the table"),
+        (["--x", "0", "1", "--y", "0", "inf"], "is no part of the table"),
+        (["--objects", "4", "two"], "--objects 4 two"),
+        (["--objects", "9" * 30], "whole numbers from 0 to 99"),
         (["--say", "gone", "--as", "dropped", "--who", "ann"], "no such stored episode"),
     ],
 )

@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.out} is neither .csv nor .jsonl.", "Give it one of these endings.")
     if (args.x is None) != (args.y is None):
         raise UserError("A part of the table needs --x and --y.", "Give both.")
+    query = _query(args)
     table = EpisodeTable()
     try:
         prepare(table, Films(table), legacy=paths.home(), shipped=SHIPPED)
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         print(file=sys.stderr)
     if args.check:
         return _check(table, args)
-    found = summarise(table, _query(args))
+    found = summarise(table, query)
     if args.sheets:
         return _sheets(table, found, args)
     if args.out:
@@ -197,10 +198,23 @@ def _simulator() -> Iterator[Environment]:
 
 
 def _query(args: argparse.Namespace) -> Query:
-    address = {"kind": args.kind}
+    address = {"kind": args.kind, "objects": "~".join(args.objects)}
     if args.x:
         address |= {axis: "~".join(map(str, getattr(args, axis))) for axis in "xy"}
     plain = Query.from_address(address)
+    # An address is read without what makes no sense in it; here it would be answered as if that
+    # had not been asked for.
+    if args.x and plain.region is None:
+        raise UserError(
+            f"--x {args.x[0]:g} {args.x[1]:g} --y {args.y[0]:g} {args.y[1]:g} is no part of the "
+            "table.",
+            "Give metres, such as --x -0.1 0.1 --y 0 0.2.",
+        )
+    if plain.objects != tuple(args.objects):
+        raise UserError(
+            f"--objects {' '.join(args.objects)}: these are not all numbers of objects.",
+            "Give whole numbers from 0 to 99.",
+        )
     several = {name: tuple(getattr(args, name)) for name in FACETS}
     return Query(**{**vars(plain), **several})
 
