@@ -4,9 +4,12 @@ import shutil
 import av
 import pytest
 
+from tests.studies.miniature import outcome
 from vlm4vla.cli import main
+from vlm4vla.commands import eval as eval_command
 from vlm4vla.commands.eval import membership
 from vlm4vla.core.condition import Condition
+from vlm4vla.core.episode import AgentId
 from vlm4vla.episodes.filters import Filter, Membership
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.model.checkpoint import checkpoint_hash
@@ -64,6 +67,20 @@ def test_eval_prints_the_contract_and_goes_on_where_it_stopped(checkpoint, tmp_p
     kept = json.loads((copy / "policy.json").read_text())["evaluation"]
     assert kept["tasks"] == answer["tasks"] and kept["checkpoint"] == checkpoint_hash(copy)
     assert "n = 2, 95 % interval 0 to 66 %" in (copy / "README.md").read_text()
+
+
+def test_episodes_are_kept_under_the_name_that_was_asked_for(monkeypatch):
+    spec = TABLETOP.spec("reach", 0, Condition())
+
+    def evaluate(suite, specs, make_agent, workers, report):
+        for one in specs:
+            report(outcome(AgentId("policy", "ab" * 8, "checkpoint"), one))
+
+    monkeypatch.setattr(eval_command, "evaluate", evaluate)
+    rows = EpisodeTable.in_memory()
+    asked = AgentId("policy", "ab" * 8, "cell 0123456789ab")
+    eval_command.run_missing(rows, [spec], asked, lambda: None, 1)
+    assert [row.agent.name for row in rows.query()] == ["cell 0123456789ab"]
 
 
 def test_eval_refuses_seeds_that_training_may_use(checkpoint, capsys):

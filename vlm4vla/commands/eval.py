@@ -5,6 +5,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def run_missing(
     Args:
         rows: the table.
         specs: what is asked for.
-        agent: of whom.
+        agent: of whom; under this name the episodes are kept.
         make_agent: see `evaluate`; not called if nothing is missing.
         workers: simulators at a time.
         member: where an episode belongs; None for `membership`.
@@ -157,6 +158,9 @@ def run_missing(
     tried: Counter[str] = Counter()
 
     def keep(episode: Episode) -> None:
+        # Who acted knows no more than its folder's name.
+        agents = (replace(one, agent=replace(one.agent, name=agent.name)) for one in episode.agents)
+        episode = replace(episode, agents=tuple(agents))
         rows.put(episode, [member(episode.spec)])
         task = heading(episode.spec)
         tried[task] += 1
