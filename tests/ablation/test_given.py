@@ -1,9 +1,12 @@
 """What was given in stored episodes: drawn and said again, it is what the policy acted on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.shipped import shipped
+from vlm4vla.ablation.agent import PerturbedAgent
 from vlm4vla.ablation.given import (
     GivenPainter,
     displaced,
@@ -14,6 +17,7 @@ from vlm4vla.ablation.registry import perturbation
 from vlm4vla.agents.catalogue import SHIPPED
 from vlm4vla.attribution.inferences import pose_at
 from vlm4vla.core.condition import Condition, Perturbation
+from vlm4vla.core.rollout import record
 from vlm4vla.errors import UserError
 from vlm4vla.suites.registry import TABLETOP
 
@@ -33,24 +37,25 @@ def episodes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def policy():
+def agent():
     from vlm4vla.agents.policy import load_agent
 
-    return load_agent(SHIPPED / "qwen3vl-tiny").policy
+    return load_agent(SHIPPED / "qwen3vl-tiny")
 
 
 @pytest.mark.parametrize("name", EPISODES)
-def test_the_policy_does_again_what_it_did_in_a_shipped_episode(
-    name, episodes, environment, policy
-):
-    episode = episodes[name]
-    spec = episode.spec
-    assert spec.condition.label == name
+def test_the_policy_does_again_what_it_did(name, episodes, environment, agent):
+    shipped_spec = episodes[name].spec
+    assert shipped_spec.condition.label == name
+    # Begun here: another kind of processor rounds some pixels of the shipped one otherwise.
+    spec = replace(shipped_spec, condition=replace(shipped_spec.condition, max_steps=5))
+    episode = record(TABLETOP, environment, PerturbedAgent(agent), spec, "evaluation")
+    assert [made.step for made in episode.predictions] == [0, 4]
     painter = GivenPainter.of(environment, spec)
-    for made in episode.predictions[:2]:
+    for made in episode.predictions:
         drawn = painter.at(made.step).draw(spec, pose_at(episode, made.step), ("policy",))
         told = given_sentence(spec, spec.condition.perturbations, made.step)
-        again = policy.act(drawn.images["policy"][None], [told])[0]
+        again = agent.policy.act(drawn.images["policy"][None], [told])[0]
         np.testing.assert_allclose(again, made.chunk, atol=1e-3)
 
 
