@@ -19,6 +19,13 @@ def test_words_name_perturbations_in_the_registrys_order() -> None:
     assert changes_of([]) == ()
 
 
+def test_only_one_sentence_is_told_at_a_step() -> None:
+    empty = ["sentence-empty", "last_step=3", "sentence-nonsense"]
+    with pytest.raises(UserError, match="sentence-empty and sentence-nonsense would each tell"):
+        changes_of(empty)
+    assert len(changes_of([*empty, "first_step=4"])) == 2
+
+
 @pytest.mark.parametrize("name", list(PERTURBATIONS))
 def test_what_is_usual_needs_but_its_name(name: str) -> None:
     assert words_of(perturbation(name)) == name

@@ -9,6 +9,7 @@ import pytest
 from tests.ablation.test_agent import Noting
 from tests.inspection.examples import POLICY, still_episode
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
+from vlm4vla.ablation.given import given_sentence
 from vlm4vla.ablation.registry import perturbation
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import EXPERT
@@ -91,6 +92,21 @@ def test_the_picture_goes_blank_from_the_step_on(data_folder: Any) -> None:
     branch = replace(episode, spec=wanted.spec)
     with pytest.raises(UserError, match="blank already"):
         take_branch(catalogue, branch, 4, agent="expert", change=BLANK)
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"), [(4, (perturbation("sentence-empty", last_step=3),)), (0, ())]
+)
+def test_another_sentence_is_told_though_the_parents_was_taken_away(
+    step: int, kept: tuple[Perturbation, ...]
+) -> None:
+    episode = parent(agent=POLICY)
+    empty = replace(episode.spec.condition, perturbations=(perturbation("sentence-empty"),))
+    episode = replace(episode, spec=replace(episode.spec, condition=empty))
+    wanted = take_branch(FakeCatalogue("policy"), episode, step, other_sentence(episode), "expert")
+    assert wanted.spec.condition.perturbations == kept
+    told = given_sentence(wanted.spec, wanted.spec.condition.perturbations, step)
+    assert told == other_sentence(episode)
 
 
 def test_a_thing_is_gone_from_the_step_on() -> None:

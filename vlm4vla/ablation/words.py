@@ -1,8 +1,10 @@
 """Perturbations as words: what the command line and addresses name them by."""
 
+import itertools
 from collections.abc import Sequence
 
 from vlm4vla.ablation.registry import PERTURBATIONS, ordered, parse, perturbation
+from vlm4vla.ablation.sentences import SENTENCES
 from vlm4vla.core.condition import Perturbation
 from vlm4vla.errors import UserError
 
@@ -15,7 +17,8 @@ def changes_of(words: Sequence[str]) -> tuple[Perturbation, ...]:
             `first_step` and `last_step`. None for nothing changed.
 
     Raises:
-        UserError: the first word is no name, or see `vlm4vla.ablation.registry.perturbation`.
+        UserError: the first word is no name, two perturbations would each tell a sentence of its
+            own at one step, or see `vlm4vla.ablation.registry.perturbation`.
     """
     names = [place for place, word in enumerate(words) if "=" not in word]
     if not words:
@@ -23,7 +26,16 @@ def changes_of(words: Sequence[str]) -> tuple[Perturbation, ...]:
     if names[:1] != [0]:
         raise UserError(f"{words[0]} belongs to no perturbation.", "Give a name first.")
     parts = [words[start:stop] for start, stop in zip(names, [*names[1:], None], strict=True)]
-    return ordered([_change(part) for part in parts])
+    changes = ordered([_change(part) for part in parts])
+    for one, other in itertools.combinations([c for c in changes if c.name in SENTENCES], 2):
+        # Each begins at a step at which it holds itself, so they meet at the later beginning.
+        later = max(one.first_step, other.first_step)
+        if one.holds(later) and other.holds(later):
+            raise UserError(
+                f"{one.name} and {other.name} would each tell a sentence of its own.",
+                "Name one of them, or give each its steps with first_step and last_step.",
+            )
+    return changes
 
 
 def words_of(change: Perturbation) -> str:

@@ -1,11 +1,12 @@
 """Branches: an episode that leaves a stored one at a step, with one thing changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from vlm4vla.ablation.agent import PerturbedAgent
 from vlm4vla.ablation.registry import perturbation
+from vlm4vla.ablation.sentences import SENTENCES
 from vlm4vla.agents.catalogue import AgentCatalogue, Entry
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import GIVEN, Perturbation
@@ -93,7 +94,8 @@ def take_branch(
         raise UserError("The scripted expert cannot do this.", reading.sentence)
     spec = replace(parent.spec, parent=parent.id, branch_step=int(step))
     if not same_words:
-        condition = replace(spec.condition, words=GIVEN, goal="first")
+        told = _told_anew(spec.condition.perturbations, int(step))
+        condition = replace(spec.condition, words=GIVEN, goal="first", perturbations=told)
         spec = replace(
             spec,
             instruction=reading.text,
@@ -114,6 +116,15 @@ def take_branch(
 def removable(spec: EpisodeSpec) -> list[str]:
     """Names of the things that a branch can take off the table."""
     return [item.name for item in scene_of(spec).objects]
+
+
+def _told_anew(changes: Sequence[Perturbation], step: int) -> tuple[Perturbation, ...]:
+    """Perturbations of which none of the sentence holds any more: from a step on, it is another."""
+    return tuple(
+        replace(one, last_step=step - 1) if one.name in SENTENCES and one.holds(step) else one
+        for one in changes
+        if one.name not in SENTENCES or one.first_step < step
+    )
 
 
 def _changed(spec: EpisodeSpec, change: object, step: int, expert: bool) -> Perturbation:
