@@ -73,9 +73,9 @@ def test_rows_come_back_and_say_the_chief_ones(
 ) -> None:
     monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
     cell = cells["VLM"]
-    assert measures_of(cell, tmp_path / "own", "agent") is None
+    assert measures_of(cell, tmp_path / "own", "agent", "vlm") is None
     told(cell.name, "agent").write(tmp_path / "own" / OF_CELL)
-    found = measures_of(cell, tmp_path / "own", "agent")
+    found = measures_of(cell, tmp_path / "own", "agent", "vlm")
     assert found is not None and found.before is None
     # Five digits are kept of what was measured.
     assert found.trained.rows == (ROWS[0]._replace(score=9.1235), *ROWS[1:])
@@ -86,23 +86,28 @@ def test_rows_come_back_and_say_the_chief_ones(
         "5.0 % of occlusion lies on the named object (95 % 4.0 to 6.2; its area is 1.6 %)",
     ]
     # Another training's policy is not this cell's.
-    assert measures_of(cell, tmp_path / "own", "other") is None
+    assert measures_of(cell, tmp_path / "own", "other", "vlm") is None
     origin = origin_of(cell)
     told(origin.name, rows=(ROWS[0]._replace(score=10.0),)).write(origin.folder / OF_ORIGIN)
-    both = measures_of(cell, tmp_path / "own", "agent")
+    both = measures_of(cell, tmp_path / "own", "agent", "vlm")
     assert both is not None
     assert "by 10.0 cm (95 % 8.5 to 9.8) before training, 9.1 cm" in both.sentences()[0]
+    # What was kept of another VLM is not what this cell started from.
+    told(origin.name, "vlm").write(origin.folder / OF_ORIGIN)
+    for vlm, comparable in (("vlm", True), ("another", False)):
+        known = measures_of(cell, tmp_path / "own", "agent", vlm)
+        assert known is not None and (known.before is not None) == comparable
     # What was shown other pictures cannot be compared.
     other = replace(both.before, pictures="others") if both.before else None
     assert other is not None
     other.write(origin.folder / OF_ORIGIN)
-    alone = measures_of(cell, tmp_path / "own", "agent")
+    alone = measures_of(cell, tmp_path / "own", "agent", "vlm")
     assert alone is not None and alone.before is None
     # What is shipped lies in one folder.
     shipped = tmp_path / "shipped"
     told(cell.name, "shipped").write(shipped / "cells" / f"{cell.name}-{OF_CELL}")
     monkeypatch.setattr(stored, "SHIPPED", shipped)
-    assert measures_of(cell, tmp_path / "nothing", "shipped") is not None
+    assert measures_of(cell, tmp_path / "nothing", "shipped", "vlm") is not None
     # Rows of another version are made again.
     file = tmp_path / "own" / OF_CELL
     file.write_text(file.read_text().replace('"concept"', '"target"'))
@@ -196,6 +201,14 @@ def test_the_start_is_found_again(level, folder, cells, tmp_path, monkeypatch):
     lines.clear()
     measure(cell, miniature.views(), "again", lines.append)
     assert not any("before training" in line for line in lines)
+    # What was kept of another VLM is measured anew.
+    origin = origin_of(cell)
+    kept_start = read(origin.folder, origin.name, OF_ORIGIN)
+    assert kept_start is not None and kept_start.agent == cell.start.digest
+    replace(kept_start, agent="another").write(origin.folder / OF_ORIGIN)
+    anew = measure(cell, miniature.views(), "again", lines.append)
+    assert anew.before is not None and anew.before.agent == cell.start.digest
+    assert any("before training" in line for line in lines)
     # Other weights in the policy's place are refused.
     (tmp_path / "studies" / cell.name / "cell.json").unlink()
     with pytest.raises(UserError, match="its account says None"):

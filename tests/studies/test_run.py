@@ -6,10 +6,11 @@ import pytest
 
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.studies import run
+from vlm4vla.files import write_json
+from vlm4vla.studies import run, trained
 from vlm4vla.studies.registry import STUDIES
 from vlm4vla.studies.run import Runner, last_line
-from vlm4vla.studies.trained import RUN, folder_of
+from vlm4vla.studies.trained import CHECKPOINT, RUN, folder_of
 
 MEMBERS = STUDIES["initialisation"].members[:4]
 
@@ -75,6 +76,26 @@ def test_cells_that_share_a_step_make_it_one_after_the_other(tmp_path, monkeypat
     runner.other = threading.Event()
     runner.run([first, second])
     assert len(made) == 1
+
+
+def test_what_was_trained_is_checked_whatever_account_is_shipped(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    cell = MEMBERS[0].cell
+    monkeypatch.setattr(trained, "SHIPPED", tmp_path / "shipped")
+    write_json(tmp_path / "shipped" / "cells" / f"{cell.name}.json", {"name": cell.name})
+    # As a run leaves it that is killed after the training, before its account is written.
+    (folder_of(cell) / RUN / CHECKPOINT).mkdir(parents=True)
+    checked = []
+
+    def check(cell, *more):
+        checked.append(cell.name)
+        return {"name": cell.name}
+
+    monkeypatch.setattr(run, "check_trained", check)
+    runner = Runner(EpisodeTable.in_memory(), tmp_path, [0], print)
+    for _ in range(2):
+        runner._train(0, MEMBERS[0])
+    assert checked == [cell.name]
 
 
 def test_what_nobody_foresaw_is_not_lost(runner):

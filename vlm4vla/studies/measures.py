@@ -117,7 +117,7 @@ class Measured:
 
     Attributes:
         name: of the cell or of the origin.
-        agent: digest of the policy; "" for an origin.
+        agent: digest of the policy; of an origin that of its VLM, "" where that is not kept.
         pictures: fingerprint of what it was shown, see `vlm4vla.studies.views.Views`.
         command: what made the rows.
         seconds: of processor time.
@@ -155,7 +155,8 @@ class Measures(NamedTuple):
 
     Attributes:
         trained: of its policy.
-        before: of what it started from; None where that is not kept, or was shown other pictures.
+        before: of what it started from; None where that is not kept, is of another VLM or was
+            shown other pictures.
     """
 
     trained: Measured
@@ -250,18 +251,21 @@ def _read(found: Mapping[str, Any]) -> Measured | None:
     )
 
 
-def measures_of(cell: Cell, folder: Path, agent: str) -> Measures | None:
+def measures_of(cell: Cell, folder: Path, agent: str, vlm: str) -> Measures | None:
     """What was measured of a cell's policy.
 
     Args:
         cell: the cell.
         folder: the cell's own.
         agent: digest of the policy; that of another one is not this cell's measure.
+        vlm: digest of what its training started from, see `vlm4vla.studies.trained.vlm_of`.
     """
     trained = read(folder, cell.name, OF_CELL, agent)
     if trained is None:
         return None
     origin = origin_of(cell)
     before = read(origin.folder, origin.name, OF_ORIGIN)
-    comparable = before is not None and before.pictures == trained.pictures
+    comparable = (
+        before is not None and before.pictures == trained.pictures and before.agent in ("", vlm)
+    )
     return Measures(trained, before if comparable else None)

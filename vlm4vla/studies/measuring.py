@@ -35,7 +35,7 @@ from vlm4vla.studies.measures import (
     origin_of,
     read,
 )
-from vlm4vla.studies.trained import RUN, VLM, account, checkpoint_of, folder_of
+from vlm4vla.studies.trained import RUN, VLM, account, checkpoint_of, folder_of, vlm_of
 from vlm4vla.studies.views import Asked, Views
 from vlm4vla.train.stages import start_policy
 
@@ -143,9 +143,11 @@ def _known(value: float | None) -> float | None:
 def _origin(cell: Cell, views: Views, command: str, tell: Tell) -> tuple[Measured, Grams]:
     """What a cell started from: measured now, unless it was for another cell."""
     origin = origin_of(cell)
+    vlm = vlm_of(cell, account(cell) or {})
     kernels = origin.folder / KERNELS
     known = read(origin.folder, origin.name, OF_ORIGIN)
-    if known and known.pictures == views.fingerprint and kernels.is_file():
+    same = known and known.pictures == views.fingerprint and known.agent in ("", vlm)
+    if known and same and kernels.is_file():
         with np.load(kernels, allow_pickle=False) as kept:
             return known, {name: kept[name] for name in kept.files}
     began = time.process_time()
@@ -153,7 +155,9 @@ def _origin(cell: Cell, views: Views, command: str, tell: Tell) -> tuple[Measure
     rows, products = _read_layers(policy, views, lambda line: tell(f"before training: {line}"))
     policy.detach()
     spent = time.process_time() - began
-    found = Measured(origin.name, "", views.fingerprint, command, round(spent, 1), _finite(rows))
+    found = Measured(origin.name, vlm, views.fingerprint, command, round(spent, 1), _finite(rows))
+    # Rows of another VLM would else stand beside these kernels if this was killed in between.
+    (origin.folder / OF_ORIGIN).unlink(missing_ok=True)
     with replacing(kernels) as temporary, open(temporary, "wb") as file:
         np.savez(file, **products)  # type: ignore[arg-type]
     # Last: where these are, the kernels are, too.
@@ -171,8 +175,7 @@ def start_of(cell: Cell) -> Policy:
     source, init = Path(cell.start.path), cell.start.init
     if cell.step is not None:
         source, init = folder_of(cell.step) / RUN / VLM, "vlm"
-        made = (account(cell) or {}).get("step", {}).get("weights")
-        if not source.is_dir() or digest_of(source) != made:
+        if not source.is_dir() or digest_of(source) != vlm_of(cell, account(cell) or {}):
             raise UserError(
                 f"The VLM that {cell.name} started from is not in {source}.",
                 "Measure the cell where it was trained.",

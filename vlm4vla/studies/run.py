@@ -26,9 +26,9 @@ from vlm4vla.studies.status import done, measured
 from vlm4vla.studies.study import Member
 from vlm4vla.studies.trained import (
     CHECKPOINT,
+    FILE,
     RUN,
     VLM,
-    account,
     check_step,
     check_trained,
     checkpoint_of,
@@ -145,8 +145,9 @@ class Runner:
 
     def _train(self, core: int, member: Member) -> None:
         cell = member.cell
-        # The account is written last.
-        if account(cell) is not None and checkpoint_of(cell).is_dir():
+        # The account is written last, once what was trained was checked. A shipped one says nothing
+        # of what lies here.
+        if (folder_of(cell) / FILE).is_file() and checkpoint_of(cell).is_dir():
             return
         step = folder_of(cell.step) / RUN if cell.step else None
         sharing = self._making.setdefault(step, threading.Lock()) if step else nullcontext()

@@ -9,7 +9,7 @@ from vlm4vla.episodes.rows import STOPPED, Row
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.studies.cell import Cell
 from vlm4vla.studies.measures import Measures, measures_of
-from vlm4vla.studies.trained import account, checkpoint_of, folder_of
+from vlm4vla.studies.trained import account, checkpoint_of, folder_of, vlm_of
 
 Scene = tuple[str, int]
 """Task and seed."""
@@ -69,7 +69,9 @@ def measured(cell: Cell, agent: str = "") -> Measures | None:
         agent: see `account`.
     """
     known = account(cell, agent)
-    return measures_of(cell, folder_of(cell), known["agent"]) if known else None
+    if known is None:
+        return None
+    return measures_of(cell, folder_of(cell), known["agent"], vlm_of(cell, known))
 
 
 def to_measure(table: EpisodeTable, cell: Cell) -> bool:

@@ -59,6 +59,18 @@ def account(cell: Cell, agent: str = "") -> dict[str, Any] | None:
     return None
 
 
+def vlm_of(cell: Cell, known: Mapping[str, Any]) -> str:
+    """Digest of the VLM that a cell's training started from; "" where that is not known.
+
+    The name of a step fixes how its VLM is made, and not what another machine made of it.
+
+    Args:
+        cell: the cell.
+        known: its account.
+    """
+    return str(known.get("step", {}).get("weights", "")) if cell.step else cell.start.digest
+
+
 def check_step(step: VlmStep, run: Path) -> dict[str, Any]:
     """Sees to it that a run made the VLM that its step says.
 
