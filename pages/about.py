@@ -10,6 +10,7 @@ import gradio as gr
 
 from pages.services import Services
 from pages.whiskers import rate_bar
+from vlm4vla.agents.facts import on_known_sentences
 from vlm4vla.core.condition import Condition
 from vlm4vla.episodes.rates import evaluated
 from vlm4vla.statistics import Rate, wilson
@@ -165,7 +166,7 @@ def measured_html(services: Services) -> str:
     """Every checkpoint's rates, known sentences beside broad ones, with their intervals."""
     bodies = ""
     for name in services.catalogue.names():
-        published = services.catalogue.evaluation(name)
+        published = on_known_sentences(services.catalogue.evaluation(name))
         known = {
             task: wilson(row["successes"], row["n"])
             for task, row in published.get("tasks", {}).items()

@@ -18,6 +18,7 @@ from pages.run.reading_line import told as read_out
 from pages.run.result_card import as_data_url, card
 from vlm4vla import seeds
 from vlm4vla.agents.catalogue import AgentCatalogue, label_of
+from vlm4vla.agents.facts import on_known_sentences
 from vlm4vla.core.condition import GIVEN, Condition
 from vlm4vla.core.episode import Episode, Outcome
 from vlm4vla.episodes.archive import Archive
@@ -552,10 +553,7 @@ class Handlers:
             return None
         if episode.reading.get("kind", "known") != "known":
             return None
-        published = self.catalogue.evaluation(name)
-        # An evaluation on other sentences is recorded in the same place.
-        if published.get("sentences", _HELD_OUT) != _HELD_OUT:
-            published = {}
+        published = on_known_sentences(self.catalogue.evaluation(name))
         return standing(self.archive.table, episode.agent.digest, episode.goal_task, published)
 
     def _recording(self, shelf: Archive, run_id: str) -> Shown:
@@ -579,9 +577,6 @@ _GONE: Final = "The checkpoint that acted here is not on this server any more."
 
 _COUNTED: Final = (USUAL, Condition(GIVEN))
 """Under which the episodes of a rate were played; a typed sentence must be a known one besides."""
-
-_HELD_OUT: Final = "held out"
-"""What `vlm4vla eval` calls the sentences of `USUAL`."""
 
 _EVERY: Final = 5
 """Steps between the small pictures of a scene."""

@@ -55,6 +55,15 @@ def test_a_policy_says_its_family_size_training_skill_and_success(tmp_path: Path
     assert share(wilson(13, 20)) == "13 of 20 (95 % 43 to 82 %)"
 
 
+@pytest.mark.parametrize(
+    ("sentences", "told"), [("held out", True), ("broad", False), ("of training", False)]
+)
+def test_success_is_that_on_known_sentences(tmp_path: Path, sentences: str, told: bool) -> None:
+    evaluation = {"tasks": {"pick": {"successes": 9, "n": 10}}, "sentences": sentences}
+    found = facts(folder(tmp_path / "a", policy={"evaluation": evaluation}))
+    assert (found.overall is not None) == told
+
+
 def test_a_vlm_that_was_stopped_says_how_far_it_came(tmp_path: Path) -> None:
     found = facts(
         folder(

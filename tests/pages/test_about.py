@@ -15,17 +15,18 @@ DIGEST = "0123456789abcdef"
 
 
 class Catalogue(AgentCatalogue):
-    """One checkpoint, evaluated on known sentences."""
+    """One checkpoint, evaluated on these sentences."""
 
-    def __init__(self) -> None:
+    def __init__(self, sentences: str) -> None:
         super().__init__(roots=())
+        self.sentences = sentences
 
     def names(self) -> list[str]:
         return ["small"]
 
     def evaluation(self, name: str) -> dict[str, Any]:
         tasks = {"reach": {"successes": 9, "n": 10}, "pick": {"successes": 7, "n": 10}}
-        return {"checkpoint": DIGEST, "tasks": tasks}
+        return {"checkpoint": DIGEST, "tasks": tasks, "sentences": self.sentences}
 
 
 def test_broad_sentences_stand_beside_known_ones_with_intervals_as_bars() -> None:
@@ -37,7 +38,7 @@ def test_broad_sentences_stand_beside_known_ones_with_intervals_as_bars() -> Non
         other = example(seed, steps=2, agent=DIGEST, words="known")
         table.put_all([Entry(one, (EVALUATION,)), Entry(other, (EVALUATION,))])
     archive = Archive(table, Films(table))
-    services = Services(None, Catalogue(), archive, archive)  # type: ignore[arg-type]
+    services = Services(None, Catalogue("held out"), archive, archive)  # type: ignore[arg-type]
     told = measured_html(services)
     rows = [row.partition("</tr>")[0] for row in told.split("<tr>")]
     (everything,), (reach,), (pick,) = (
@@ -50,3 +51,10 @@ def test_broad_sentences_stand_beside_known_ones_with_intervals_as_bars() -> Non
     assert 'style="left:5.7%;width:45.3%"' in pick
     assert "2 of 10" in everything
     assert "not measured" in reach
+
+
+def test_an_evaluation_on_other_sentences_is_not_shown_as_one_on_known_ones() -> None:
+    table = EpisodeTable.in_memory()
+    archive = Archive(table, Films(table))
+    services = Services(None, Catalogue("broad"), archive, archive)  # type: ignore[arg-type]
+    assert "No checkpoint here has been evaluated yet" in measured_html(services)

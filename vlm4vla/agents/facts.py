@@ -23,6 +23,11 @@ _MATERIAL: Final = {
 """What each stage of training learns from."""
 
 
+KNOWN_SENTENCES: Final = "held out"
+"""What an evaluation in a checkpoint's card calls known sentences: they are put in words that
+training left out."""
+
+
 @dataclass(frozen=True)
 class Skill:
     """How well a VLM answers one kind of question.
@@ -46,7 +51,7 @@ class Facts:
         parameters: how many numbers it has; None if that is not recorded.
         trained_on: material and steps, in words; "" if that is not recorded.
         skill: by kind of question, as measured when its VLM was trained last with language.
-        success: by task, with drawn sentences and the scene's first goal.
+        success: by task, with known sentences and the scene's first goal.
     """
 
     family: str = ""
@@ -87,6 +92,15 @@ def facts(folder: Path) -> Facts:
         skill=_skill(stages, metrics),
         success=_success(_mapping(manifest.get("evaluation"))),
     )
+
+
+def on_known_sentences(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A card's evaluation where it tells of known sentences, else nothing.
+
+    One on other sentences is recorded in the same place, and its figures are not the usual ones.
+    """
+    usual = evaluation.get("sentences", KNOWN_SENTENCES) == KNOWN_SENTENCES
+    return evaluation if usual else {}
 
 
 def share(rate: Rate) -> str:
@@ -140,7 +154,7 @@ def _skill(stages: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> d
 
 def _success(evaluation: Mapping[str, Any]) -> dict[str, Rate]:
     rates = {}
-    for task, row in _mapping(evaluation.get("tasks")).items():
+    for task, row in _mapping(on_known_sentences(evaluation).get("tasks")).items():
         done, n = _mapping(row).get("successes"), _mapping(row).get("n")
         if isinstance(done, int) and isinstance(n, int) and 0 <= done <= n and n:
             rates[str(task)] = wilson(done, n)

@@ -12,6 +12,7 @@ from typing import Any
 
 from vlm4vla import seeds
 from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.agents.facts import KNOWN_SENTENCES
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentId, AgentSpan, Episode, EpisodeSpec, episode_id
@@ -188,7 +189,7 @@ def _record(checkpoint: Path, answer: dict[str, Any], condition: Condition) -> N
     from vlm4vla.model.checkpoint import record_evaluation, verify
 
     kept = dict(verify(checkpoint)["evaluation"])
-    named = {KNOWN: "held out", TRAINED: "of training"}
+    named = {KNOWN: KNOWN_SENTENCES, TRAINED: "of training"}
     figures = {**answer, "sentences": named.get(condition.words, condition.words)}
     if condition.goal == "alternate":
         record_evaluation(checkpoint, {**kept, "alternate": figures})
