@@ -175,6 +175,8 @@ def test_attribute_refuses_an_episode_whose_policy_was_changed(tmp_path, monkeyp
         (["--run", "0123456789abcdef"], "no such"),
         (["--checkpoint", "qwen3vl-tiny", "--layer", "0"], "Only attention"),
         (["verify", "--seeds", "3"], "belongs to a checkpoint"),
+        (["--run", "b48a1775babec45f", "--seeds", "3"], "its own task and scene"),
+        (["--run", "b48a1775babec45f", "--task", "pick"], "its own task and scene"),
         (["--checkpoint", "qwen3vl-tiny", "--json"], "one of its files"),
     ],
 )
@@ -238,6 +240,10 @@ def test_trust_measures_every_method_and_goes_on_where_it_stopped(
     assert said[0] == f"shipped: {table['command']}"
     assert len(said) == 2 and " measures agree with the shipped table" in said[1]
     assert asked == [checkpoint_hash(checkpoint)] and measured == [8, 9, 10]
+    capsys.readouterr()
+    of_push = [word if word != "reach" else "push" for word in verify]
+    assert main([*of_push[:-1], str(tmp_path / "push")]) == 0
+    assert "over reach, and this one over push: they may differ" in capsys.readouterr().err
     # The table's own scenes say nothing new of it, and neither does nothing.
     assert main([*verify[:-4], "8", "9", *verify[-2:]]) == 2
     assert "was measured in scene 8" in capsys.readouterr().err

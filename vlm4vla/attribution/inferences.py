@@ -109,9 +109,11 @@ def inferred_at(episode: Episode, step: int) -> int:
         )
     steps = [one.step for one in episode.predictions if one.step <= step]
     if not steps or not 0 <= step < episode.steps:
+        # A branch repeats its parent's actions at first, and infers nothing meanwhile.
+        first = min((one.step for one in episode.predictions), default=0)
         raise UserError(
             f"The episode has no inference for step {step}.",
-            f"Choose 0 to {episode.steps - 1}.",
+            f"Choose {first} to {episode.steps - 1}.",
         )
     return steps[-1]
 

@@ -85,6 +85,10 @@ def run(args: argparse.Namespace) -> int:
         return _verify(args)
     if args.json:
         raise UserError("A map's JSON is one of its files.", "Leave --json out, or verify.")
+    if args.run is not None and (args.task or args.seeds):
+        raise UserError(
+            "A stored episode has its own task and scene.", "Leave --task and --seeds out."
+        )
     args.seeds = args.seeds or [0]
     if min(*args.seeds, args.step) < 0:
         raise UserError("Seeds and steps start at 0.")

@@ -71,11 +71,18 @@ def verify(args: argparse.Namespace) -> int:
     shipped = trust_check.shipped_table(checkpoint_hash(AgentCatalogue().folder(args.checkpoint)))
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    measured = parser.parse_args(shlex.split(shipped.command)[2:]).seeds
+    made = parser.parse_args(shlex.split(shipped.command)[2:])
+    measured = made.seeds
     if again := sorted(set(args.seeds) & set(measured)):
         raise UserError(
             f"The shipped table was measured in scene {again[0]}, so it says nothing new of it.",
             f"Name others by --seeds: it has {min(measured)} to {max(measured)}.",
+        )
+    if set(made.tasks) != set(args.tasks):
+        print(
+            f"The shipped table is over {', '.join(made.tasks)}, and this one over "
+            f"{', '.join(args.tasks)}: they may differ by that alone.",
+            file=sys.stderr,
         )
     answer, _ = measure(args)
     checks = trust_check.compare(shipped.rows, answer["rows"])
