@@ -45,8 +45,8 @@ _EMPTY: Final = (
 _METHOD: Final = """\
 *Vision 0* is what the first block of the vision tower is given; *picture* and *query* are the
 language model's layers at the image tokens and at the action query, the last of which, after the
-final norm, is what the action head reads. A VLM that is no policy yet has the empty query that
-training begins with.
+final norm, is what the action head reads. A VLM that is no policy yet has a query of zeros
+there, as the paper's training begins with; fresh weights have a random one.
 
 Pictures are those of the policy's camera in scenes that no model learned from: each scene as it
 starts, and a moment of each stored episode in it. A **linear** probe is ridge regression in closed

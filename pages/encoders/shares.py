@@ -27,7 +27,7 @@ Explained are first inferences, where the arm stands as it starts. *Vision* is *
 block of the vision tower, for how far the first action goes its own way; a VLM that is no policy
 has no action that could be explained. *Query* is the **attention** of the action query in each
 block of the language model, the mean of its heads, as a share of what goes to image tokens at all;
-a VLM that is no policy yet has the empty query that training begins with. A map that is the same
+a VLM that is no policy yet has a query of zeros. A map that is the same
 everywhere has the object's area on it. Intervals are over scenes (95 %, Student's t), the tasks of
 a scene averaged; nothing is adjusted for the number of layers. A map that lies on the object need
 not be true: see [which maps deserve trust](encoders#trust), which also has the shares of methods

@@ -107,7 +107,7 @@ _add(
     "a valid sentence about another object of the scene, whose goal is watched",
 )
 _add("sentence", "sentence-order", "word salad", "its own words in another order")
-_add("sentence", "sentence-nonsense", "nonsense", "as many letters, none of them a known word")
+_add("sentence", "sentence-nonsense", "nonsense", "random words of as many letters")
 _add("inside", "skip-image-tokens", "image tokens zero", "every image token is the zero vector")
 _add(
     "inside",

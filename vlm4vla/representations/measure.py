@@ -59,13 +59,13 @@ class Encoder:
         return (self.folder / MANIFEST).is_file()
 
     def load(self) -> Policy:
-        """Its policy; for a VLM, with the query that training would begin with."""
+        """Its policy; for a VLM, with a query of zeros, as the paper's training begins with."""
         if self.acts:
             return Policy.from_pretrained(self.folder, "cpu", dtype=torch.float32)
         return Policy.from_vlm(self.folder, device="cpu", dtype=torch.float32).eval()
 
     def scratch(self) -> Policy:
-        """A policy of the same architecture with fresh weights and the same words."""
+        """A policy of the same architecture: fresh weights, a random query, and the same words."""
         vlm = load_vlm(self.folder, torch.float32, "cpu", "scratch")
         return Policy.from_vlm(vlm, query_init="embedding").eval()
 
