@@ -12,6 +12,7 @@ import numpy as np
 from vlm4vla import paths, seeds
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import ExpertAgent
+from vlm4vla.agents.several import each_once
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentSpan, EpisodeSpec, episode_id
@@ -65,7 +66,10 @@ def run(args: argparse.Namespace) -> int:
     from vlm4vla.agents.policy import load_agent
 
     catalogue = AgentCatalogue()
-    agents = [load_agent(catalogue.folder(name)) for name in dict.fromkeys(args.checkpoint)]
+    agents = each_once(
+        (load_agent(catalogue.folder(name)) for name in args.checkpoint),
+        lambda one: (one.identity.name, one.identity.digest),
+    )
     asked = _asked(list(dict.fromkeys(args.tasks)), args.episodes)
     found: dict[str, list[dict[str, Any]]] = {one.identity.digest: [] for one in agents}
     environment: EnvironmentProcess | None = None

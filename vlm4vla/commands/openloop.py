@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vlm4vla import paths, seeds
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import EXPERT, ExpertAgent
+from vlm4vla.agents.several import each_once
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentSpan, EpisodeSpec, episode_id
 from vlm4vla.core.rollout import versions_of
@@ -48,7 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from vlm4vla.agents.policy import load_agent
 
     catalogue = AgentCatalogue()
-    agents = [load_agent(catalogue.folder(name)) for name in dict.fromkeys(args.checkpoint)]
+    agents = each_once(
+        (load_agent(catalogue.folder(name)) for name in args.checkpoint),
+        lambda one: (one.identity.name, one.identity.digest),
+    )
     tasks = list(dict.fromkeys(args.tasks))
     # The expert looks at every step, as it does where policies learn from it.
     condition = Condition(KNOWN, replan_every=1)

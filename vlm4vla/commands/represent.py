@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from vlm4vla import paths, seeds
 from vlm4vla.agents.catalogue import SHIPPED as CHECKPOINTS
 from vlm4vla.agents.catalogue import AgentCatalogue
+from vlm4vla.agents.several import each_once
 from vlm4vla.core.condition import Condition
 from vlm4vla.episodes.films import Films
 from vlm4vla.episodes.start import SHIPPED, prepare
@@ -81,11 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Probes one encoder after the other; those that were probed before are not done again."""
     folders = [_folder(name) for name in dict.fromkeys(args.checkpoint)]
-    pictures, work = _pictures(args.scenes)
     # They take seconds: torch.
     from vlm4vla.representations.measure import Encoder, kernels, layers_of, rows_of
 
-    encoders = [Encoder(_name(folder), folder) for folder in folders]
+    encoders = each_once(
+        (Encoder(_name(folder), folder) for folder in folders), lambda one: (one.name, one.digest)
+    )
+    pictures, work = _pictures(args.scenes)
     if args.drag:
         return _drag(encoders, pictures, args)
     asked = functools.cache(lambda: _inferences(min(args.scenes, EXPLAINED)))

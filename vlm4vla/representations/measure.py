@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vlm4vla.errors import UserError
 from vlm4vla.files import replacing, write_json
 from vlm4vla.model.checkpoint import MANIFEST, checkpoint_hash
 from vlm4vla.model.load import load_vlm
@@ -45,12 +46,24 @@ class Encoder:
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits of its weights and words."""
+        """Sixteen hexadecimal digits of its weights and words.
+
+        Raises:
+            UserError: the folder has no weights or no words.
+        """
         if self.acts:
             return checkpoint_hash(self.folder)
         found = hashlib.sha256()
-        for name in ("config.json", "model.safetensors", "tokenizer.json"):
-            found.update((self.folder / name).read_bytes())
+        # Large models come in several files, with one that says what is in which.
+        weights = sorted(self.folder.glob("model*.safetensors*"))
+        words = self.folder / "tokenizer.json"
+        if not weights or not words.is_file():
+            raise UserError(
+                f"{self.folder} has no {'model.safetensors' if words.is_file() else words.name}.",
+                "Name the folder of a VLM with its weights and its tokenizer.",
+            )
+        for file in (self.folder / "config.json", *weights, words):
+            found.update(file.read_bytes())
         return found.hexdigest()[:16]
 
     @property
