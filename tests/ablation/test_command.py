@@ -93,6 +93,9 @@ def test_the_whole_grid_is_sixteen_conditions(told):
         (["--grid", "picture", "--first-seed", "100000"], "not for reporting"),
         (["--grid", "picture", "--episodes", "0"], "start at 1"),
         (["--perturb", "picture-blank", "first_step=soon"], "whole numbers"),
+        # Picking has no place to put things, and the intact episodes would come first.
+        (["--perturb", "picture-without", "what=target"], "target"),
+        (["--perturb", "skip-language-layer", "layer=99"], "has no layer 99"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_runs(told, words, why, capsys):

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from vlm4vla.ablation.agent import PerturbedAgent
-from vlm4vla.ablation.registry import place_of
 from vlm4vla.agents.remote import AgentProcess
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import Condition
@@ -26,15 +25,21 @@ def perturbed_workers(
         conditions: of the episodes.
 
     Raises:
-        UserError: `checkpoint` is no whole checkpoint folder.
+        UserError: `checkpoint` is no whole checkpoint folder, or lacks a part that is to be
+            skipped.
     """
     # They take seconds: torch.
-    from vlm4vla.ablation.inside import changed_agent
+    from vlm4vla.ablation.inside import INSIDE, changed, changed_agent
+    from vlm4vla.agents.policy import load_agent
     from vlm4vla.agents.workers import policy_workers
 
     changes = [change for condition in conditions for change in condition.perturbations]
     with ExitStack() as running:
-        if any(place_of(change) == "inside" for change in changes):
+        if inside := [change for change in changes if change.name in INSIDE]:
+            policy = load_agent(checkpoint).policy
+            for change in inside:
+                with changed(policy, [change]):
+                    pass
             yield lambda: PerturbedAgent(
                 running.enter_context(closing(AgentProcess(partial(changed_agent, checkpoint))))
             )

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from vlm4vla import paths, seeds
 from vlm4vla.ablation.divergence import Divergence, divergence
+from vlm4vla.ablation.given import check_nameable
 from vlm4vla.ablation.matrix import (
     PICTURE_ROWS,
     SENTENCE_COLUMNS,
@@ -87,6 +88,9 @@ def run(args: argparse.Namespace) -> int:
         for task in tasks
         for seed in numbers
     ]
+    # Before anything runs: the condition that is impossible may be the last one.
+    for spec in specs:
+        check_nameable(spec, spec.condition.perturbations)
     # They take seconds: torch.
     from vlm4vla.ablation.workers import perturbed_workers
     from vlm4vla.model.checkpoint import checkpoint_hash
