@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vlm4vla import paths, seeds
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import EXPERT, ExpertAgent
+from vlm4vla.agents.facts import on_known_sentences
 from vlm4vla.agents.several import each_once
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentSpan, EpisodeSpec, episode_id
@@ -105,7 +106,7 @@ def _answer(
     name, digest = agent.identity.name, agent.identity.digest
     command = ["vlm4vla", "openloop", "--checkpoint", name, "--tasks", *args.tasks]
     command += ["--episodes", str(args.episodes), "--first-seed", str(args.first_seed)]
-    evaluated = catalogue.evaluation(name)
+    evaluated = on_known_sentences(catalogue.evaluation(name))
     # What a checkpoint says of itself counts for the very weights alone.
     tasks = evaluated.get("tasks", {}) if evaluated.get("checkpoint") == digest else {}
     return {
