@@ -18,6 +18,7 @@ from vlm4vla.attribution.methods import METHODS
 from vlm4vla.attribution.score import intact
 from vlm4vla.attribution.target import AGREEMENT, DISPLACEMENT, GRIPPER
 from vlm4vla.errors import UserError
+from vlm4vla.model.policy import Policy
 
 FAMILIES = list(SIZES)
 NO_TOKEN_GRID = {"kosmos-2": {"gradient", "integrated", "attention"}}
@@ -174,3 +175,26 @@ def test_patches_lie_where_their_pixels_are(policies):
     np.testing.assert_array_equal(blocks[:2, :4], [[0, 1, 4, 5], [2, 3, 6, 7]])
     with pytest.raises(UserError, match="5 states for 64 patches"):
         patch_grid(policy, torch.zeros(5))
+
+
+@pytest.mark.parametrize("family", ["qwen3-vl", "qwen2.5-vl"])
+def test_what_a_tower_has_of_a_patch_is_drawn_where_the_patch_is(family):
+    policy = Policy.from_vlm(f"{family}:tiny", device="cpu", dtype=torch.float32).eval()
+    side, seen = patches_a_side(policy), []
+    width = 128 // side
+    hook = next(iter(vision_layers(policy).values())).register_forward_pre_hook(
+        lambda module, given: seen.append(given[0].detach())
+    )
+    grey = np.full((1, 128, 128, 3), 128, np.uint8)
+    policy.encode(grey)
+    places = [(0, 0), (0, side - 1), (3, 4), (side - 2, 1)]
+    for row, column in places:
+        picture = grey.copy()
+        picture[:, row * width : (row + 1) * width, column * width : (column + 1) * width] = 255
+        policy.encode(picture)
+    hook.remove()
+    for (row, column), states in zip(places, seen[1:], strict=True):
+        drawn = patch_grid(policy, (states - seen[0]).norm(dim=-1))
+        cell = len(drawn) / side
+        found = np.unravel_index(drawn.argmax(), drawn.shape)
+        assert [int(at // cell) for at in found] == [row, column]

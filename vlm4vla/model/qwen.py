@@ -38,11 +38,19 @@ def in_rows(patches: Tensor, config: Any) -> Tensor:
     """Patches (B, side * side, ...) of a vision tower by rows, as they lie in the picture.
 
     Patches that are merged later stand next to each other in the tower; a tower that merges nothing
-    has them by rows already.
+    has them by rows already. Qwen2.5-VL's looks through windows, and has those of one window next
+    to each other.
     """
-    merge = getattr(config.vision_config, "spatial_merge_size", 1)
-    side = int(patches.shape[1] ** 0.5)
-    blocks = patches.unflatten(1, (side // merge, side // merge, merge, merge))
+    vision = config.vision_config
+    merge = getattr(vision, "spatial_merge_size", 1)
+    side = int(patches.shape[1] ** 0.5) // merge
+    groups = patches.unflatten(1, (side * side, merge * merge))
+    if hasattr(vision, "fullatt_block_indexes"):
+        window = vision.window_size // (vision.patch_size * merge)
+        places = torch.arange(side * side).view(side, side)
+        order = [part.flatten() for row in places.split(window) for part in row.split(window, 1)]
+        groups = groups[:, torch.cat(order).argsort()]
+    blocks = groups.unflatten(2, (merge, merge)).unflatten(1, (side, side))
     return blocks.transpose(2, 3).flatten(1, 4)
 
 
