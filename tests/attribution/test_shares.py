@@ -56,6 +56,12 @@ def test_every_layer_of_a_policy_has_its_share(family: str) -> None:
     assert all(one.told.mean == pytest.approx(1) and one.told.n == 2 for one in found)
 
 
+def test_it_says_how_far_it_is() -> None:
+    said: list[str] = []
+    shares_by_layer(small("qwen3-vl"), [asked(seed) for seed in range(26)], True, said.append)
+    assert said[:2] == ["grad-cam: 25 of 26 inferences", "grad-cam explained at 26 inferences"]
+
+
 def test_a_vlm_has_no_action_to_explain_and_kosmos_no_map() -> None:
     found = shares_by_layer(small("qwen3-vl"), [asked(0)], False, lambda line: None)
     assert {one.method for one in found} == {"attention"}

@@ -38,6 +38,9 @@ METHODS: Final[dict[str, Callable[[Policy, Question], Maps]]] = {
 """By name; see `vlm4vla.attribution.names.METHODS`. Those without layers stand in trust tables."""
 
 _OF_ACTIONS: Final = ("grad-cam",)
+
+_EVERY: Final = 25
+"""Inferences between two lines about how far it is."""
 """Methods that explain an action, which a VLM that is no policy does not have."""
 
 
@@ -93,7 +96,11 @@ def shares_by_layer(
         if method in _OF_ACTIONS and not acts:
             continue
         try:
-            maps = [maps_of(policy, one.question) for one in asked]
+            maps = list[Maps]()
+            for one in asked:
+                maps.append(maps_of(policy, one.question))
+                if not len(maps) % _EVERY:
+                    tell(f"{method}: {len(maps)} of {len(asked)} inferences")
         except UserError as error:
             tell(f"{method}: {error.problem}")
             continue

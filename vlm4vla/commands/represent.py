@@ -233,11 +233,14 @@ def _inferences(scenes: int) -> list["Inference"]:
 
     environment = EnvironmentProcess(TABLETOP)
     try:
-        return [
-            first_inference(environment, TABLETOP.spec(task, seed, Condition()))
-            for seed in seeds.TEST[:scenes]
-            for task in TABLETOP.tasks
-        ]
+        found = []
+        for seed in seeds.TEST[:scenes]:
+            for task in TABLETOP.tasks:
+                spec = TABLETOP.spec(task, seed, Condition())
+                found.append(first_inference(environment, spec))
+            print(f"{len(found)} inferences drawn", end="\r", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+        return found
     finally:
         environment.close()
 
