@@ -38,10 +38,10 @@ METHODS: Final[dict[str, Callable[[Policy, Question], Maps]]] = {
 """By name; see `vlm4vla.attribution.names.METHODS`. Those without layers stand in trust tables."""
 
 _OF_ACTIONS: Final = ("grad-cam",)
+"""Methods that explain an action, which a VLM that is no policy does not have."""
 
 _EVERY: Final = 25
 """Inferences between two lines about how far it is."""
-"""Methods that explain an action, which a VLM that is no policy does not have."""
 
 
 def share_on_object(maps: Iterable[tuple[int, Scores, Cells]]) -> tuple[Mean, int]:
