@@ -1,5 +1,7 @@
 """`vlm4vla.eval.filling`."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,16 @@ from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.eval.filling import Filling, _Filler
 from vlm4vla.eval.labelling import count_missing
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """What a filler does to its process's priority would slow every later test down."""
+    before = os.nice(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "nice", lambda more: before)
+        yield
+    assert os.nice(0) == before
 
 
 @pytest.fixture
