@@ -98,3 +98,23 @@ def test_balanced_accuracy_of_an_unbalanced_question() -> None:
     assert score(told, truth, np.arange(n), parts, "choice").value == pytest.approx(0.875)
     constant = score(np.zeros_like(truth), truth, np.arange(n), parts, "choice")
     assert constant.value == pytest.approx(0.5)
+
+
+def test_a_question_with_one_answer_is_not_judged() -> None:
+    n = 30
+    rng = np.random.default_rng(4)
+    truth = rng.integers(2, size=(n, 3, 1)).astype(float)
+    parts = thirds(n)
+    # The first part is never yes where strengths are chosen, the second never where it is judged.
+    truth[parts.choose, 0] = 0
+    truth[parts.test, 1] = 0
+    told = score(truth, truth, np.arange(n), parts, "choice")
+    assert (told.value, told.n) == (1.0, parts.test.sum())
+    none = score(truth[:, :2], truth[:, :2], np.arange(n), parts, "choice")
+    assert np.isnan(none[:3]).all() and (none.n, none.scenes) == (0, 10)
+
+
+def test_positions_that_no_scene_tells_are_not_zero_off() -> None:
+    truth = np.full((30, 1, 2), np.nan)
+    told = score(truth, truth, np.arange(30), thirds(30), "distance")
+    assert np.isnan(told[:3]).all() and told.n == 0

@@ -76,6 +76,16 @@ def test_the_sentence_says_what_the_action_head_is_given() -> None:
     assert "one tells whether the gripper is closed with 75 %" in told
 
 
+def test_layers_at_which_nothing_was_judged_are_left_out() -> None:
+    nan = float("nan")
+    unknown = [row._replace(value=nan, low=nan, high=nan, n=0) for row in TUNED]
+    assert line(unknown, "tuned", "named", "linear") == []
+    assert sentence(unknown, ["tuned"], "named") == ""
+    assert best([unknown[0], *TUNED[1:]], ["tuned"], "named", "linear") == (
+        "Best layer, chosen after looking: tuned query 1 (1.5 cm)."
+    )
+
+
 def shares(checkpoint: str, *values: float) -> list[ShareRow]:
     """Shares of attention with intervals of 0.125 either side, over an area of 0.25."""
     return [

@@ -259,10 +259,10 @@ def _name(folder: Path) -> str:
 
 
 def _sentence(rows: list[ProbeRow]) -> str:
-    best = min(
-        (row for row in rows if row.target == "object" and row.probe == "linear"),
-        key=lambda row: row.value,
-    )
+    judged = [row for row in rows if (row.target, row.probe) == ("object", "linear") and row.n]
+    if not judged:
+        return "where the object of a colour is could not be judged in these scenes"
+    best = min(judged, key=lambda row: row.value)
     return (
         f"the object of a colour is known best at {best.layer}: {best.value:.2f} cm "
         f"(95 % {best.low:.2f} to {best.high:.2f}; mean predictor {best.baseline:.2f}, "

@@ -18,7 +18,7 @@ class Score(NamedTuple):
         value: mean distance in cm, or balanced accuracy from 0 to 1.
         low: lower end.
         high: upper end.
-        n: answers that were judged.
+        n: answers that were judged; where none could be, it is 0 and the rest is NaN.
         scenes: seeds that they are from.
     """
 
@@ -46,6 +46,7 @@ def score(
         kind: "distance" for the mean Euclidean distance; "choice" for the mean of the hit rates on
             yes and on no, averaged over parts, where a prediction means yes if it lies above the
             middle of the mean predictions for yes and for no on the pictures of `parts.choose`.
+            A part counts only if pictures of `parts.choose` and of `parts.test` show both answers.
     """
     known: NDArray[np.bool_] = np.isfinite((truth + predicted).sum(-1))
     judged = known & parts.test[:, None]
@@ -55,6 +56,11 @@ def score(
     drawn = np.random.default_rng(0).multinomial(len(seeds), [1 / len(seeds)] * len(seeds), DRAWS)
     # The first "draw" takes every scene once: it is the value itself.
     draws = np.vstack([np.ones(len(seeds)), drawn])
+    if kind == "choice":
+        # One answer alone is told right by whoever always gives it.
+        judged &= _both(truth, known & parts.choose[:, None]) & _both(truth, judged)
+    if not judged.any():
+        return Score(np.nan, np.nan, np.nan, 0, len(seeds))
     if kind == "distance":
         where = np.nonzero(judged)
         errors = np.linalg.norm(predicted[where] - truth[where], axis=-1)
@@ -64,11 +70,18 @@ def score(
     else:
         rates = [
             _balanced(predicted[:, part, 0], truth[:, part, 0], known[:, part], parts, place, draws)
-            for part in range(truth.shape[1])
+            for part in np.flatnonzero(judged.any(0))
         ]
-        found = np.mean([rate for rate in rates if rate is not None], axis=0)
+        found = np.mean(rates, axis=0)
     low, high = np.nanpercentile(found[1:], (2.5, 97.5))
     return Score(float(found[0]), float(low), float(high), int(judged.sum()), len(seeds))
+
+
+def _both(truth: Values, which: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of which parts (parts,) some pictures (N, parts) show yes as well as no."""
+    yes, no = ((which & (truth[..., 0] == answer)).any(0) for answer in (1, 0))
+    both: NDArray[np.bool_] = yes & no
+    return both
 
 
 def _balanced(
@@ -78,11 +91,9 @@ def _balanced(
     parts: Split,
     place: NDArray[np.int64],
     draws: Values,
-) -> Values | None:
+) -> Values:
     chosen = known & parts.choose
     yes, no = (predicted[chosen & (truth == answer)] for answer in (1, 0))
-    if not len(yes) or not len(no):
-        return None
     says_yes = predicted > (yes.mean() + no.mean()) / 2
     if yes.mean() == no.mean():
         says_yes = np.zeros_like(says_yes)

@@ -30,9 +30,11 @@ def part_of(layer: str) -> str:
 
 
 def line(rows: Sequence[ProbeRow], encoder: str, target: str, probe: str) -> list[ProbeRow]:
-    """What one probe reads of one encoder, layer by layer."""
+    """What one probe reads of one encoder, layer by layer, where any answer could be judged."""
     found = [
-        row for row in rows if (row.checkpoint, row.target, row.probe) == (encoder, target, probe)
+        row
+        for row in rows
+        if (row.checkpoint, row.target, row.probe) == (encoder, target, probe) and row.n
     ]
     return sorted(found, key=lambda row: row.place)
 
