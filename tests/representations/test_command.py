@@ -11,6 +11,7 @@ from tests.attribution.test_shares import asked
 from tests.model.conftest import make
 from vlm4vla.action import tiny
 from vlm4vla.commands import represent
+from vlm4vla.errors import UserError
 from vlm4vla.model.policy import Policy
 from vlm4vla.representations import attentive, measure
 from vlm4vla.representations.pictures import TARGETS, Pictures
@@ -85,3 +86,40 @@ def test_rows_are_written_and_what_was_probed_is_not_probed_again(
     assert represent.run(args) == 0
     assert read_probes(tmp_path / "out") == rows
     assert read_shares(tmp_path / "out") == shares
+
+
+def test_folders_of_one_name_are_told_apart_by_their_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in ("a", "b"):
+        policy = Policy(make(), tiny(), query_init="embedding")
+        policy.query.data.fill_(ord(run))
+        policy.save_pretrained(tmp_path / run / "checkpoint")
+    named: list[str] = []
+
+    def kept(encoders: list[measure.Encoder], *rest: object) -> int:
+        named.extend(one.name for one in encoders)
+        return 0
+
+    monkeypatch.setattr(represent, "_pictures", lambda scenes: (painted(), tmp_path / "work"))
+    monkeypatch.setattr(represent, "_drag", kept)
+    folders = [str(tmp_path / run / "checkpoint") for run in ("a", "b", "a/../a")]
+    folders.append("vlm-init/qwen3-vl")
+    args = argparse.Namespace(checkpoint=folders, scenes=40, out=tmp_path / "out", drag=True)
+    assert represent.run(args) == 0
+    assert named == ["a/checkpoint", "b/checkpoint", "vlm-init/qwen3-vl"]
+
+
+def test_every_encoder_is_read_before_pictures_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(scenes: int) -> None:
+        raise AssertionError("drawn for a folder without weights")
+
+    monkeypatch.setattr(represent, "_pictures", never)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.json").write_text("{}")
+    folders = ["vlm-init/qwen3-vl", str(tmp_path / "half")]
+    args = argparse.Namespace(checkpoint=folders, scenes=40, out=tmp_path / "out", drag=False)
+    with pytest.raises(UserError, match="half has no"):
+        represent.run(args)

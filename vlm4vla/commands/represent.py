@@ -7,7 +7,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -81,12 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Probes one encoder after the other; those that were probed before are not done again."""
-    folders = [_folder(name) for name in dict.fromkeys(args.checkpoint)]
+    folders = list(dict.fromkeys(_folder(name) for name in args.checkpoint))
     # They take seconds: torch.
     from vlm4vla.representations.measure import Encoder, kernels, layers_of, rows_of
 
     encoders = each_once(
-        (Encoder(_name(folder), folder) for folder in folders), lambda one: (one.name, one.digest)
+        (Encoder(_name(folder, folders), folder) for folder in folders),
+        lambda one: (one.name, one.digest),
     )
     pictures, work = _pictures(args.scenes)
     if args.drag:
@@ -252,10 +253,24 @@ def _folder(name: str) -> Path:
     return AgentCatalogue().folder(name)
 
 
-def _name(folder: Path) -> str:
+def _name(folder: Path, among: Sequence[Path]) -> str:
+    """What an encoder is called: the end of its path that none of the others has.
+
+    That is the last part, unless folders of one name are compared, as training makes them. What is
+    shipped is called as everywhere else.
+
+    Args:
+        folder: its own.
+        among: all folders, each once.
+    """
     if folder.is_relative_to(CHECKPOINTS):
         return folder.relative_to(CHECKPOINTS).as_posix()
-    return folder.name
+    parts = folder.parts
+    for start in range(len(parts) - 1, 0, -1):
+        end = parts[start:]
+        if sum(one.parts[-len(end) :] == end for one in among) == 1:
+            return "/".join(end)
+    return folder.as_posix()
 
 
 def _sentence(rows: list[ProbeRow]) -> str:
