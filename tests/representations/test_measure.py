@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from vlm4vla.agents.catalogue import SHIPPED
 from vlm4vla.errors import UserError
 from vlm4vla.representations.measure import Encoder
 
@@ -28,9 +29,24 @@ def test_weights_in_several_files_count_all(tmp_path: Path) -> None:
     assert encoder.digest != before
 
 
-@pytest.mark.parametrize("missing", ["model.safetensors", "tokenizer.json"])
-def test_a_folder_without_weights_or_words_is_told(tmp_path: Path, missing: str) -> None:
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_folder_without_settings_weights_or_words_is_told(tmp_path: Path, missing: str) -> None:
     names = {"config.json", "model.safetensors", "tokenizer.json"} - {missing}
     encoder = Encoder("half", folder_of(tmp_path, *names))
     with pytest.raises(UserError, match=f"has no {missing}"):
         _ = encoder.digest
+
+
+def test_a_list_of_weights_is_no_weights(tmp_path: Path) -> None:
+    names = ("config.json", "tokenizer.json", "model.safetensors.index.json")
+    encoder = Encoder("list", folder_of(tmp_path, *names))
+    with pytest.raises(UserError, match=r"has no model\.safetensors"):
+        _ = encoder.digest
+
+
+def test_a_vlm_is_probed_with_a_query_of_zeros_and_fresh_weights_with_a_random_one() -> None:
+    encoder = Encoder("vlm-init/qwen3-vl", SHIPPED / "vlm-init" / "qwen3-vl")
+    zero, random = encoder.load(), encoder.scratch()
+    assert not zero.query.any() and random.query.all()
+    for policy in (zero, random):
+        policy.detach()

@@ -49,20 +49,23 @@ class Encoder:
         """Sixteen hexadecimal digits of its weights and words.
 
         Raises:
-            UserError: the folder has no weights or no words.
+            UserError: the folder has no settings, no weights or no words.
         """
         if self.acts:
             return checkpoint_hash(self.folder)
         found = hashlib.sha256()
         # Large models come in several files, with one that says what is in which.
         weights = sorted(self.folder.glob("model*.safetensors*"))
-        words = self.folder / "tokenizer.json"
-        if not weights or not words.is_file():
+        settings, words = self.folder / "config.json", self.folder / "tokenizer.json"
+        lacking = [one.name for one in (settings, words) if not one.is_file()]
+        if not any(one.suffix == ".safetensors" for one in weights):
+            lacking.append("model.safetensors")
+        if lacking:
             raise UserError(
-                f"{self.folder} has no {'model.safetensors' if words.is_file() else words.name}.",
-                "Name the folder of a VLM with its weights and its tokenizer.",
+                f"{self.folder} has no {' and no '.join(lacking)}.",
+                "Name the folder of a VLM with its settings, its weights and its tokenizer.",
             )
-        for file in (self.folder / "config.json", *weights, words):
+        for file in (settings, *weights, words):
             found.update(file.read_bytes())
         return found.hexdigest()[:16]
 
