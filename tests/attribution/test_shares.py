@@ -5,7 +5,7 @@ import pytest
 
 from tests.attribution.toys import noise, small
 from vlm4vla.attribution.inferences import Inference
-from vlm4vla.attribution.shares import share_on_object, shares_by_layer
+from vlm4vla.attribution.shares import METHODS, methods_for, share_on_object, shares_by_layer
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.environment import Pose
 from vlm4vla.suites.registry import TABLETOP
@@ -46,7 +46,12 @@ def test_scenes_count_alike_and_empty_maps_do_not() -> None:
 def test_every_layer_of_a_policy_has_its_share(family: str) -> None:
     whole = np.ones((128, 128), bool)
     some = [asked(0, whole), asked(1, whole)]
-    found = shares_by_layer(small(family), some, True, lambda line: None)
+    policy = small(family)
+    found = [
+        one
+        for method in METHODS
+        for one in shares_by_layer(policy, some, method, lambda line: None)
+    ]
     layers: dict[str, list[str]] = {}
     for one in found:
         layers.setdefault(one.method, []).append(one.layer)
@@ -58,13 +63,14 @@ def test_every_layer_of_a_policy_has_its_share(family: str) -> None:
 
 def test_it_says_how_far_it_is() -> None:
     said: list[str] = []
-    shares_by_layer(small("qwen3-vl"), [asked(seed) for seed in range(26)], True, said.append)
-    assert said[:2] == ["grad-cam: 25 of 26 inferences", "grad-cam explained at 26 inferences"]
+    many = [asked(seed) for seed in range(26)]
+    shares_by_layer(small("qwen3-vl"), many, "grad-cam", said.append)
+    assert said == ["grad-cam: 25 of 26 inferences", "grad-cam explained at 26 inferences"]
 
 
 def test_a_vlm_has_no_action_to_explain_and_kosmos_no_map() -> None:
-    found = shares_by_layer(small("qwen3-vl"), [asked(0)], False, lambda line: None)
-    assert {one.method for one in found} == {"attention"}
+    assert methods_for(acts=True) == ["grad-cam", "attention"]
+    assert methods_for(acts=False) == ["attention"]
     said: list[str] = []
-    assert shares_by_layer(small("kosmos-2"), [asked(0)], False, said.append) == []
+    assert shares_by_layer(small("kosmos-2"), [asked(0)], "attention", said.append) == []
     assert "kosmos-2" in said[0]

@@ -87,6 +87,16 @@ def test_rows_are_written_and_what_was_probed_is_not_probed_again(
     assert read_probes(tmp_path / "out") == rows
     assert read_shares(tmp_path / "out") == shares
 
+    # A run that was stopped before its last method explains that one alone.
+    [kept] = (tmp_path / "work").glob("*-shares-attention.json")
+    kept.unlink()
+    monkeypatch.setattr(represent, "_inferences", lambda scenes: [asked(0), asked(1)])
+    capsys.readouterr()
+    assert represent.run(args) == 0
+    assert read_shares(tmp_path / "out") == shares
+    said = capsys.readouterr().err
+    assert "attention explained" in said and "grad-cam explained" not in said
+
 
 def test_folders_of_one_name_are_told_apart_by_their_parents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -78,37 +78,43 @@ class LayerShare(NamedTuple):
     maps: int
 
 
+def methods_for(acts: bool) -> list[str]:
+    """Methods that can explain an encoder.
+
+    Args:
+        acts: whether it has learned to act; else it has no action to explain.
+    """
+    return [method for method in METHODS if acts or method not in _OF_ACTIONS]
+
+
 def shares_by_layer(
-    policy: Policy, asked: Sequence[Inference], acts: bool, tell: Callable[[str], None]
+    policy: Policy, asked: Sequence[Inference], method: str, tell: Callable[[str], None]
 ) -> list[LayerShare]:
-    """The shares of all methods that a policy allows, layer by layer.
+    """The shares of one method, layer by layer; none where the policy's family has no such map.
 
     Maps are of how far the first action goes its own way; attention does not depend on it.
 
     Args:
         policy: whose.
         asked: inferences with their true regions.
-        acts: whether it has learned to act; else it has no action to explain.
+        method: one of `METHODS`.
         tell: takes a line about how far it is.
     """
+    maps = list[Maps]()
+    try:
+        for one in asked:
+            maps.append(METHODS[method](policy, one.question))
+            if not len(maps) % _EVERY:
+                tell(f"{method}: {len(maps)} of {len(asked)} inferences")
+    except UserError as error:
+        tell(f"{method}: {error.problem}")
+        return []
     found = []
-    for method, maps_of in METHODS.items():
-        if method in _OF_ACTIONS and not acts:
-            continue
-        try:
-            maps = list[Maps]()
-            for one in asked:
-                maps.append(maps_of(policy, one.question))
-                if not len(maps) % _EVERY:
-                    tell(f"{method}: {len(maps)} of {len(asked)} inferences")
-        except UserError as error:
-            tell(f"{method}: {error.problem}")
-            continue
-        for place, layer in enumerate(maps[0]):
-            told, some = share_on_object(_at(layer, maps, asked))
-            if told.n:
-                found.append(LayerShare(method, layer, place, told, some))
-        tell(f"{method} explained at {len(asked)} inferences")
+    for place, layer in enumerate(maps[0]):
+        told, some = share_on_object(_at(layer, maps, asked))
+        if told.n:
+            found.append(LayerShare(method, layer, place, told, some))
+    tell(f"{method} explained at {len(asked)} inferences")
     return found
 
 

@@ -105,16 +105,11 @@ def run(args: argparse.Namespace) -> int:
         command = f"vlm4vla represent --checkpoint {encoder.name} --scenes {args.scenes}"
         with held(work / encoder.digest):
             rows_of(encoder, pictures, work, command, tell)
-            looked = work / f"{encoder.digest}-shares.json"
-            if not looked.is_file():
-                told = _shares(encoder, asked(), command, tell)
-                write_json(looked, [row._asdict() for row in told])
+            shares += _shares(encoder, asked, work, command, tell)
         stored = json.loads((work / f"{encoder.digest}.json").read_text("utf-8"))
         own = [ProbeRow(**{**row, "checkpoint": encoder.name}) for row in stored]
         layers[encoder.name] = layers_of(own)
         rows += own
-        explained = json.loads(looked.read_text("utf-8"))
-        shares += [ShareRow(**{**row, "checkpoint": encoder.name}) for row in explained]
         write_probes(args.out, rows)
         write_shares(args.out, shares)
         print(f"{encoder.name}: {_sentence(own)} ({time.monotonic() - begun:.0f} s)", flush=True)
@@ -199,13 +194,40 @@ def _pictures(scenes: int) -> tuple[Pictures, Path]:
 
 
 def _shares(
-    encoder: "Encoder", asked: list["Inference"], command: str, tell: Callable[[str], None]
+    encoder: "Encoder",
+    asked: Callable[[], list["Inference"]],
+    work: Path,
+    command: str,
+    tell: Callable[[str], None],
 ) -> list[ShareRow]:
-    """How much of where an encoder looks lies on the named object, layer by layer."""
+    """How much of where an encoder looks lies on the named object, layer by layer.
+
+    Each method's rows are kept, so that a run that was stopped does not explain again.
+    """
+    from vlm4vla.attribution.shares import methods_for
+
+    found = []
+    for method in methods_for(encoder.acts):
+        kept = work / f"{encoder.digest}-shares-{method}.json"
+        if not kept.is_file():
+            told = _explained(encoder, asked(), method, command, tell)
+            write_json(kept, [row._asdict() for row in told])
+        stored = json.loads(kept.read_text("utf-8"))
+        found += [ShareRow(**{**row, "checkpoint": encoder.name}) for row in stored]
+    return found
+
+
+def _explained(
+    encoder: "Encoder",
+    asked: list["Inference"],
+    method: str,
+    command: str,
+    tell: Callable[[str], None],
+) -> list[ShareRow]:
     from vlm4vla.attribution.shares import shares_by_layer
 
     policy = encoder.load()
-    found = shares_by_layer(policy, asked, encoder.acts, tell)
+    found = shares_by_layer(policy, asked, method, tell)
     head = (encoder.name, encoder.digest, policy.vlm.family.name)
     policy.detach()
     area = sum(float(one.regions["object"].mean()) for one in asked) / len(asked)
