@@ -11,8 +11,8 @@ from tests.live.fake_simulators import FakeSimulators, Still
 from vlm4vla.ablation.agent import PerturbedAgent
 from vlm4vla.ablation.registry import perturbation
 from vlm4vla.ablation.sentences import perturbed_sentence
-from vlm4vla.core.condition import GIVEN, Condition
-from vlm4vla.core.episode import AgentSpan, episode_id
+from vlm4vla.core.condition import GIVEN, Condition, Perturbation
+from vlm4vla.core.episode import AgentSpan, EpisodeSpec, episode_id
 from vlm4vla.core.rollout import rollout
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.rates import standing
@@ -32,7 +32,11 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
 
 
 def played(
-    agent: Any, archive: Archive, *asked: tuple[int, str], visitor: str = "a"
+    agent: Any,
+    archive: Archive,
+    *asked: tuple[int, str],
+    visitor: str = "a",
+    spec: EpisodeSpec = SPEC,
 ) -> tuple[list[Frame], Finished]:
     """An episode in which switches are pressed when a step is seen."""
     switches, seen, finished = Switches(), [], None
@@ -40,7 +44,7 @@ def played(
         FakeSimulators(lasts=6),
         visitor,
         agent,
-        SPEC,
+        spec,
         archive,
         {"kind": "known"},
         switches=switches,
@@ -73,9 +77,13 @@ def test_blinded_in_mid_run_it_sees_grey_from_that_step_on(archive: Archive) -> 
     assert kept.spec.condition.label == "picture-blank (level 128) from step 2 on"
 
 
-def test_the_kept_condition_gives_the_same_episode_again(archive: Archive) -> None:
+@pytest.mark.parametrize("before", [(), (perturbation("picture-noise"),)])
+def test_the_kept_condition_gives_the_same_episode_again(
+    before: tuple[Perturbation, ...], archive: Archive
+) -> None:
     live = Noting()
-    _, finished = played(live, archive, (1, BLIND), (3, SWAP))
+    spec = replace(SPEC, condition=replace(SPEC.condition, perturbations=before))
+    _, finished = played(live, archive, (1, BLIND), (3, SWAP), spec=spec)
     again = Noting()
     simulators = FakeSimulators(lasts=6)
     with simulators.lend() as environment:

@@ -11,6 +11,7 @@ from vlm4vla.ablation.given import (
     needs_another_scene,
 )
 from vlm4vla.ablation.pictures import PICTURES, Mask, Truth
+from vlm4vla.ablation.registry import ordered
 from vlm4vla.ablation.sentences import SENTENCES
 from vlm4vla.core.agent import Agent, AgentLayer, PerturbableAgent, PrivilegedAgent
 from vlm4vla.core.condition import Perturbation
@@ -61,13 +62,17 @@ class PerturbedAgent(AgentLayer):
     def perturb(self, change: Perturbation) -> None:
         """Adds a perturbation of pictures or sentences while an episode runs.
 
+        It takes the place of one of its name, and all hold in the order in which they are kept, so
+        that the episode can be run again.
+
         Raises:
             UserError: it is impossible here.
         """
         if self._spec is None:
             raise UserError("No episode runs that could be perturbed.")
         check_nameable(self._spec, [change])
-        self._changes = (*self._changes, change)
+        others = [one for one in self._changes if one.name != change.name]
+        self._changes = ordered([*others, change])
 
     def reset(self, instruction: str) -> None:
         """See `Agent.reset`."""
