@@ -62,8 +62,7 @@ def verify(args: argparse.Namespace) -> int:
     """Measures other episodes than the shipped table's, and says where the two differ.
 
     Raises:
-        UserError: see `measure`, there is no shipped table, or it was measured in the same scenes
-            or over other tasks.
+        UserError: see `measure`, there is no shipped table, or it was measured in the same scenes.
     """
     from vlm4vla.attribution import trust_check
     from vlm4vla.model.checkpoint import checkpoint_hash
@@ -79,12 +78,11 @@ def verify(args: argparse.Namespace) -> int:
             f"The shipped table was measured in scene {again[0]}, so it says nothing new of it.",
             f"Name others by --seeds: it has {min(measured)} to {max(measured)}.",
         )
-    # A task is harder than another, so the two would differ whether or not the table holds.
     if set(made.tasks) != set(args.tasks):
-        raise UserError(
-            f"The shipped table is over {', '.join(made.tasks)}, and this one would be over "
+        print(
+            f"The shipped table is over {', '.join(made.tasks)}, and this one over "
             f"{', '.join(args.tasks)}: they may differ by that alone.",
-            f"Check it over {', '.join(made.tasks)}; without --task it is over all.",
+            file=sys.stderr,
         )
     answer, _ = measure(args)
     checks = trust_check.compare(shipped.rows, answer["rows"])
