@@ -108,13 +108,11 @@ def refuse_others(folder: Path, names: Collection[str], what: str) -> None:
     Raises:
         UserError: it is a file, or holds something else.
     """
-    if folder.exists() and not folder.is_dir():
+    if not folder.exists():
+        return
+    if not folder.is_dir():
         raise UserError(f"{folder} is a file and no {what}.", "Choose another folder.")
-    others = (
-        sorted(one.name for one in folder.iterdir() if one.name not in names)
-        if folder.exists()
-        else []
-    )
+    others = sorted(one.name for one in folder.iterdir() if one.name not in names)
     if others:
         named = ", ".join(others[:3]) + (" and more" if len(others) > 3 else "")
         raise UserError(

@@ -160,22 +160,3 @@ def test_the_command_prints_its_line_and_goes_on_where_it_stopped(
     monkeypatch.setattr(openloop, "follow", never)
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["policies"] == [answer]
-
-
-def test_two_policies_of_one_name_are_refused_before_anything_is_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
-    folders = [tmp_path / run / "checkpoint" for run in ("a", "b")]
-    for number, folder in enumerate(folders):
-        policy = Policy(make(), tiny(), query_init="embedding").eval()
-        policy.query.data.fill_(number)
-        policy.save_pretrained(folder)
-
-    def never(*args: object) -> None:
-        raise AssertionError("measured")
-
-    monkeypatch.setattr(openloop, "EnvironmentProcess", never)
-    words = ["openloop", "--checkpoint", *map(str, folders), "--out", str(tmp_path / "out")]
-    assert main(words) != 0
-    assert "Two different checkpoints are called checkpoint" in capsys.readouterr().err

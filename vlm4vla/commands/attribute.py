@@ -310,7 +310,7 @@ def _line(told: Mapping[str, Any]) -> str:
             f"on the named object {told['mass']['object']:.0%} of the mass and "
             f"{told['pixels']['object']:.1%} of the pixels; "
         )
-    changed = ", ".join(Perturbation(**one).label for one in told.get("perturbations", ()))
+    changed = ", ".join(Perturbation.from_json(one).label for one in told.get("perturbations", ()))
     return (
         f"{told['task']} {told['seed']}, step {told['step']}, {told['instruction']!r}"
         f"{changed and f' under {changed}'}: "
