@@ -208,7 +208,7 @@ function tell(value) {
   part('seen').textContent =
     value.phase === 'recording' ? 'What the model sees (recorded).' : 'What the model sees.';
   part('instruction').textContent = value.instruction ? `“${value.instruction}”` : '';
-  part('agent').textContent = `Acts: ${value.agent}`;
+  part('agent').textContent = value.agent ? `Acts: ${value.agent}` : '';
   if (value.label) {
     canvas.setAttribute('aria-label', value.label);
     part('video').setAttribute('aria-label', value.label);

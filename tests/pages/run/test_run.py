@@ -193,6 +193,8 @@ def test_a_link_to_an_episode_that_is_not_there_says_so(run_page: Any, served: S
 def test_a_link_to_a_scene_opens_it_with_its_instruction(run_page: Any, served: Served) -> None:
     run_page.goto(f"{served.url}?task=stack&seed=3")
     wait_for_phase(run_page, "still")
+    # Nobody acts yet.
+    assert run_page.inner_text(".lv-agent") == ""
     assert run_page.input_value("#seed input") == "3"
     sentence = run_page.locator("#chips button").first.inner_text()
     run_page.goto(f"{served.url}?task=stack&seed=3&instruction={sentence}")
