@@ -69,7 +69,9 @@ def drawn_ahead(count):
 
 def test_a_sigterm_from_elsewhere_leaves_workers_drawing():
     batches, workers = drawn_ahead(40)
-    subprocess.run(["kill", "-TERM", *(str(worker.pid) for worker in workers)], check=True)
+    subprocess.run(
+        ["kill", "-TERM", *(str(worker.pid) for worker in workers)], check=True, timeout=60
+    )
     assert [int(batch[0]) for batch in batches] == list(range(1, 40))
 
 
