@@ -89,7 +89,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         names = catalogue.names()
         if names == known and not asked.keys() & set(NAMES):
             # By the time that a slow browser hears of this, somebody may have chosen.
-            return [gr.skip()] * len(chosen)
+            return [gr.skip()] * (len(chosen) + 1)
         return list(_asked(names, asked))
 
     def offer(which: str, number: float | None) -> Any:
@@ -129,14 +129,13 @@ def build(page: gr.Blocks, services: Services) -> None:
                     for told in _told(services, asked, visitor(request), address(request))
                 )
         except UserError as error:
-            message = f'<p class="message" role="alert">{html.escape(str(error))}</p>'
-            yield {complaint: message, view: _still(turn, names, str(error))}
+            yield {complaint: _alert(str(error)), view: _still(turn, names, str(error))}
 
     def end(request: gr.Request) -> None:
         stop_both(services.simulators, visitor(request))
 
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    filled = page.load(first_sight, outputs=chosen, **private)
+    filled = page.load(first_sight, outputs=[*chosen, complaint], **private)
     # Of a number that is typed quickly, the last sentence offered is that of the last number.
     gr.on(
         [task.input, seed.input],
@@ -155,7 +154,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         concurrency_limit=None,
         **private,
     )
-    filled.then(None, js=(_FOLDER / "start.js").read_text("utf-8"), **private)
+    filled.then(None, complaint, js=(_FOLDER / "start.js").read_text("utf-8"), **private)
     stop.click(end, queue=False, api_visibility="private")
 
 
@@ -205,7 +204,7 @@ def scene_address(one: str, other: str, spec: EpisodeSpec) -> str:
 
 
 def _asked(known: list[str], asked: Mapping[str, str]) -> tuple[Any, ...]:
-    """What the address chooses, and the usual for the rest."""
+    """What the address chooses, the usual for the rest, and what of it cannot be had."""
     one = asked.get("live_a", "") if asked.get("live_a") in known else known[0]
     usual = known[min(1, len(known) - 1)]
     other = asked.get("live_b", "") if asked.get("live_b") in known else usual
@@ -215,14 +214,20 @@ def _asked(known: list[str], asked: Mapping[str, str]) -> tuple[Any, ...]:
         scene = choose(TASK, seeds.TEST[0])
     sentence = asked.get("say", "") or suggestions(scene.scene, scene.task)[0]
     menus = [gr.Dropdown(known, value=name) for name in (one, other)]
-    changes = []
+    changes, refused = [], []
     for name in NAMES[-2:]:
         try:
             found = changes_of(asked.get(name, "").split())
-        except UserError:
+        except UserError as error:
             found = ()
+            refused.append(f"Nothing is changed for {name[-1].upper()}: {error}")
         changes.append(gr.Dropdown(_offered(found), value=[words_of(change) for change in found]))
-    return (*menus, scene.task, scene.scene.seed, sentence, *changes)
+    complaint = _alert(" ".join(refused)) if refused else ""
+    return (*menus, scene.task, scene.scene.seed, sentence, *changes, complaint)
+
+
+def _alert(message: str) -> str:
+    return f'<p class="message" role="alert">{html.escape(message)}</p>'
 
 
 def _offered(further: Sequence[Perturbation]) -> list[tuple[str, str]]:

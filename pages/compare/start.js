@@ -1,6 +1,6 @@
-// An address that asks for it runs both, once the menus hold what it chooses.
-() => {
-  if (!new URL(location.href).searchParams.has('start')) return;
+// An address that asks for it runs both, once the menus hold what it chooses, if they can.
+(complaint) => {
+  if (complaint || !new URL(location.href).searchParams.has('start')) return;
   const shown = document.querySelector('#duet');
   // The stored comparison above is drawn later and would push it out of sight.
   const growing = new ResizeObserver(() => shown.scrollIntoView());

@@ -66,6 +66,21 @@ def test_a_scene_that_there_is_not_is_told(page: Any, address: str) -> None:
     page.wait_for_selector("#duet-complaint .message")
 
 
+def test_changes_of_an_address_that_cannot_be_are_told_and_nothing_runs(
+    page: Any, address: str
+) -> None:
+    page.set_default_timeout(PATIENCE)
+    both = "sentence-empty+sentence-nonsense"
+    page.goto(f"{address}compare?scene_seed=4&change_b={both}&start=1")
+    page.wait_for_selector(".duet[data-ready]")
+    told = page.inner_text("#duet-complaint .message")
+    assert told.startswith("Nothing is changed for B: ") and "a sentence of its own" in told
+    # Whatever an address without a fault starts is seen at once.
+    page.wait_for_timeout(2_000)
+    assert page.get_attribute(".duet", "data-phase") not in ("waiting", "live", "over")
+    assert page.inner_text("#duet-complaint .message") == told
+
+
 def test_both_are_run_and_inspected_by_keyboard_alone(page: Any, address: str) -> None:
     page.set_default_timeout(PATIENCE)
     page.goto(f"{address}compare?scene_task=push&scene_seed=4")
