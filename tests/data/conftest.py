@@ -1,3 +1,4 @@
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,11 +21,18 @@ def recordings():
     return [record.record(rig, TASKS[i % 5], 1_000_000 + i).recording for i in range(10)]
 
 
-@pytest.fixture
-def dataset(recordings, tmp_path):
-    root = tmp_path / "dataset"
+@pytest.fixture(scope="session")
+def whole(recordings, tmp_path_factory):
+    """A dataset that tests must not change."""
+    root = tmp_path_factory.mktemp("whole") / "dataset"
     for index, recording in enumerate(recordings):
         parts.write_part(root, index, recording)
     settings = {"tasks": TASKS, "first_seed": 1_000_000, "driver": "expert", "episodes": 2}
     finish.finish(root, len(recordings), settings)
     return root
+
+
+@pytest.fixture
+def dataset(whole, tmp_path):
+    """A dataset that a test may damage."""
+    return shutil.copytree(whole, tmp_path / "dataset")

@@ -5,6 +5,7 @@ words of patches and the places of names kept beside it. The result stands for "
 in every study.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -104,16 +105,21 @@ def make_backbone(family: str = "qwen3-vl", seed: int = 0, **sizes: int) -> Vlm:
         **sizes: passed to the family's tiny config, over `SIZES`.
     """
     chosen = FAMILIES.get(family)
-    # Drawings show no robot, and some families' questions do not name it, but its frames do.
-    sentences = [*corpus(), *[f" {ROBOT}"] * 8]
     tokenizer = train_tokenizer(
-        sentences, chosen.special, chosen.prompt + " " + chosen.question, _VOCABULARY
+        _sentences(), chosen.special, chosen.prompt + " " + chosen.question, _VOCABULARY
     )
     tokenizer.add_special_tokens(list(LOCATIONS))
     config = chosen.tiny(tokenizer.get_vocab(), **{**SIZES.get(family, {}), **sizes})
     vlm = Vlm(chosen, random_weights(config, seed), tokenizer, f"{family}:tiny")
     start_as_pretrained(vlm, seed)
     return vlm
+
+
+@functools.cache
+def _sentences() -> tuple[str, ...]:
+    """The corpus, which takes longer to write than a tokenizer to learn."""
+    # Drawings show no robot, and some families' questions do not name it, but its frames do.
+    return (*corpus(), *[f" {ROBOT}"] * 8)
 
 
 @dataclass(frozen=True)
