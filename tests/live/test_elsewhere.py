@@ -10,6 +10,7 @@ from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import Outcome
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.errors import UserError
+from vlm4vla.live import session
 from vlm4vla.live.elsewhere import other_scenes, play_elsewhere
 from vlm4vla.live.queue import Queue
 from vlm4vla.live.request import choose, take_request
@@ -22,6 +23,7 @@ CYLINDER = "lift the orange cylinder"
 @pytest.fixture(autouse=True)
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
     monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    monkeypatch.setattr(session, "STEPS_PER_SECOND", 1000)
     return Archive.open()
 
 

@@ -15,10 +15,20 @@ def triangles(folder, name):
     return sum(len(mesh.faces) for mesh in trimesh.load_scene(folder / name).geometry.values())
 
 
-def test_meshes_are_lighter_and_as_large_as_before(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
-    urdf = robot.light_urdf()
-    assert urdf.is_relative_to(tmp_path)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder in which nothing was made yet."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def urdf(home, monkeypatch):
+    monkeypatch.setenv("VLM4VLA_HOME", str(home))
+    return robot.light_urdf()
+
+
+def test_meshes_are_lighter_and_as_large_as_before(urdf, home):
+    assert urdf.is_relative_to(home)
     original = Path(Panda.urdf_path).parent / "franka_description" / "meshes" / "visual"
     whole = light = 0
     for mesh in sorted(original.glob("*.glb")):
@@ -30,12 +40,10 @@ def test_meshes_are_lighter_and_as_large_as_before(tmp_path, monkeypatch):
     assert whole > 130_000
     assert light < 0.15 * whole
     assert robot.light_urdf() == urdf
-    assert [entry.name for entry in tmp_path.joinpath("cache").iterdir()] == [urdf.parent.name]
+    assert [entry.name for entry in home.joinpath("cache").iterdir()] == [urdf.parent.name]
 
 
-def test_collision_meshes_are_untouched(tmp_path, monkeypatch):
-    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
-    urdf = robot.light_urdf()
+def test_collision_meshes_are_untouched(urdf):
     source = Path(Panda.urdf_path).parent / "franka_description" / "meshes" / "collision"
     for name in ("hand.stl", "link5.stl"):
         assert (urdf.parent / name).read_bytes() == (source / name).read_bytes()
