@@ -1,13 +1,31 @@
 import errno
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from vlm4vla.data.cache import build_cache, open_cache
+from vlm4vla.data.cache import asked_of, build_cache, open_cache
 from vlm4vla.data.lerobot import finish, parts
 from vlm4vla.errors import UserError
+
+
+def test_what_was_asked_for_knows_no_rounding_and_every_change(recordings):
+    episodes = [recording.info for recording in recordings]
+    asked = asked_of(episodes)
+    first = replace(episodes[0], start=(0.1, 0.2, 0.3))
+    moved = replace(first, start=(0.1, 0.2, float(np.nextafter(0.3, 1))))
+    assert asked_of([first]) == asked_of([moved])
+    others = [
+        replace(first, start=(0.1, 0.2, 0.301)),
+        replace(first, instruction="another"),
+        replace(first, seed=first.seed + 1),
+        replace(first, noise=0.9),
+        replace(first, versions={}),
+    ]
+    assert len({asked_of([one]) for one in [first, *others]}) == 6
+    assert asked_of(episodes[::-1]) != asked == asked_of(list(episodes))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from vlm4vla import cli
 from vlm4vla.commands import eval as eval_command
 from vlm4vla.commands import study as command
 from vlm4vla.core.episode import AgentId, AgentSpan, Outcome
+from vlm4vla.data.cache import open_cache
 from vlm4vla.episodes.filters import Filter
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
@@ -344,15 +345,16 @@ def only_the_first(real):
     return one
 
 
-def test_frames_of_another_kind_of_machine_are_taken_where_they_are_listed_and_told(
+def test_the_same_episodes_of_another_kind_of_machine_are_taken_and_told(
     folder, known, home, monkeypatch, capsys
 ):
     found = studies(replace(miniature.scale(folder), data="there"))
     monkeypatch.setattr(command, "STUDIES", found)
     assert run(folder, "modules", "--cells", "vision frozen") == 2
-    assert "other frames (synthetic)" in capsys.readouterr().err
-    monkeypatch.setattr(same_data, "ELSEWHERE", {"there": frozenset({"synthetic"})})
+    assert "other episodes (its frames are synthetic)" in capsys.readouterr().err
+    monkeypatch.setattr(same_data, "ASKED", {"there": open_cache(folder / "data").asked})
     assert run(folder, "modules", "--cells", "vision frozen") == 0
+    assert "as another kind of machine records them (synthetic)" in capsys.readouterr().err
     cell = next(one.cell for one in found["modules"].members if one.level == "vision frozen")
     told = account(cell)
     assert told is not None
@@ -363,9 +365,10 @@ def test_frames_of_another_kind_of_machine_are_taken_where_they_are_listed_and_t
 def test_other_data_and_other_weights_are_refused_before_the_work(
     folder, known, home, monkeypatch, capsys
 ):
-    monkeypatch.setattr(command, "open_cache", lambda path: SimpleNamespace(fingerprint="other"))
+    other = SimpleNamespace(fingerprint="other", asked="other")
+    monkeypatch.setattr(command, "open_cache", lambda path: other)
     assert run(folder, "modules") == 2
-    assert "other frames (other)" in capsys.readouterr().err
+    assert "other episodes (its frames are other)" in capsys.readouterr().err
     assert cli.main(["study", "run", "modules", "--data", "nowhere"]) == 2
     assert "docs/studies.md" in capsys.readouterr().err
     assert run(folder, "modules", "--cores", "4096") == 2

@@ -341,15 +341,21 @@ def _check(members: Sequence[Member], data: Path) -> None:
             "Record the data with `vlm4vla collect` and `vlm4vla cache`, as docs/studies.md says, "
             "and name it with --data.",
         )
-    found = open_cache(data).fingerprint
+    cache = open_cache(data)
+    found, asked = cache.fingerprint, cache.asked
     for member in members:
         member.cell.start.check()
-        if not same_data(found, member.cell.data):
+        if not same_data(found, asked, member.cell.data):
             raise UserError(
-                f"{data} holds other frames ({found[:12]}) than the study was declared on "
-                f"({member.cell.data[:12]}).",
+                f"{data} holds other episodes (its frames are {found[:12]}) than the study was "
+                f"declared on ({member.cell.data[:12]}).",
                 "Record them as docs/studies.md says.",
             )
+    if any(member.cell.data != found for member in members):
+        _tell(
+            f"{data} holds the episodes that the study was declared on as another kind of machine "
+            f"records them ({found[:12]}); each cell's account says so."
+        )
 
 
 def _tell(line: str) -> None:

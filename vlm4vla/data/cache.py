@@ -4,11 +4,12 @@ A picture is read by touching its page: no decoding, no copy, any order. The cac
 that the dataset does not; it can be deleted and made again.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -75,6 +76,15 @@ class Cache:
     def __len__(self) -> int:
         return len(self.episode)
 
+    @property
+    def asked(self) -> str:
+        """SHA-256 of what the episodes were to be: scene, goal, sentence, start, noise, versions.
+
+        `fingerprint` holds what came of it, to the last bit, and so differs between kinds of
+        machine; this does not.
+        """
+        return asked_of(self.episodes)
+
     def labels(self, frame: int) -> NDArray[np.float32]:
         """(g, 4, 7) the expert's next actions for each valid goal at a frame, simulator units."""
         return self.chunks[self.offsets[frame] : self.offsets[frame + 1]]
@@ -113,6 +123,18 @@ class Cache:
                 held &= draws != matter.max()
         checked = held[self.episode]
         return Split(np.flatnonzero(~checked), np.flatnonzero(checked))
+
+
+def asked_of(episodes: Sequence[EpisodeInfo]) -> str:
+    """See `Cache.asked`."""
+    digest = hashlib.sha256()
+    for info in episodes:
+        if info.start:
+            # A micrometre is far above what a machine's rounding can move a start by.
+            x, y, z = (round(value, 6) for value in info.start)
+            info = replace(info, start=(x, y, z))
+        digest.update(info.to_json().encode())
+    return digest.hexdigest()
 
 
 def _uniform(seed: int) -> float:

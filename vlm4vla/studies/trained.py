@@ -155,7 +155,7 @@ def _check_recipe(training: Training, run: Path, more: Mapping[str, Any] | None 
     wanted |= more or {}
     other = [name for name, value in wanted.items() if recipe.get(name) != value]
     data = str(recipe.get("data"))
-    if not same_data(data, training.data):
+    if not same_data(data, str(recipe.get("asked")), training.data):
         other.append("data")
     if other:
         raise UserError(

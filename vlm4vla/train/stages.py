@@ -583,6 +583,7 @@ def _robot(run: Run, policy: Policy, cache: Cache, tasks: Sequence[Task]) -> dic
     return {
         "start": run.start or policy.vlm.source,
         "data": cache.fingerprint,
+        "asked": cache.asked,
         "tasks": tasks,
         "frozen": frozen,
     }
