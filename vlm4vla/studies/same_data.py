@@ -13,7 +13,9 @@ from typing import Final
 
 ASKED: Final[Mapping[str, str]] = {
     # How far what came of it differs is told in docs/studies.md.
-    "f39f5a9b9280a8ee492e2242dc96e884fdd6fd8da7c6c2297b4cb9ff67f3678d": "72f1016e01f147768c0bece2d89d3f9eb3aff9235c3a5d6ef1737d507585a8dd",
+    "f39f5a9b9280a8ee492e2242dc96e884fdd6fd8da7c6c2297b4cb9ff67f3678d": (
+        "72f1016e01f147768c0bece2d89d3f9eb3aff9235c3a5d6ef1737d507585a8dd"
+    ),
 }
 """By the fingerprint that cells are named by, `vlm4vla.data.cache.Cache.asked` of its episodes."""
 
