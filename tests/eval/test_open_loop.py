@@ -155,8 +155,24 @@ def test_the_command_prints_its_line_and_goes_on_where_it_stopped(
     assert stored == answer and "vlm4vla openloop --checkpoint one" in stored["command"]
 
     def never(*args: object) -> None:
-        raise AssertionError("followed twice")
+        raise AssertionError("followed once more")
 
     monkeypatch.setattr(openloop, "follow", never)
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["policies"] == [answer]
+
+
+def test_a_policy_whose_actions_mean_something_else_is_refused_before_anybody_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("VLM4VLA_HOME", str(tmp_path))
+    other = replace(tiny(), control_mode="pd_joint_pos")
+    Policy(make(), other, query_init="embedding").save_pretrained(tmp_path / "other")
+
+    def never(*args: object) -> None:
+        raise AssertionError("a simulator was started")
+
+    monkeypatch.setattr(openloop, "EnvironmentProcess", never)
+    assert main(["openloop", "--checkpoint", str(tmp_path / "other"), "--episodes", "1"]) == 2
+    told = capsys.readouterr().err
+    assert "The actions of other have another meaning here: control_mode is pd_joint_pos" in told

@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         (load_agent(catalogue.folder(name)) for name in args.checkpoint),
         lambda one: (one.identity.name, one.identity.digest),
     )
+    for agent in agents:
+        agent.action.check_means(TABLETOP.action, agent.identity.name)
     tasks = list(dict.fromkeys(args.tasks))
     # The expert looks at every step, as it does where policies learn from it.
     condition = Condition(KNOWN, replan_every=1)

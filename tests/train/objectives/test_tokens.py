@@ -170,6 +170,15 @@ def test_a_run_writes_a_vlm_with_action_tokens_from_which_a_policy_starts(vlm, c
     assert len(further.words) == len(after.words)
 
 
+def test_kept_tokens_of_other_actions_are_refused(cache):
+    learned, _ = learned_and_unseen(cache, TASKS)
+    vlm, spec = backbone(), action.tiny()
+    kept = action_tokens(vlm, replace(spec, frame="gripper"), learned)
+    vlm.extras[FILE] = kept.to_json()
+    with pytest.raises(UserError, match="the VLM's action tokens have another meaning here: frame"):
+        action_tokens(vlm, spec, learned)
+
+
 def test_what_answers_mean_is_learned(objective, monkeypatch):
     monkeypatch.setattr(stage, "sharpness_of", lambda vlm: 0.15)
     torch.manual_seed(0)

@@ -68,10 +68,12 @@ def action_tokens(vlm: Vlm, spec: ActionSpec, frames: Frames) -> FastTokens:
         frames: what is learned from.
 
     Raises:
-        UserError: those that it has cannot be read.
+        UserError: those that it has cannot be read, or write other actions.
     """
     if FILE in vlm.extras:
-        return FastTokens.from_json(vlm.extras[FILE])
+        kept = FastTokens.from_json(vlm.extras[FILE])
+        kept.spec.check_means(spec, "the VLM's action tokens")
+        return kept
     chosen = frames.every_goal(check_numbers(frames, 0, _FITTED), np.random.default_rng(0))
     return fit(spec, chosen.chunks)
 
