@@ -205,16 +205,24 @@ def scene_address(one: str, other: str, spec: EpisodeSpec) -> str:
 
 def _asked(known: list[str], asked: Mapping[str, str]) -> tuple[Any, ...]:
     """What the address chooses, the usual for the rest, and what of it cannot be had."""
-    one = asked.get("live_a", "") if asked.get("live_a") in known else known[0]
-    usual = known[min(1, len(known) - 1)]
-    other = asked.get("live_b", "") if asked.get("live_b") in known else usual
+    usual = (known[0], known[min(1, len(known) - 1)])
+    chosen, refused = [], []
+    for side, name in zip("ab", usual, strict=True):
+        wanted = asked.get(f"live_{side}", "")
+        chosen.append(wanted if wanted in known else name)
+        if wanted and wanted not in known:
+            refused.append(f"There is no {wanted} here; {side.upper()} is {name}.")
+    which, number = asked.get("scene_task", TASK), asked.get("scene_seed", str(seeds.TEST[0]))
     try:
-        scene = choose(asked.get("scene_task", TASK), int(asked.get("scene_seed", "0")))
+        scene = choose(which, int(number))
     except (UserError, ValueError):
         scene = choose(TASK, seeds.TEST[0])
+        refused.append(
+            f"There is no scene {number} of {which}; shown is {scene.scene.seed} of {scene.task}."
+        )
     sentence = asked.get("say", "") or suggestions(scene.scene, scene.task)[0]
-    menus = [gr.Dropdown(known, value=name) for name in (one, other)]
-    changes, refused = [], []
+    menus = [gr.Dropdown(known, value=name) for name in chosen]
+    changes = []
     for name in NAMES[-2:]:
         try:
             found = changes_of(asked.get(name, "").split())

@@ -351,10 +351,12 @@ def test_the_same_episodes_of_another_kind_of_machine_are_taken_and_told(
     found = studies(replace(miniature.scale(folder), data="there"))
     monkeypatch.setattr(command, "STUDIES", found)
     assert run(folder, "modules", "--cells", "vision frozen") == 2
-    assert "other episodes (its frames are synthetic)" in capsys.readouterr().err
+    assert "(its frames are synthetic)" in capsys.readouterr().err
     monkeypatch.setattr(same_data, "ASKED", {"there": open_cache(folder / "data").asked})
     assert run(folder, "modules", "--cells", "vision frozen") == 0
-    assert "as another kind of machine records them (synthetic)" in capsys.readouterr().err
+    assert (
+        "with other frames (synthetic), as another kind of machine gives" in capsys.readouterr().err
+    )
     cell = next(one.cell for one in found["modules"].members if one.level == "vision frozen")
     told = account(cell)
     assert told is not None
@@ -368,7 +370,7 @@ def test_other_data_and_other_weights_are_refused_before_the_work(
     other = SimpleNamespace(fingerprint="other", asked="other")
     monkeypatch.setattr(command, "open_cache", lambda path: other)
     assert run(folder, "modules") == 2
-    assert "other episodes (its frames are other)" in capsys.readouterr().err
+    assert "(its frames are other)" in capsys.readouterr().err
     assert cli.main(["study", "run", "modules", "--data", "nowhere"]) == 2
     assert "docs/studies.md" in capsys.readouterr().err
     assert run(folder, "modules", "--cores", "4096") == 2

@@ -347,14 +347,15 @@ def _check(members: Sequence[Member], data: Path) -> None:
         member.cell.start.check()
         if not same_data(found, asked, member.cell.data):
             raise UserError(
-                f"{data} holds other episodes (its frames are {found[:12]}) than the study was "
-                f"declared on ({member.cell.data[:12]}).",
+                f"{data} holds other episodes, or some of other versions of the simulator's "
+                f"packages (its frames are {found[:12]}), than the study was declared on "
+                f"({member.cell.data[:12]}).",
                 "Record them as docs/studies.md says.",
             )
     if any(member.cell.data != found for member in members):
         _tell(
-            f"{data} holds the episodes that the study was declared on as another kind of machine "
-            f"records them ({found[:12]}); each cell's account says so."
+            f"{data} holds the episodes that the study was declared on with other frames "
+            f"({found[:12]}), as another kind of machine gives them; each cell's account says so."
         )
 
 

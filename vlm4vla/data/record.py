@@ -80,6 +80,46 @@ def name_of(agent: AgentId) -> str:
     return agent.kind if agent.kind == "expert" else f"{agent.kind} {agent.digest}"
 
 
+def begin(task: Task, seed: int, *, expert: bool) -> tuple[EpisodeSpec, np.random.Generator]:
+    """What is recorded for a seed, and where the chance in it goes on.
+
+    Args:
+        task: which task the episode is drawn for.
+        seed: the scene's seed.
+        expert: whether the expert acts, and not a policy.
+    """
+    usual = TABLETOP.spec(task, seed, Condition(TRAINED))
+    rng = chance(usual)
+    drawn = draw(scene_of(usual), goal_of(usual), rng, expert=expert)
+    return replace(usual, condition=condition_of(drawn, expert=expert)), rng
+
+
+def info_of(spec: EpisodeSpec, driver: str, names: Sequence[str], movable: int) -> EpisodeInfo:
+    """What is true of a whole episode.
+
+    Args:
+        spec: what was asked for.
+        driver: what whoever acts is called, see `name_of`.
+        names: of the movable things, then of the places.
+        movable: how many of them can move.
+    """
+    scene, drawn = scene_of(spec), drawn_of(spec)
+    return EpisodeInfo(
+        task=next(task for task in TASKS if task == spec.task),
+        layout=scene.layout,
+        seed=spec.seed,
+        goal=goal_of(spec),
+        instruction=spec.instruction,
+        driver=driver,
+        noise=drawn.noise,
+        start=drawn.start,
+        things=tuple(names),
+        movable=movable,
+        goals=tuple(str(goal) for goal in scene.goals()),
+        versions=dict(TABLETOP.versions()),
+    )
+
+
 def record(rig: Rig, task: Task, seed: int) -> Recorded:
     """Records the episode of a seed.
 
@@ -90,10 +130,7 @@ def record(rig: Rig, task: Task, seed: int) -> Recorded:
         task: which task the episode is drawn for.
         seed: the scene's seed.
     """
-    usual = TABLETOP.spec(task, seed, Condition(TRAINED))
-    rng = chance(usual)
-    drawn = draw(scene_of(usual), goal_of(usual), rng, expert=rig.agent is None)
-    spec = replace(usual, condition=condition_of(drawn, expert=rig.agent is None))
+    spec, rng = begin(task, seed, expert=rig.agent is None)
     agent = rig.agent or Demonstrator(rig.plan, spec, rng)
     recorder = Recorder(TABLETOP, spec, [AgentSpan(agent.identity)])
     steps: list[Step] = []
@@ -142,24 +179,11 @@ def labelled(
         events: (T,) what each action led to.
         success: whether the last action reached the goal.
     """
-    scene, goals, drawn = scene_of(spec), scene_of(spec).goals(), drawn_of(spec)
+    goals = scene_of(spec).goals()
     last = np.arange(len(frames)) == len(frames) - 1
     states = [frame.state for frame in frames]
     return Recording(
-        info=EpisodeInfo(
-            task=next(task for task in TASKS if task == spec.task),
-            layout=scene.layout,
-            seed=spec.seed,
-            goal=goal_of(spec),
-            instruction=spec.instruction,
-            driver=name,
-            noise=drawn.noise,
-            start=drawn.start,
-            things=states[0].names,
-            movable=states[0].movable,
-            goals=tuple(str(goal) for goal in goals),
-            versions=dict(TABLETOP.versions()),
-        ),
+        info=info_of(spec, name, states[0].names, states[0].movable),
         images=np.stack([frame.image for frame in frames]),
         state=np.array([[*state.tcp, state.opening] for state in states], np.float32),
         velocity=np.stack([state.velocity for state in states]).astype(np.float32),

@@ -66,15 +66,26 @@ def test_a_scene_that_there_is_not_is_told(page: Any, address: str) -> None:
     page.wait_for_selector("#duet-complaint .message")
 
 
-def test_changes_of_an_address_that_cannot_be_are_told_and_nothing_runs(
-    page: Any, address: str
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            "scene_seed=4&change_b=sentence-empty+sentence-nonsense",
+            "Nothing is changed for B: sentence-empty and sentence-nonsense would each tell a "
+            "sentence of its own.",
+        ),
+        ("live_b=nobody", "There is no nobody here; B is "),
+        ("scene_task=juggle&scene_seed=4", "There is no scene 4 of juggle; shown is 0 of pick."),
+    ],
+)
+def test_what_of_an_address_cannot_be_is_told_and_nothing_runs(
+    page: Any, address: str, asked: str, said: str
 ) -> None:
     page.set_default_timeout(PATIENCE)
-    both = "sentence-empty+sentence-nonsense"
-    page.goto(f"{address}compare?scene_seed=4&change_b={both}&start=1")
+    page.goto(f"{address}compare?{asked}&start=1")
     page.wait_for_selector(".duet[data-ready]")
     told = page.inner_text("#duet-complaint .message")
-    assert told.startswith("Nothing is changed for B: ") and "a sentence of its own" in told
+    assert told.startswith(said)
     # Whatever an address without a fault starts is seen at once.
     page.wait_for_timeout(2_000)
     assert page.get_attribute(".duet", "data-phase") not in ("waiting", "live", "over")

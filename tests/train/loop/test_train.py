@@ -131,6 +131,14 @@ def test_other_data_is_refused(tmp_path):
         run(tmp_path, about={"data": "b", "tasks": ("reach",)})
 
 
+def test_a_run_that_does_not_say_what_its_episodes_were_to_be_goes_on(tmp_path):
+    run(tmp_path / "old", about={"data": "a"})
+    run(tmp_path / "old", about={"data": "a", "asked": "these"})
+    run(tmp_path / "new", about={"data": "a", "asked": "these"})
+    with pytest.raises(UserError, match=r"\(asked differ\)"):
+        run(tmp_path / "new", about={"data": "a", "asked": "others"})
+
+
 def test_a_finished_run_is_taken_over_as_it_was_made_alone(tmp_path):
     run(tmp_path, about={"data": "a", "tasks": ("reach",), "frozen": ["head"]})
     check_finished(tmp_path, RECIPE, {"data": "a", "tasks": ("reach",)})

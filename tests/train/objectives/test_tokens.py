@@ -175,7 +175,7 @@ def test_kept_tokens_of_other_actions_are_refused(cache):
     vlm, spec = backbone(), action.tiny()
     kept = action_tokens(vlm, replace(spec, frame="gripper"), learned)
     vlm.extras[FILE] = kept.to_json()
-    with pytest.raises(UserError, match="the VLM's action tokens have another meaning here: frame"):
+    with pytest.raises(UserError, match="the VLM's kept tokens have another meaning here: frame"):
         action_tokens(vlm, spec, learned)
 
 

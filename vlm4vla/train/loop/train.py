@@ -285,7 +285,9 @@ def check_same(run: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:
         raise lacking(run, found.step, lack[0])
     begun = {**found.facts["recipe"], **found.facts["about"]}
     wanted = _plain(recipe, about)
-    _refuse_other(run, "begun", begun, wanted, wanted.keys() | begun.keys())
+    # Runs of earlier versions say what their data is, and not what its episodes were to be.
+    unsaid = {"asked"} - begun.keys()
+    _refuse_other(run, "begun", begun, wanted, (wanted.keys() | begun.keys()) - unsaid)
 
 
 def check_finished(run: Path, recipe: Recipe, about: Mapping[str, Any]) -> None:

@@ -72,7 +72,7 @@ def action_tokens(vlm: Vlm, spec: ActionSpec, frames: Frames) -> FastTokens:
     """
     if FILE in vlm.extras:
         kept = FastTokens.from_json(vlm.extras[FILE])
-        kept.spec.check_means(spec, "the VLM's action tokens")
+        kept.spec.check_means(spec, "the VLM's kept tokens")
         return kept
     chosen = frames.every_goal(check_numbers(frames, 0, _FITTED), np.random.default_rng(0))
     return fit(spec, chosen.chunks)
