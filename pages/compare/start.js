@@ -1,7 +1,8 @@
-// An address that asks for it runs both, once the menus hold what it chooses, if they can.
+// An address that asks for it runs both, once the menus hold what it chooses; where they cannot,
+// it shows the complaint instead.
 (complaint) => {
-  if (complaint || !new URL(location.href).searchParams.has('start')) return;
-  const shown = document.querySelector('#duet');
+  if (!new URL(location.href).searchParams.has('start')) return;
+  const shown = document.querySelector(complaint ? '#duet-complaint' : '#duet');
   // The stored comparison above is drawn later and would push it out of sight.
   const growing = new ResizeObserver(() => shown.scrollIntoView());
   growing.observe(document.body);
@@ -9,5 +10,5 @@
   ['wheel', 'touchstart', 'pointerdown', 'keydown'].forEach((name) =>
     window.addEventListener(name, release, { once: true, passive: true }));
   setTimeout(release, 10000);
-  document.querySelector('#duet-run').click();
+  if (!complaint) document.querySelector('#duet-run').click();
 }

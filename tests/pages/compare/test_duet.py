@@ -82,6 +82,7 @@ def test_what_of_an_address_cannot_be_is_told_and_nothing_runs(
     page: Any, address: str, asked: str, said: str
 ) -> None:
     page.set_default_timeout(PATIENCE)
+    page.set_viewport_size({"width": 390, "height": 400})
     page.goto(f"{address}compare?{asked}&start=1")
     page.wait_for_selector(".duet[data-ready]")
     told = page.inner_text("#duet-complaint .message")
@@ -90,6 +91,8 @@ def test_what_of_an_address_cannot_be_is_told_and_nothing_runs(
     page.wait_for_timeout(2_000)
     assert page.get_attribute(".duet", "data-phase") not in ("waiting", "live", "over")
     assert page.inner_text("#duet-complaint .message") == told
+    # Far below what a small screen shows, and brought into sight.
+    assert 0 <= page.locator("#duet-complaint .message").bounding_box()["y"] < 400
 
 
 def test_both_are_run_and_inspected_by_keyboard_alone(page: Any, address: str) -> None:
