@@ -1,9 +1,11 @@
 import errno
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -333,6 +335,76 @@ def test_two_at_once_both_end_well_and_the_later_one_stays(folder: Path, there: 
     waiting.join([thread], 30)
     assert (folder / "policy.json").read_text() == "first"
     assert names(folder.parent) == ["checkpoint"]
+
+
+def test_who_looks_over_leftovers_in_between_does_not_take_the_new_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = tempfile.mkdtemp
+    looking: list[threading.Timer] = []
+
+    def looked_over(*args: object) -> str:
+        made = make(*args)
+        if not looking:
+            # As another process, which lets go when it finds the folder empty.
+            descriptor = os.open(made, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            looking.append(threading.Timer(0.2, os.close, [descriptor]))
+            looking[0].start()
+        return made
+
+    monkeypatch.setattr(tempfile, "mkdtemp", looked_over)
+    with replacing_folder(folder) as new:
+        (new / "policy.json").write_text("first")
+        waiting.join(looking, 30)
+        replace(folder, "second")
+        assert (new / "policy.json").read_text() == "first"
+    assert (folder / "policy.json").read_text() == "first"
+    assert names(folder.parent) == ["checkpoint"]
+
+
+def test_a_new_folder_that_is_removed_in_between_is_made_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, removed = tempfile.mkdtemp, []
+
+    def swept(*args: object) -> str:
+        made = make(*args)
+        if not removed:
+            os.rmdir(made)
+            removed.append(made)
+        return made
+
+    monkeypatch.setattr(tempfile, "mkdtemp", swept)
+    replace(folder, "new")
+    assert (folder / "policy.json").read_text() == "new"
+    assert len(removed) == 1 and names(folder.parent) == ["checkpoint"]
+
+
+def test_where_folders_cannot_be_locked_they_are_replaced_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(*args: object) -> None:
+        # What NFS says of a folder.
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(fcntl, "flock", unable)
+    replace(folder, "new")
+    assert (folder / "policy.json").read_text() == "new"
+    assert names(folder.parent) == ["checkpoint"]
+
+
+def test_a_folder_is_held_until_it_is_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, found = tempfile.TemporaryDirectory.cleanup, []
+
+    def removed(beside: tempfile.TemporaryDirectory[str]) -> None:
+        with files._alone(Path(beside.name)) as alone:
+            found.append(alone)
+        remove(beside)
+
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "cleanup", removed)
+    replace(folder, "new")
+    assert found == [False]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges names")

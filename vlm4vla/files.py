@@ -82,10 +82,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         with _telling(path):
             folder = _ready(path)
-            beside = tempfile.TemporaryDirectory(dir=folder.parent, prefix=_prefix(folder))
-            aside = Path(stack.enter_context(beside))
-            stack.enter_context(_alone(aside))
-            new = aside / "new"
+            new = stack.enter_context(_beside(folder)) / "new"
             new.mkdir(mode=0o755)
         with _telling(path, new):
             yield new
@@ -312,10 +309,28 @@ def _left_behind(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
+def _beside(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder beside another one, held until it is removed at the end."""
+    while True:
+        beside = tempfile.TemporaryDirectory(dir=folder.parent, prefix=_prefix(folder))
+        aside = Path(beside.name)
+        # Who looks over what was left behind may hold it for a moment: it was held by nobody.
+        with _alone(aside, wait=True), beside:
+            # Not whether it is held: where folders cannot be, nobody removes another's either.
+            if aside.is_dir():
+                yield aside
+                return
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, *, wait: bool = False) -> Iterator[bool]:
     """Holds a folder until the block ends; False if another process holds it or it is gone.
 
     The system lets go of what a killed process held.
+
+    Args:
+        folder: to hold.
+        wait: until the other process lets go.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -324,10 +339,11 @@ def _alone(folder: Path) -> Iterator[bool]:
         return
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             yield False
             return
-        yield True
+        # Whoever held it before may have removed it.
+        yield folder.is_dir()
     finally:
         os.close(descriptor)

@@ -3,9 +3,12 @@ import json
 import os
 from dataclasses import replace
 
+import fake_environment
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from vlm4vla.data import record
 from vlm4vla.data.cache import asked_of, build_cache, open_cache
 from vlm4vla.data.lerobot import finish, parts
 from vlm4vla.errors import UserError
@@ -117,17 +120,45 @@ def test_a_link_to_something_else_is_refused_before_the_work(dataset, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_several_datasets_follow_one_another(cached, dataset, recordings, tmp_path):
-    for index, recording in enumerate(recordings[:4]):
-        parts.write_part(tmp_path / "more", index, recording)
-    finish.finish(tmp_path / "more", 4, {})
-    build_cache([tmp_path / "more", dataset], tmp_path / "both")
+def made(root, recordings):
+    for index, recording in enumerate(recordings):
+        parts.write_part(root, index, recording)
+    finish.finish(root, len(recordings), {})
+    return root
+
+
+def test_several_datasets_follow_one_another(cached, dataset, tmp_path):
+    rig = fake_environment.rig()
+    others = [record.record(rig, "pick", 1_000_010 + i).recording for i in range(4)]
+    build_cache([made(tmp_path / "more", others), dataset], tmp_path / "both")
     one, both = open_cache(cached), open_cache(tmp_path / "both")
-    begin = sum(map(len, recordings[:4]))
+    begin = sum(map(len, others))
     assert len(both) == begin + len(one)
     assert np.array_equal(both.images[begin:], one.images)
     assert np.array_equal(both.labels(begin + 5), one.labels(5))
     assert both.episode[begin] == 4
+
+
+def test_an_episode_that_two_datasets_hold_is_refused(recordings, tmp_path):
+    few = made(tmp_path / "few", recordings[:2])
+    more = made(tmp_path / "more", [recordings[index] for index in (2, 1, 0)])
+    # The second of them is the pick of seed 1,000,001 in both.
+    with pytest.raises(UserError) as caught:
+        build_cache([few, more], tmp_path / "cache")
+    assert caught.value.problem == (
+        f"Episode 1 of {more} (pick of seed 1000001) is episode 1 of {few}: it would count twice."
+    )
+    assert "--first-seed" in caught.value.fix
+    assert not (tmp_path / "cache").exists()
+
+
+def test_datasets_whose_episodes_have_no_fingerprints_are_not_alike(recordings, tmp_path):
+    both = [made(tmp_path / "a", recordings[:2]), made(tmp_path / "b", recordings[2:4])]
+    for root in both:
+        path = root / "meta/episodes/chunk-000/file-000.parquet"
+        pq.write_table(pq.read_table(path).drop_columns(["vlm4vla/fingerprint"]), path)
+    build_cache(both, tmp_path / "cache")
+    assert len(open_cache(tmp_path / "cache").episodes) == 4
 
 
 def test_a_stale_cache_is_refused_and_a_cache_alone_is_not(cached, dataset, recordings):
@@ -155,6 +186,7 @@ def test_damage_is_named(cached):
         json.dumps(whole | {"fingerprints": []}),
         json.dumps(whole | {"datasets": [3]}),
         json.dumps(whole | {"episodes": ["{}"]}),
+        json.dumps(whole | {"sha256": 3}),
     ):
         (cached / "cache.json").write_text(damage)
         with pytest.raises(UserError, match=r"cache\.json is damaged"):
@@ -162,6 +194,73 @@ def test_damage_is_named(cached):
     (cached / "cache.json").unlink()
     with pytest.raises(UserError, match="no training cache"):
         open_cache(cached.parent)
+
+
+HASHED = (
+    "episode",
+    "step",
+    "state",
+    "action",
+    "noisy",
+    "positions",
+    "pixels",
+    "chunks",
+    "offsets",
+    "success",
+)
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_a_changed_number_is_noticed(name, cached):
+    path = cached / f"{name}.npy"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"{path} is damaged"):
+        open_cache(cached)
+
+
+def unhashed(cached):
+    """The cache as earlier versions made it."""
+    description = json.loads((cached / "cache.json").read_text())
+    assert set(description.pop("sha256")) == set(HASHED)
+    (cached / "cache.json").write_text(json.dumps(description))
+    return cached
+
+
+def test_a_cache_without_hashes_is_the_same(cached, dataset):
+    now, before = open_cache(cached), open_cache(unhashed(cached))
+    described = json.loads((dataset / "meta/vlm4vla.json").read_text())
+    assert before.fingerprint == now.fingerprint == described["fingerprint"]
+    assert before.asked == now.asked
+    assert np.array_equal(before.chunks, now.chunks)
+
+
+def put(place, value):
+    def how(numbers):
+        numbers[place] = value(numbers[place].copy())
+
+    return how
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("offsets", put(slice(None), lambda old: old[::-1])),
+        ("offsets", put(0, lambda old: old + 1)),
+        ("offsets", put(-1, lambda old: old - 1)),
+        ("offsets", put(3, lambda old: old + 1)),  # a label more for one frame, one less for a next
+        ("episode", put(1, lambda old: old + 1)),  # the next frame is of the episode before
+        ("episode", put(0, lambda old: old - 1)),
+    ],
+)
+def test_numbers_that_do_not_follow_one_another_are_noticed_without_hashes(name, how, cached):
+    path = unhashed(cached) / f"{name}.npy"
+    numbers = np.load(path)
+    how(numbers)
+    np.save(path, numbers)
+    with pytest.raises(UserError, match=f"{path} is damaged"):
+        open_cache(cached)
 
 
 def test_a_failed_build_keeps_the_old_cache_and_leaves_nothing_else(cached, dataset):

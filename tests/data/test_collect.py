@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
+import vlm4vla.files
 from tests.waiting import until
 from vlm4vla.commands import collect as command
 from vlm4vla.data.collect import Settings, collect
@@ -124,6 +126,38 @@ def test_a_full_disk_is_one_message_and_loses_nothing(complete, tmp_path):
     assert [path for path in out.rglob(".*") if path.is_file()] == []
     gather(out, 3)
     assert files(out) == files(complete)
+
+
+def test_a_disk_that_is_full_at_the_very_beginning_stands_in_nobodys_way(
+    complete, tmp_path, monkeypatch
+):
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "data"
+    with monkeypatch.context() as patch:
+        patch.setattr(vlm4vla.files, "_sync", full)
+        with pytest.raises(UserError, match=r"settings\.json: No space left on device"):
+            gather(out, 3)
+    assert [path.name for path in out.rglob("*")] == ["parts"]
+    gather(out, 3)
+    assert files(out) == files(complete)
+
+
+def test_killed_at_the_very_beginning_it_begins_again(complete, tmp_path):
+    out = tmp_path / "data"
+    (out / "parts").mkdir(parents=True)
+    (out / "parts" / ".settings.json.x1y2.json").write_bytes(b"{")
+    with pytest.raises(UserError, match="SIGKILL"):
+        gather(out, 3, rig=fake_environment.crashing_rig)
+    assert [path for path in out.rglob(".*") if path.is_file()] == []
+    gather(out, 3)
+    assert files(out) == files(complete)
+    # What somebody else put there is theirs.
+    (tmp_path / "mine" / "parts").mkdir(parents=True)
+    (tmp_path / "mine" / "parts" / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="is not empty"):
+        gather(tmp_path / "mine", 3)
 
 
 def test_a_process_that_dies_is_named_and_the_next_run_goes_on(complete, tmp_path):

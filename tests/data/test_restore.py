@@ -109,6 +109,38 @@ def test_the_command_makes_the_dataset_that_was_collected(collected, tmp_path, m
     assert cli.main(["data", "restore", file, "--out", str(out)]) == 0  # nothing left to do
 
 
+def test_another_file_is_not_the_same_restoration(collected, tmp_path):
+    """The files agree in tasks, first seed, driver and number of episodes a task."""
+    six = EpisodeTable.in_memory()
+    import_(collected / "six.parquet", six)
+    # reach and pick in turns, of seeds 1,000,000 and 1, 5 and 6, 10 and 11.
+    rows = sorted(six.query(), key=lambda row: row.spec.seed)
+    chosen = {"a": (0, 1, 2, 3), "b": (1, 2, 3, 4), "c": (0, 1, 4, 5), "fewer": (0, 1, 2)}
+    for name, numbers in chosen.items():
+        table = EpisodeTable.in_memory()
+        for number in numbers:
+            table.put(six.get(rows[number].id), [Membership("collection", name)])
+        export(table, tmp_path / f"{name}.parquet")
+
+    def make(name, out, rig=fake_environment.rig):
+        restore.restore(tmp_path / f"{name}.parquet", tmp_path / out, 1, rig, lambda now: None)
+
+    with pytest.raises(UserError, match="SIGKILL"):
+        make("a", "out", fake_environment.crashing_rig)
+    assert parts.indices(tmp_path / "out") == {0}
+    with pytest.raises(UserError, match=r"episode 0, reach of seed 1000000, is not .* Choose"):
+        make("b", "out")
+    assert parts.indices(tmp_path / "out") == {0}
+    make("a", "out")
+    made = files(tmp_path / "out")
+    with pytest.raises(UserError, match=r"episode 2, reach of seed 1000005, is not .* Choose"):
+        make("c", "out")
+    with pytest.raises(UserError, match="finished dataset of 4 episodes, not of 3"):
+        make("fewer", "out")
+    make("a", "out")
+    assert files(tmp_path / "out") == made
+
+
 def test_what_no_dataset_can_be_made_of_is_refused_before_anything_starts(tmp_path):
     _, good = record(fake_environment.rig(), "pick", 1_000_000)
     spec = good.spec

@@ -29,6 +29,9 @@ from vlm4vla.suites.tabletop.types import POLICY_PIXELS
 
 _DESCRIPTION: Final = "cache.json"
 
+_HASHES: Final = "sha256"
+"""What `cache.json` calls the hashes of the arrays; caches of earlier versions have none."""
+
 
 class Split(NamedTuple):
     """Frame numbers of the frames to learn from and of those to check on, both ascending."""
@@ -154,9 +157,9 @@ def build_cache(
         progress: called now and then with the frames done and the frames in all.
 
     Raises:
-        UserError: a dataset is damaged or changed, has no labels, is named twice, or was recorded
-            with other scenes than this version draws from the same seeds; or the disk is full.
-            What was there is kept.
+        UserError: a dataset is damaged or changed, has no labels, is named twice, shares an episode
+            with another, or was recorded with other scenes than this version draws from the same
+            seeds; or the disk is full. What was there is kept.
     """
     opened = [open_dataset(path) for path in datasets]
     _refuse_twice(opened)
@@ -171,6 +174,7 @@ def build_cache(
             "datasets": [os.path.relpath(os.path.realpath(path), home) for path in datasets],
             "fingerprints": [dataset.fingerprint for dataset in opened],
             "episodes": [info.to_json() for info in infos],
+            _HASHES: {name: _hash(building / f"{name}.npy") for name in _hashed()},
         }
         (building / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
 
@@ -187,6 +191,25 @@ def _refuse_twice(datasets: Sequence[Dataset]) -> None:
                 "Name each dataset once.",
             )
         seen[name] = dataset.root
+    _refuse_shared(datasets)
+
+
+def _refuse_shared(datasets: Sequence[Dataset]) -> None:
+    met: dict[str, tuple[Path, int]] = {}
+    for dataset in datasets:
+        for row in dataset.episodes:
+            if row.fingerprint in met:
+                root, index = met[row.fingerprint]
+                which = f" ({row.info.task} of seed {row.info.seed})" if row.info else ""
+                raise UserError(
+                    f"Episode {row.index} of {dataset.root}{which} is episode {index} of {root}: "
+                    "it would count twice.",
+                    "Leave one of the two datasets out, or collect it again from another "
+                    "--first-seed.",
+                )
+        met |= {row.fingerprint: (dataset.root, row.index) for row in dataset.episodes}
+        # Where nothing was written down, nothing is known to be the same.
+        met.pop("", None)
 
 
 def _checked(dataset: Dataset, episode: int) -> EpisodeInfo:
@@ -296,6 +319,7 @@ def open_cache(folder: Path) -> Cache:
     """Maps a cache into memory.
 
     The datasets that it was made from need not be there; those that are must not have changed.
+    Every number is compared with the cache's own hashes; pictures, which are gigabytes, are not.
 
     Raises:
         UserError: there is no cache, a file of it is missing or damaged, or it is stale.
@@ -311,6 +335,7 @@ def open_cache(folder: Path) -> Cache:
         fingerprints = [str(value) for value in description["fingerprints"]]
         datasets = [folder / relative for relative in description["datasets"]]
         sources = list(zip(datasets, fingerprints, strict=True))
+        hashes = dict(description.get(_HASHES, {}))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise damaged(path, error) from error
     for dataset, fingerprint in sources:
@@ -324,9 +349,48 @@ def open_cache(folder: Path) -> Cache:
     for name, (shape, dtype) in expected.items():
         if arrays[name].shape != shape or arrays[name].dtype != dtype:
             raise damaged(folder / f"{name}.npy", ValueError(f"its shape is not {shape}"))
-    if len(arrays["episode"]) and int(arrays["episode"][-1]) != len(episodes) - 1:
-        raise damaged(path, ValueError("it counts other episodes than the frames"))
+    if hashes:
+        _refuse_changed(folder, hashes)
+    _refuse_disorder(folder, arrays, episodes)
     return Cache(**arrays, episodes=episodes, fingerprint="+".join(fingerprints))
+
+
+def _refuse_changed(folder: Path, hashes: dict[str, Any]) -> None:
+    for name in _hashed():
+        path = folder / f"{name}.npy"
+        try:
+            if hashes.get(name) != _hash(path):
+                raise ValueError("it is not what was written")
+        except (OSError, ValueError) as error:
+            raise damaged(path, error) from error
+
+
+def _refuse_disorder(
+    folder: Path, arrays: dict[str, NDArray[Any]], episodes: Sequence[EpisodeInfo]
+) -> None:
+    """What can be seen without hashes: frames and labels would be taken for those of others."""
+    numbers, offsets = arrays["episode"], arrays["offsets"]
+    if len(numbers) and int(numbers[-1]) != len(episodes) - 1:
+        reason = "it counts other episodes than the frames"
+        raise damaged(folder / _DESCRIPTION, ValueError(reason))
+    if len(numbers) and (numbers[0] != 0 or (np.diff(numbers) < 0).any()):
+        reason = "its frames are not in the order of the episodes"
+        raise damaged(folder / "episode.npy", ValueError(reason))
+    goals = np.array([len(info.goals) for info in episodes], np.int64)
+    expected = np.concatenate([[0], np.cumsum(goals[numbers])])
+    if not np.array_equal(offsets, expected) or offsets[-1] != len(arrays["chunks"]):
+        reason = "it does not give every frame a label for each goal"
+        raise damaged(folder / "offsets.npy", ValueError(reason))
+
+
+def _hashed() -> list[str]:
+    """The arrays whose hashes are compared whenever a cache is opened: all but the pictures."""
+    return [name for name in _shapes(0, 0) if name != "images"]
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refuse_stale(folder: Path, dataset: Path, fingerprint: str) -> None:

@@ -314,8 +314,13 @@ disk cost the episodes in progress; the same command continues. Until then `--ep
 The result does not depend on the number of processes or on interruptions. Data pages carry
 checksums, and `meta/episodes` the fingerprint of each episode's content: what is damaged, missing,
 not a number, in another order or otherwise not what was recorded is refused with file, episode and
-column, before anything is learned from it. A training cache that does not fit its dataset is
-refused as well.
+column, before anything is learned from it.
+
+A training cache is refused as well where it does not fit its dataset, or where a number in it is
+not what was written when it was made (of caches made by earlier versions, only the order of frames
+and labels is known). Its pictures are gigabytes: whether all are there is checked, not what they
+show. No cache is made of datasets that share an episode, as two of `collect` from the same first
+seed do: it would count twice.
 
 ## The gate
 

@@ -19,6 +19,8 @@ from typing import Any, Final, NamedTuple
 
 from vlm4vla.data.lerobot import finish, parts
 from vlm4vla.data.lerobot.layout import OURS
+from vlm4vla.data.lerobot.reader import open_dataset
+from vlm4vla.data.lerobot.schema import EpisodeInfo
 from vlm4vla.data.lerobot.tables import damaged
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
@@ -32,6 +34,9 @@ machine takes minutes."""
 
 _SETTINGS: Final = Path(parts.FOLDER, "settings.json")
 
+_HALF_SETTINGS: Final = f".{_SETTINGS.name}.*"
+"""The temporary file that becomes the settings."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -44,6 +49,9 @@ class Job:
         make: makes, in each process, the object whose method writes an episode's part.
         call: number of an episode -> name of that method, then its arguments; it answers the
             number of frames.
+        check: called with the number of every episode that is there already and what is known of
+            it; raises if that is another one than the job makes. None where the settings alone
+            decide which episodes they are.
     """
 
     settings: Mapping[str, Any]
@@ -51,6 +59,7 @@ class Job:
     total: int
     make: Callable[[], Any]
     call: Callable[[int], tuple[Any, ...]]
+    check: Callable[[int, EpisodeInfo | None], None] | None = None
 
 
 class Progress(NamedTuple):
@@ -84,7 +93,7 @@ def fill(out: Path, job: Job, workers: int, report: Callable[[Progress], None]) 
 
     Raises:
         UserError: `out` holds something else, is in use, has a damaged file or is not writable,
-            or a process failed. Episodes that were made are kept.
+            or a process failed; or see `Job.check`. Episodes that were made are kept.
     """
     settings = json.loads(json.dumps({**job.settings, "episodes": job.episodes}))
     if finish.is_finished(out):
@@ -94,15 +103,32 @@ def fill(out: Path, job: Job, workers: int, report: Callable[[Progress], None]) 
                 f"{out} holds a finished dataset with other settings: {json.dumps(found)}.",
                 "Choose another folder; training takes several datasets.",
             )
+        _check_finished(out, job)
         finish.discard_parts(out)
         return
     with _alone(out):
         _begin(out, job.settings)
         have = parts.indices(out)
+        if job.check:
+            for index in sorted(have & set(range(job.total))):
+                job.check(index, parts.read_part(parts.part_path(out, index)).info)
         missing = [index for index in range(job.total) if index not in have]
         if missing:
             _run(job, missing, workers, report)
         finish.finish(out, job.total, settings)
+
+
+def _check_finished(out: Path, job: Job) -> None:
+    if not job.check:
+        return
+    found = open_dataset(out).episodes
+    if len(found) != job.total:
+        raise UserError(
+            f"{out} holds a finished dataset of {len(found)} episodes, not of {job.total}.",
+            "Choose another folder.",
+        )
+    for row in found:
+        job.check(row.index, row.info)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -142,7 +168,7 @@ def _begin(out: Path, settings: Mapping[str, Any]) -> None:
                 f"{out} holds an unfinished collection with other settings: {json.dumps(found)}.",
                 "Use the same settings to continue it, or choose another folder.",
             )
-    elif others := [entry.name for entry in out.iterdir()]:
+    elif others := [entry.name for entry in out.iterdir() if not _barely_begun(entry)]:
         raise UserError(
             f"{out} is not empty ({others[0]}) and is no dataset.", "Choose another folder."
         )
@@ -150,8 +176,17 @@ def _begin(out: Path, settings: Mapping[str, Any]) -> None:
         write_json(path, dict(settings))
     # A killed process leaves the temporary file that it was writing.
     for folder in (out / parts.FOLDER, out / "previews"):
-        for leftover in folder.rglob(".episode-*"):
+        for leftover in (*folder.rglob(".episode-*"), *folder.glob(_HALF_SETTINGS)):
             leftover.unlink()
+
+
+def _barely_begun(entry: Path) -> bool:
+    """Whether it is what a job leaves that ends before its settings are written."""
+    return (
+        entry.name == parts.FOLDER
+        and entry.is_dir()
+        and all(inside.match(_HALF_SETTINGS) for inside in entry.iterdir())
+    )
 
 
 def _run(

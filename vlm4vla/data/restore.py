@@ -24,11 +24,11 @@ import numpy as np
 from vlm4vla import seeds
 from vlm4vla.core.environment import Environment, Pose
 from vlm4vla.core.episode import Episode
-from vlm4vla.data.demonstrator import noisy_steps
+from vlm4vla.data.demonstrator import Draw, drawn_of, noisy_steps
 from vlm4vla.data.fill import Job, Progress, fill
 from vlm4vla.data.lerobot import parts
 from vlm4vla.data.lerobot.reader import open_dataset
-from vlm4vla.data.lerobot.schema import Recording
+from vlm4vla.data.lerobot.schema import EpisodeInfo, Recording
 from vlm4vla.data.record import Frame, Rig, labelled, name_of
 from vlm4vla.data.store import Expected, expected_of
 from vlm4vla.episodes.parquet import import_
@@ -37,7 +37,7 @@ from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.suites.tabletop import controller
 from vlm4vla.suites.tabletop.scene import TASKS
-from vlm4vla.suites.tabletop.suite import NAME, POLICY_CAMERA
+from vlm4vla.suites.tabletop.suite import NAME, POLICY_CAMERA, goal_of
 from vlm4vla.suites.tabletop.types import State
 
 NEAR: Final = 0.001
@@ -66,9 +66,9 @@ def restore(
         report: called after each episode.
 
     Raises:
-        UserError: the file is damaged or holds episodes that no dataset can be made of, an
-            episode's values come out as others than were recorded; or see
-            `vlm4vla.data.fill.fill`.
+        UserError: the file is damaged or holds episodes that no dataset can be made of, `out` holds
+            other episodes than the file, an episode's values come out as others than were
+            recorded; or see `vlm4vla.data.fill.fill`.
     """
     table = EpisodeTable.in_memory()
     import_(file, table)
@@ -90,6 +90,7 @@ def restore(
             table.get(rows[index].id),
             expected.get(rows[index].id),
         ),
+        check=partial(_refuse_another, file, out, rows),
     )
     fill(out, job, workers, report)
     if not expected:
@@ -215,6 +216,27 @@ def _problem(row: Row) -> str:
     if row.outcome.kind == STOPPED:
         return "was stopped by a person"
     return ""
+
+
+def _refuse_another(
+    file: Path, out: Path, rows: list[Row], index: int, found: EpisodeInfo | None
+) -> None:
+    """Settings do not say which of their seeds a file holds."""
+    if found is None or not _is_of(found, rows[index]):
+        which = f", {found.task} of seed {found.seed}," if found else ""
+        raise UserError(
+            f"{out} holds other episodes than {file}: its episode {index}{which} is not the one "
+            "that stands there.",
+            "Choose another folder.",
+        )
+
+
+def _is_of(info: EpisodeInfo, row: Row) -> bool:
+    """Whether it is what is known of the episode of a row, whichever versions made either."""
+    spec = row.spec
+    who = (info.task, info.seed, info.driver) == (spec.task, spec.seed, name_of(row.agent))
+    what = (info.goal, info.instruction) == (goal_of(spec), spec.instruction)
+    return who and what and Draw(info.noise, info.start) == drawn_of(spec)
 
 
 class _Restorer:
