@@ -313,12 +313,21 @@ def test_the_papers_query_starts_at_zero(language):
     assert not policy.query.any()
 
 
-def test_the_paper_preset_keeps_the_published_settings():
+def test_the_paper_preset_has_the_published_settings_of_bridge():
     recipe = PRESETS["paper"]["imitation"]
     loop = recipe.loop
+    assert (loop.steps, loop.batch * loop.accumulation, loop.seed) == (50_000, 512, 123)
     assert (loop.learning_rate, loop.weight_decay, loop.schedule) == (2e-5, 0.0, "constant")
-    assert (loop.batch * loop.accumulation, loop.clip, loop.ema) == (512, 0.0, 0.0)
-    assert (recipe.gripper, recipe.grounding, recipe.instructions) == (0.01, 0.0, 1)
+    assert (loop.clip, loop.ema) == (0.0, 0.0)
+    assert (recipe.gripper, recipe.instructions, recipe.brightness) == (0.01, 1, 0.2)
+    assert (recipe.grounding, recipe.names, recipe.alignment) == (0.0, 0.0, 0.0)
+
+
+def test_the_paper_preset_warms_up_for_the_steps_that_studies_declare_and_not_as_published():
+    loop = PRESETS["paper"]["imitation"].loop
+    assert loop.warmup == 250
+    # A quarter of an epoch of Bridge, which has 2,135,463 frames, is 1,042.7 steps.
+    assert loop.warmup < 0.25 * 2_135_463 / loop.batch
 
 
 def test_the_command_names_what_is_missing(tmp_path, capsys, monkeypatch):

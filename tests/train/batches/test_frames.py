@@ -106,22 +106,35 @@ def test_every_goal_covers_all_valid_instructions_in_held_out_words(cache, frame
     assert not seen & held_out
 
 
-def test_frames_near_contact_and_switches_weigh_three_times(cache):
-    frames = Frames(cache, np.arange(len(cache)), ["pick"])
-    weights = np.diff(frames.cumulative, prepend=0)
-    for place, frame in enumerate(frames.numbers):
-        info = cache.episodes[cache.episode[frame]]
-        thing = cache.positions[frame, info.things.index(info.goal.object)]
-        near = np.linalg.norm(thing - cache.state[frame, :3]) < 0.06
-        closes = cache.labels(frame)[info.goals.index(str(info.goal)), 0, 6] < 0
-        assert weights[place] == (3.0 if near or closes else 1.0)
+@pytest.fixture
+def decisive():
+    """One episode whose frames are 7 cm from contact with open fingers that stay open, but for:
+
+    1: 3 cm from contact. 2: the last label closes. 3: both. 4: the last label of another goal
+    closes. 5: the fingers are closed and open. 6: they are closed and stay so.
+    """
+    cache = make_cache(episodes=1, frames=7)
+    info = cache.episodes[0]
+    thing, followed = info.things.index(info.goal.object), info.goals.index(str(info.goal))
+    cache.state[:, :3] = cache.positions[:, thing] + np.float32([0.07, 0, 0])
+    cache.state[[1, 3], 0] -= 0.04
+    cache.state[[5, 6], 3] = 0.03
+    cache.chunks[..., 6] = 1
+    cache.labels(2)[followed, -1, 6] = cache.labels(3)[followed, -1, 6] = -1
+    cache.labels(4)[followed - 1, -1, 6] = -1
+    cache.labels(6)[followed, :, 6] = -1
+    return cache
 
 
-def test_frames_that_a_policy_got_into_weigh_three_times_as_much(cache, frames):
-    visited = replace(
-        cache, episodes=tuple(replace(info, driver="policy 1") for info in cache.episodes)
-    )
-    assert Frames(visited, np.arange(len(visited))).cumulative[-1] == 3 * frames.cumulative[-1]
+def test_frames_near_contact_and_switches_weigh_three_times(decisive):
+    weights = np.diff(Frames(decisive, np.arange(7), ["pick"]).cumulative, prepend=0)
+    assert weights.tolist() == [1, 3, 3, 3, 1, 3, 1]
+
+
+def test_frames_that_a_policy_got_into_weigh_three_times_as_much(decisive):
+    info = replace(decisive.episodes[0], driver="policy 1")
+    visited = Frames(replace(decisive, episodes=(info,)), np.arange(7), ["pick"])
+    assert np.diff(visited.cumulative, prepend=0).tolist() == [3, 9, 9, 9, 3, 9, 3]
 
 
 def test_cells_are_where_the_policy_camera_sees_things(cache, frames):

@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from torch import nn
 
 from tests import waiting
 from vlm4vla.errors import UserError
+from vlm4vla.files import write_json
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.loop.state import TrainingState, load_state, save_state
 from vlm4vla.train.loop.train import Watch, check_finished, train
@@ -95,6 +97,64 @@ def test_a_crashed_run_goes_on_to_the_identical_weights(tmp_path, at):
     assert torch.equal(run(tmp_path / "crashed"), whole)
 
 
+class Normed(Line):
+    """As the line, with means of what it saw, which are saved and are no weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.register_buffer("unsaved", torch.ones(1), persistent=False)
+
+    def forward(self, batch):
+        return super().forward(self.norm(batch))
+
+
+def normed(lesson):
+    lesson.module = Normed()
+    return lesson
+
+
+def crash_normed(folder):
+    with pytest.raises(Stopped):
+        train(normed(StoppingLesson(17)), RECIPE, folder, device="cpu")
+
+
+def test_a_crashed_run_goes_on_with_the_buffers_that_it_had(tmp_path):
+    whole, resumed = normed(Objective()), normed(Objective())
+    train(whole, RECIPE, tmp_path / "whole", device="cpu")
+    crash_normed(tmp_path / "crashed")
+    train(resumed, RECIPE, tmp_path / "crashed", device="cpu")
+    found = resumed.module.state_dict()
+    assert found["norm.num_batches_tracked"] == 24
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(value, found[name]), name
+    saved = load_state(tmp_path / "crashed").tensors
+    assert {name for name in saved if name.startswith("buffers/")} == {
+        "buffers/norm.running_mean",
+        "buffers/norm.running_var",
+        "buffers/norm.num_batches_tracked",
+    }
+
+
+def test_a_state_of_an_earlier_version_has_no_buffers_and_goes_on(tmp_path):
+    whole, resumed = normed(Objective()), normed(Objective())
+    train(whole, RECIPE, tmp_path / "whole", device="cpu")
+    crash_normed(tmp_path / "crashed")
+    without_checksum(tmp_path / "crashed" / "state-00000015")
+    file = tmp_path / "crashed" / "state-00000015" / "tensors.safetensors"
+    save_file({k: v for k, v in load_file(file).items() if not k.startswith("buffers/")}, file)
+    train(resumed, RECIPE, tmp_path / "crashed", device="cpu")
+    assert torch.equal(weights(resumed), weights(whole))
+    assert resumed.module.norm.num_batches_tracked == 24 - 15
+
+
+def without_checksum(folder):
+    """Makes a state's facts those of a version that kept no checksum."""
+    facts = json.loads((folder / "facts.json").read_text())
+    del facts["sha256"]
+    (folder / "facts.json").write_text(json.dumps(facts))
+
+
 def test_accumulation_of_halves_equals_the_whole_batch(tmp_path):
     class Plain(Line):
         def forward(self, batch):
@@ -169,6 +229,26 @@ def test_history_is_the_same_with_and_without_a_crash(tmp_path):
     assert whole == resumed
     assert [entry["step"] for entry in whole] == [4, 8, 12, 16, 20, 24]
     assert whole[1]["figure"] == 16.0
+
+
+def test_a_kill_between_the_last_state_and_the_history_loses_no_check(tmp_path, monkeypatch):
+    check = {"check": lambda done: {"figure": 2.0 * done}, "check_every": 4}
+
+    def write(path, value):
+        if path.name == "history.json" and value[-1]["step"] == 24:
+            raise Stopped
+        write_json(path, value)
+
+    run(tmp_path / "whole", **check)
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr("vlm4vla.train.loop.train.write_json", write)
+        run(tmp_path / "killed", **check)
+    assert load_state(tmp_path / "killed").step == 24
+    run(tmp_path / "killed", **check)
+    whole, resumed = (
+        json.loads((tmp_path / f / "history.json").read_text()) for f in ("whole", "killed")
+    )
+    assert resumed == whole
 
 
 def test_clipping_leaves_the_query_out(tmp_path):
@@ -369,7 +449,18 @@ def test_a_damaged_snapshot_is_named_with_what_to_do(tmp_path, file, length):
         path.write_bytes(content[:length])
     with pytest.raises(UserError, match=f"The snapshot {path} cannot be read: ") as told:
         run(tmp_path)
-    assert told.value.fix.startswith(f"Delete {path.parent}; the run then goes on")
+    assert told.value.fix == f"Delete {path.parent}; the run then begins anew."
+
+
+def test_a_damaged_snapshot_with_an_older_one_beside_it_names_that(tmp_path):
+    """A kill between writing the new one and removing the old one leaves both."""
+    run(tmp_path)
+    newest = tmp_path / "state-00000024"
+    shutil.copytree(newest, tmp_path / "state-00000020")
+    (newest / "facts.json").write_text("{")
+    with pytest.raises(UserError) as told:
+        run(tmp_path)
+    assert told.value.fix == f"Delete {newest}; the run then goes on from state-00000020."
 
 
 def test_a_snapshot_that_lacks_something_is_named(tmp_path):
@@ -383,6 +474,7 @@ def test_a_snapshot_that_lacks_something_is_named(tmp_path):
         with pytest.raises(UserError, match=str(folder)):
             run(tmp_path)
     (folder / "facts.json").write_text(json.dumps(facts))
+    without_checksum(folder)
     for lack in ("weights/query", "average/query", "random/cpu"):
         save_file({k: v for k, v in tensors.items() if k != lack}, folder / "tensors.safetensors")
         with pytest.raises(UserError, match=f"{folder} .*{lack}"):

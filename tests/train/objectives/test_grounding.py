@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,10 @@ from vlm4vla.train.objectives.grounding import (
     GroundingHead,
     GroundingObjective,
     GroundingRecipe,
+    Points,
     check_numbers,
+    measure_grounding,
+    point_errors,
     points_of,
 )
 from vlm4vla.train.objectives.imitation import ImitationObjective, ImitationRecipe
@@ -82,6 +86,68 @@ def test_loss_of_a_uniform_guess_is_the_logarithm_of_the_bins(head):
     assert head.loss(torch.zeros(2, 3, 3, BINS), points, known).item() == pytest.approx(
         np.log(BINS), rel=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("axis", "metres", "best"), [(0, -0.221, 10), (1, 0.0065, 24), (2, 0.020, 3)]
+)
+def test_the_loss_is_least_where_the_bin_of_the_point_is_named(head, axis, metres, best):
+    # 48 bins of 11.25 mm from -0.34 on, of 11.667 mm from -0.28 on, and of 5.833 mm from 0 on: the
+    # middle of bin 10 of the first is at -0.34 + 10.5 * 0.01125 = -0.2219, that of bin 24 of the
+    # second at -0.28 + 24.5 * 0.011667 = 0.0058, that of bin 3 of the third at 0.0204.
+    points = torch.full((1, 3, 3), 0.1)
+    points[..., axis] = metres
+    known = torch.ones(1, 3, dtype=torch.bool)
+    losses = []
+    for number in range(BINS):
+        logits = torch.zeros(1, 3, 3, BINS)
+        logits[:, :, axis, number] = 5
+        losses.append(head.loss(logits, points, known).item())
+    assert int(np.argmin(losses)) == best
+
+
+def test_a_point_between_two_bins_asks_for_both(head):
+    # -0.34 + 11 * 0.01125 is the end of bin 10 and the beginning of bin 11.
+    points = torch.full((1, 3, 3), 0.1)
+    points[..., 0] = -0.21625
+    logits = torch.zeros(1, 3, 3, BINS)
+    logits[..., 0, 10:12] = 100
+    entropy = head.loss(logits, points, torch.ones(1, 3, dtype=torch.bool)).item()
+    # Of two bins that are named alike, and of 48 on each of the other axes.
+    assert entropy == pytest.approx((np.log(2) + 2 * np.log(48)) / 3, rel=1e-4)
+
+
+def test_errors_for_the_log_are_millimetres():
+    truth = torch.zeros(3, 3, 3)
+    off = truth + torch.tensor([[0.03, 0.04, 0.0], [0.0, 0.005, 0.012], [0.0, 0.0, 0.5]])
+    known = torch.ones(3, 3, dtype=torch.bool)
+    found = point_errors(SimpleNamespace(places=lambda _: off), truth, Points(truth, known))
+    assert found["gripper_mm"].item() == pytest.approx(50, rel=1e-4)
+    assert found["thing_mm"].item() == pytest.approx(13, rel=1e-4)
+
+
+def test_errors_on_unseen_frames_are_millimetres():
+    policy = Policy(make_backbone(**SIZES, heads=4), action.tiny())
+    cache = make_cache(episodes=4, frames=3)
+    frames, numbers = Frames(cache, np.arange(len(cache))), np.arange(len(cache))
+    batch = frames.every_goal(numbers, np.random.default_rng(0))
+    # A third of the frames are first ones.
+    thing = np.where(batch.is_first[:, None], (0.008, 0.015, 0), (0, 0.005, 0.012))
+    found = points_of(batch).metres
+    found[:, 0] += np.float32([0.03, 0.04, 0])
+    found[:, 1] += thing.astype(np.float32)
+    found[:, 2] += np.float32([0.006, 0, 0.008])
+    # Most goals have no place, and theirs is not measured.
+    assert batch.has_place.mean() < 0.5
+    found[~batch.has_place, 2] = 5
+
+    class Knowing(GroundingHead):
+        def places(self, logits):
+            return torch.from_numpy(found)
+
+    grounded = measure_grounding(policy, Knowing(policy.vlm.width), frames, numbers)
+    expected = {"gripper_mm": 50, "thing_mm": 13, "place_mm": 10, "first_mm": 17, "bound": 1}
+    assert grounded.metrics() == pytest.approx(expected, rel=1e-3)
 
 
 def test_points_that_there_are_not_do_not_count(head):

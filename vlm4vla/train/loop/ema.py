@@ -31,7 +31,10 @@ class Ema:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Swaps the averaged weights in for a while."""
+        """Swaps the averaged weights in for a while; without averages nothing is copied."""
+        if not self.values:
+            yield
+            return
         kept = [p.detach().clone() for _, p in self.learning]
         self.take()
         try:

@@ -1,5 +1,6 @@
 """The whole state of a run on disk: tensors in safetensors, the rest in JSON, replaced at once."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -20,6 +21,13 @@ _FOLDER = re.compile(r"state-(\d{8})")
 _TENSORS: Final = "tensors.safetensors"
 _FACTS: Final = "facts.json"
 
+_SHA256: Final = "sha256"
+"""The fact that is the checksum of the tensors' file, in hexadecimal digits."""
+
+_LARGE: Final = 10**9
+"""Bytes from which on tensors have no checksum: it costs 1.2 s a gigabyte of one core, at each save
+and again at each load, and states of 8 billion weights have a hundred."""
+
 
 @dataclass(frozen=True)
 class TrainingState:
@@ -27,7 +35,7 @@ class TrainingState:
 
     Attributes:
         step: optimiser steps done.
-        tensors: weights, their averages, the optimiser's moments, random number states.
+        tensors: weights, their averages, buffers, the optimiser's moments, random number states.
         facts: everything that is not a tensor and fits JSON.
     """
 
@@ -40,7 +48,8 @@ def save_state(run: Path, state: TrainingState) -> None:
     """Writes a state beside the last one, then removes that one and what killed saves left.
 
     A folder gets its final name only when its files are on disk, so a kill at any moment leaves
-    at least one whole state. One process at a time may do this in a run's folder.
+    at least one whole state. One process at a time may do this in a run's folder. Tensors of less
+    than a gigabyte get a checksum; in larger ones a changed bit goes unnoticed.
 
     Raises:
         UserError: the disk is full or not writable; the state before it is intact.
@@ -48,7 +57,10 @@ def save_state(run: Path, state: TrainingState) -> None:
     with replacing_folder(_folder(run, state.step)) as new:
         tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
         save_file(tensors, new / _TENSORS)
-        (new / _FACTS).write_text(json_text({"step": state.step, **state.facts}), "utf-8")
+        facts = {"step": state.step, **state.facts}
+        if (new / _TENSORS).stat().st_size < _LARGE:
+            facts[_SHA256] = _sha256(new / _TENSORS)
+        (new / _FACTS).write_text(json_text(facts), "utf-8")
     for _, folder in _folders(run)[:-1]:
         shutil.rmtree(folder)
     for left in run.glob(".state-*"):
@@ -59,7 +71,7 @@ def load_state(run: Path) -> TrainingState | None:
     """The newest whole state of a run, or None if there is none.
 
     Raises:
-        UserError: a file of it is missing or damaged.
+        UserError: a file of it is missing or damaged, or the tensors are not those of its checksum.
     """
     folders = _folders(run)
     if not folders:
@@ -68,11 +80,20 @@ def load_state(run: Path) -> TrainingState | None:
     facts = _facts(folder / _FACTS)
     if facts.pop("step", None) != step:
         raise UserError(f"{folder} holds another step than its name says.", _remedy(folder))
+    # States of earlier versions have none, nor have large ones.
+    saved = facts.pop(_SHA256, None)
     try:
+        if saved is not None and _sha256(folder / _TENSORS) != saved:
+            raise SafetensorError("its content is not what was saved")
         tensors = load_file(folder / _TENSORS)
     except (OSError, SafetensorError) as error:
         raise _damaged(folder / _TENSORS, error) from error
     return TrainingState(step, tensors, facts)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def lacking(run: Path, step: int, what: str) -> UserError:
@@ -97,11 +118,19 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 
 def _remedy(folder: Path) -> str:
-    return f"Delete {folder}; the run then goes on from the snapshot before it, or begins anew."
+    # There is one only where a save was killed before it removed it.
+    older = [other.name for _, other in _folders(folder.parent) if other.name < folder.name]
+    then = f"goes on from {older[-1]}" if older else "begins anew"
+    return f"Delete {folder}; the run then {then}."
 
 
 def random_state() -> dict[str, Tensor]:
-    """The states of torch's random number generators."""
+    """The states of this process's random number generators in torch.
+
+    Of several processes the first one saves its own, and all go on with them. Where each draws for
+    itself, as dropout does, the others do not go on exactly: what another device's generator gave
+    in its own process is known there alone.
+    """
     states = {"random/cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states |= {f"random/cuda{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
@@ -109,11 +138,11 @@ def random_state() -> dict[str, Tensor]:
 
 
 def restore_random_state(tensors: Mapping[str, Tensor]) -> None:
-    """Puts the states of `random_state` back."""
+    """Puts the states of `random_state` back, of accelerators to as many as there are here."""
     torch.set_rng_state(tensors["random/cpu"])
-    devices = [tensors[name] for name in sorted(tensors) if name.startswith("random/cuda")]
-    if devices and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(devices)
+    if torch.cuda.is_available():
+        names = (f"random/cuda{i}" for i in range(torch.cuda.device_count()))
+        torch.cuda.set_rng_state_all([tensors[name] for name in names if name in tensors])
 
 
 def _folder(run: Path, step: int) -> Path:

@@ -2,12 +2,13 @@
 
 A batch is a pure function of its index, ranks take disjoint parts of it, and everything else that
 changes is in the training state: a run that was stopped at any moment goes on to the identical
-result, and one process learns the same from a batch as several do from their parts of it.
+result, and one process learns the same from a batch as several do from their parts of it. The
+random numbers that ranks draw on the way, as dropout does, are excepted: see `random_state`.
 """
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import isfinite
@@ -36,6 +37,9 @@ from vlm4vla.train.loop.state import (
 
 RECIPE: Final = "recipe.json"
 """How a run was begun; lies in its folder from its first step on."""
+
+_HISTORY: Final = "history.json"
+"""What was measured up to the newest state."""
 
 
 class Objective(Protocol):
@@ -179,7 +183,7 @@ def train(
             if progress and (done % recipe.save_every == 0 or last or stop):
                 facts = {"recipe": asdict(recipe), "about": about or {}, "history": history}
                 save_state(run, _state(done, learner, facts))
-                write_json(run / "history.json", history)
+                write_json(run / _HISTORY, history)
             accelerator.log(values, step=done)
             if stop:
                 if progress:
@@ -260,8 +264,15 @@ class _Learner:
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
+def _buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The buffers that belong to a module's state, each with its name in a saved one."""
+    kept = module.state_dict().keys()
+    return ((f"buffers/{name}", b) for name, b in module.named_buffers() if name in kept)
+
+
 def _state(step: int, learner: _Learner, facts: Mapping[str, Any]) -> TrainingState:
     tensors = {f"weights/{name}": p.detach() for name, p in learner.module.named_parameters()}
+    tensors |= {name: buffer.detach() for name, buffer in _buffers(learner.module)}
     for i, (name, parameter) in enumerate(learner.learning):
         for moment, value in learner.optimiser.state.get(parameter, {}).items():
             tensors[f"{moment}/{name}"] = value
@@ -353,6 +364,10 @@ def _resume(
     with torch.no_grad():
         for name, parameter in learner.module.named_parameters():
             parameter.copy_(tensors[f"weights/{name}"])
+        for name, buffer in _buffers(learner.module):
+            # States of earlier versions have none.
+            if name in tensors:
+                buffer.copy_(tensors[name])
         for i, (name, parameter) in enumerate(learner.learning):
             # A weight that had no gradient yet has no moments.
             learner.optimiser.state[parameter] = {
@@ -364,4 +379,8 @@ def _resume(
                 learner.average.values[i].copy_(tensors[f"average/{name}"])
     learner.average.updates = int(found.facts["updates"])
     restore_random_state(tensors)
-    return found.step, list(found.facts["history"])
+    history = list(found.facts["history"])
+    if writes:
+        # A kill after the last state was saved, and before this was, leaves no step that writes it.
+        write_json(run / _HISTORY, history)
+    return found.step, history
