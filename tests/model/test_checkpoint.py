@@ -104,6 +104,22 @@ def test_hash_changes_with_a_weight(policy, folder, tmp_path):
     assert checkpoint_hash(folder) != checkpoint_hash(tmp_path / "other")
 
 
+def test_hash_changes_with_the_precision_that_it_computes_in(folder):
+    before = checkpoint_hash(folder)
+    manifest = json.loads((folder / "policy.json").read_text())
+    (folder / "policy.json").write_text(json.dumps(manifest | {"dtype": "bfloat16"}))
+    assert Policy.from_pretrained(folder).base.dtype == torch.bfloat16
+    assert checkpoint_hash(folder) != before
+
+
+def test_what_counts_keeps_its_kind_in_another_precision(small, tmp_path):
+    policy = Policy(small("internvl"), action.tiny())
+    policy.base.vision_tower.register_buffer("batches", torch.tensor(70_001))
+    policy.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    assert stored["vision_tower.batches"].item() == 70_001
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "action.safetensors", "tokenizer.json"])
 def test_truncated_and_over_long_files_are_refused(folder, file):
     content = (folder / file).read_bytes()

@@ -91,6 +91,20 @@ def test_features_keep_the_vlms_own_output(policy, pictures):
         assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
 
 
+def test_deepstack_levels_are_never_left_out(policy, pictures):
+    features, rows = policy.encode(pictures[:1]), policy.prompt(["go"])
+
+    class Older(torch.nn.Module):
+        """A VLM's forward before it took features."""
+
+        def forward(self, input_ids=None, inputs_embeds=None):
+            raise AssertionError("never called")
+
+    assert features.deepstack
+    with pytest.raises(UserError, match=r"Older .* takes no deepstack features"):
+        features.arguments(Older(), rows.ids, rows.is_image)
+
+
 def test_features_that_do_not_fit_the_rows_are_refused(adapted, pictures):
     features, rows = adapted.encode(pictures[:2]), adapted.prompt(["go"] * 3)
     with pytest.raises(UserError, match=r"2 pictures of .* do not fit 3 rows"):
@@ -98,3 +112,9 @@ def test_features_that_do_not_fit_the_rows_are_refused(adapted, pictures):
     fewer = features.map(lambda tokens: tokens[:, 1:])
     with pytest.raises(UserError, match=r"do not fit"):
         adapted.predict(fewer, rows, torch.tensor([0, 1, 1]))
+
+
+@pytest.mark.parametrize("index", [[0, 1], [0, -1], [0.0, 0.0], [True, False], [0], [[0, 0]]])
+def test_each_row_names_a_picture_that_is_there(policy, pictures, index):
+    with pytest.raises(UserError, match="image_index must name one of 1 pictures, from 0 on"):
+        policy(pictures[:1], ["go", "stop"], torch.tensor(index))

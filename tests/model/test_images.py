@@ -96,6 +96,16 @@ def test_what_is_unambiguous_means_the_same(pictures):
     ).abs().max() < 2e-3
 
 
+def test_edges_overshoot_in_floats_no_more_than_in_whole_levels():
+    lines = np.zeros((1, 128, 128, 3), np.uint8)
+    lines[:, :, ::16] = lines[:, ::16] = 255
+    whole = to_pixels(lines, 64, HALF, CPU)
+    floats = to_pixels((lines / 255).astype(np.float32), 64, HALF, CPU)
+    # A level is 2 / 255; rounding twice moves a pixel by one at most.
+    assert (floats - whole).abs().max() <= 2 / 255 + 1e-6
+    assert floats.min() >= -1 and floats.max() <= 1
+
+
 def test_one_picture_is_a_batch_of_one(pictures):
     wanted = to_pixels(pictures[:1], 128, HALF, CPU)
     for one in (pictures[0], Image.fromarray(pictures[0]), [pictures[0]]):

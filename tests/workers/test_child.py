@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -38,6 +39,10 @@ class Counter:
 
     def sleep(self) -> None:
         time.sleep(600)
+
+    def later(self, number: int) -> int:
+        time.sleep(0.02)
+        return number
 
     def environment(self, name: str) -> str | None:
         return os.environ.get(name)
@@ -126,6 +131,37 @@ def test_it_can_be_ended_in_the_middle_of_a_call():
     child.kill()
     waiting.join(10)
     assert not waiting.is_alive() and "SIGKILL" in str(errors[0])
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+def test_who_is_interrupted_while_waiting_leaves_no_answer_behind():
+    child = counter()
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(Interrupted):
+            child.call("sleep")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not child.alive
+    with pytest.raises(UserError, match="counter's process ended"):
+        child.call("add", 1)
+
+
+def test_each_thread_gets_its_own_answer():
+    child = counter()
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda number: child.call("later", number), range(40)))
+    assert found == list(range(40))
+    child.close()
 
 
 def test_it_computes_with_one_thread_and_reads_nothing(monkeypatch: pytest.MonkeyPatch):

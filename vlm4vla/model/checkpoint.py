@@ -166,8 +166,8 @@ def write(
 
 def _write_tensors(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | None) -> None:
     base = checkpoint.vlm.base
-    stored = {name: tensor.to(dtype or tensor.dtype) for name, tensor in base.state_dict().items()}
-    action = {k: v.to(dtype or v.dtype).contiguous() for k, v in checkpoint.action.items()}
+    stored = {name: _as(dtype, tensor) for name, tensor in base.state_dict().items()}
+    action = {name: _as(dtype, tensor).contiguous() for name, tensor in checkpoint.action.items()}
     weights = [(name, stored[name]) for name, _ in base.named_parameters() if name in stored]
     if name := first_not_finite([*action.items(), *weights]):
         precision = f" in {str(dtype).removeprefix('torch.')}" if dtype else ""
@@ -181,6 +181,11 @@ def _write_tensors(checkpoint: Checkpoint, folder: Path, dtype: torch.dtype | No
     save_file(action, folder / ACTION, metadata={"format": "pt"})
     for file in folder.iterdir():
         file.chmod(0o644)
+
+
+def _as(dtype: torch.dtype | None, tensor: Tensor) -> Tensor:
+    """A tensor in a precision; what counts or chooses stays as it is."""
+    return tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
 
 
 def record_evaluation(folder: str | Path, evaluation: Mapping[str, Any]) -> None:
@@ -306,10 +311,16 @@ def _verify_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 def checkpoint_hash(folder: str | Path) -> str:
     """Sixteen hexadecimal digits that change with any weight, word or action statistic.
 
-    They do not change when an evaluation is recorded. The files are read and checked.
+    They also change with the precision that it computes in, and not when an evaluation is
+    recorded. The files are read and checked.
     """
+    folder = standing_folder(Path(folder))
     manifest = verify(folder)
     parts = {key: manifest[key] for key in ("family", "action_hash", "files")}
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    # Digests from before precision counted stay what they were.
+    if manifest["dtype"] != config.get("dtype", manifest["dtype"]):
+        parts["dtype"] = manifest["dtype"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

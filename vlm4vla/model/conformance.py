@@ -27,6 +27,9 @@ from vlm4vla.model.vlm import Vlm
 SHORT = "reach the red cube"
 LONG = "push the small green cylinder to the left of the yellow plate on the table"
 
+_ROUNDING = 1e-4
+"""Share of the largest state that rounding may make in float32."""
+
 
 class Check(NamedTuple):
     """One claim about an adaptation.
@@ -101,7 +104,7 @@ def _pictures(policy: Policy, count: int) -> Tensor:
 
 def _limit(policy: Policy, states: Tensor) -> float:
     """The difference that rounding may make in states of this size."""
-    share = 1e-4 if policy.base.dtype == torch.float32 else 5e-2
+    share = _ROUNDING if policy.base.dtype == torch.float32 else 5e-2
     return share * float(states.abs().max())
 
 
@@ -185,8 +188,9 @@ def both_matter(policy: Policy) -> Check:
         index = torch.tensor([0, 0, 1], device=policy.device)
         states = policy.query_state(features, [SHORT, LONG, SHORT], index)
     change = torch.stack([states[1] - states[0], states[2] - states[0]]).abs().amax(-1)
-    value = float(change.min())
-    return Check("both matter", value > 0, value, "> 0", "picture and words both reach the query")
+    value, limit = float(change.min()), _ROUNDING * float(states.abs().max())
+    claim = "picture and words both reach the query"
+    return Check("both matter", value > limit, value, f"> {limit:.1e}", claim)
 
 
 def earlier_unchanged(policy: Policy) -> Check:

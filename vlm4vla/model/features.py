@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlm4vla.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Features:
@@ -66,10 +68,18 @@ class Features:
             base: the VLM.
             ids: (R, L) token ids, where R is the number of pictures.
             is_image: (R, L) bool, the T image tokens of each row.
+
+        Raises:
+            UserError: the VLM's forward takes no deepstack levels.
         """
         known = inspect.signature(base.forward).parameters
         if "mm_encoder_outputs" in known:
             return {"input_ids": ids, "mm_encoder_outputs": {"image": self._as_returned()}}
+        if self.deepstack:
+            raise UserError(
+                f"{type(base).__name__} of this transformers takes no deepstack features.",
+                "pip install 'transformers>=5.18'",
+            )
         if "image_embeds" in known:
             return {"input_ids": ids, "image_embeds": self.tokens}
         words = base.get_input_embeddings()(ids)

@@ -30,8 +30,8 @@ def _resize(pictures: Tensor, side: int, rounded: bool) -> Tensor:
     for size in ((pictures.shape[-2], side), (side, side)):
         if pictures.shape[-2:] != size:
             pictures = F.interpolate(pictures, size, mode="bicubic", antialias=True)
-            if rounded:
-                pictures = pictures.round().clamp(0, 255)
+            # Bicubic overshoots at edges.
+            pictures = (pictures.round() if rounded else pictures).clamp(0, 255)
     return pictures
 
 
@@ -46,7 +46,8 @@ def to_pixels(
     Args:
         images: RGB, as an array or tensor (B, H, W, 3) or (H, W, 3), a PIL picture, or a list of
             any of these, which may differ in size. uint8 means 0..255 and floats mean 0..1, always;
-            nothing is guessed from the values. Gradients flow into floats.
+            nothing is guessed from the values. Gradients flow into floats, which are not rounded
+            to whole levels on the way, so they may end a level or two beside the same uint8.
         side: side of the result; from 224 on, pictures pass through 224 first.
         mean_std: normalisation by channel of values in 0..1.
         device: where the result is wanted.

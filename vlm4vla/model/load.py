@@ -27,7 +27,7 @@ from vlm4vla.model.tokenizer import CORPUS
 from vlm4vla.model.vlm import BUILDING, Vlm, make_tiny, random_weights
 
 BF16_FROM_BYTES = 400_000_000
-"""Folders with more weights than this load in bfloat16; smaller ones keep their precision."""
+"""VLMs with more weights than this load in bfloat16; smaller ones keep their precision."""
 
 EXTRAS = (
     "chat_template.jinja",
@@ -95,7 +95,7 @@ def load_vlm(
         family, account = (known, ()) if known else introspect(config, tokenizer, files)
         if stored is not None:
             _check_size(source, config, stored)
-        base = _load_base(source, files.local, config, dtype, device, init, complete, seed)
+        base = _load_base(files, config, dtype, device, init, complete, seed)
         vlm = Vlm(family, base, tokenizer, source, extras, files)
         called = rehearse(vlm)
         if not known:
@@ -149,8 +149,7 @@ def chosen_device(wanted: str | torch.device | None) -> torch.device:
 
 
 def _load_base(
-    source: str,
-    local: bool,
+    files: Source,
     config: Any,
     dtype: torch.dtype | None,
     device: torch.device,
@@ -158,8 +157,10 @@ def _load_base(
     complete: bool,
     seed: int,
 ) -> Any:
-    stored = sum(file.stat().st_size for file in Path(source).glob("*.safetensors"))
-    small = 0 < stored < BF16_FROM_BYTES
+    source = files.name
+    described = files.find("config.json")
+    shards = described.parent.glob("*.safetensors") if described else ()
+    small = 0 < sum(file.stat().st_size for file in shards) < BF16_FROM_BYTES
     if init == "scratch":
         kept = config.dtype if small and config.dtype else torch.bfloat16
         return random_weights(config, seed, dtype=dtype or kept).to(device)
@@ -167,7 +168,7 @@ def _load_base(
         base, report = AutoModel.from_pretrained(
             source,
             config=config,
-            local_files_only=local,
+            local_files_only=files.local,
             trust_remote_code=False,
             dtype=dtype or ("auto" if small else torch.bfloat16),
             use_safetensors=True,

@@ -218,10 +218,12 @@ class Policy(nn.Module):
             image_index: (R,) the picture of each row; None when there is one a row.
 
         Raises:
-            UserError: pictures and rows, or image tokens and features, differ in number.
+            UserError: pictures and rows, or image tokens and features, differ in number, or
+                `image_index` names no picture.
         """
         if image_index is not None:
-            features = features.map(lambda tokens: tokens[image_index])
+            index = _picture_index(image_index, len(features.tokens), len(rows.ids))
+            features = features.map(lambda tokens: tokens[index])
         return forward.hidden_states(self.vlm, features, rows)
 
     def query_state(
@@ -323,3 +325,15 @@ def _check_text(instruction: Any) -> None:
     except UnicodeEncodeError as error:
         sign = instruction[error.start]
         raise UserError(f"An instruction holds {sign!r}, half a character.") from error
+
+
+def _picture_index(index: Any, pictures: int, rows: int) -> Tensor:
+    """The picture of each row, checked: a negative one would be counted from the end."""
+    found = torch.as_tensor(index)
+    whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+    if not whole or found.shape != (rows,) or not bool(((found >= 0) & (found < pictures)).all()):
+        raise UserError(
+            f"image_index must name one of {pictures} pictures, from 0 on, for each of {rows} "
+            f"rows, not {str(found.tolist())[:60]}."
+        )
+    return found

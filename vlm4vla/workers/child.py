@@ -76,6 +76,8 @@ class Child:
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             ).result()
         self._connection = Connection(ours.detach())
+        # An answer does not say to which call it belongs.
+        self._one_call = threading.Lock()
         self._errors: list[str] = []
         self._draining = threading.Thread(target=self._drain_errors, daemon=True)
         self._draining.start()
@@ -97,17 +99,21 @@ class Child:
         return self._process.poll() is None
 
     def call(self, method: str, *arguments: Any, **named: Any) -> Any:
-        """Calls a method of the object and waits for its answer.
+        """Calls a method of the object and waits for its answer; one thread's call at a time.
+
+        Whoever is interrupted while waiting ends the child, since its answer would be taken for
+        the next call's.
 
         Raises:
             UserError: the method raised one, or failed otherwise and the child was ended, or the
                 child has ended or did not answer in time.
         """
-        try:
-            self._connection.send((method, arguments, named))
-        except (OSError, ValueError):
-            raise self._died() from None
-        return self._answer(self._call_timeout)
+        with self._one_call:
+            try:
+                self._connection.send((method, arguments, named))
+            except (OSError, ValueError):
+                raise self._died() from None
+            return self._answer(self._call_timeout)
 
     def get(self, attribute: str) -> Any:
         """An attribute of the object; see `call`."""
@@ -116,6 +122,7 @@ class Child:
     def kill(self) -> None:
         """Ends the child in the middle of whatever it does; a call that waits for it fails."""
         self._process.kill()
+        # Whoever asks whether it is alive must not be faster than the signal.
         self._process.wait()
 
     def close(self) -> None:
@@ -128,17 +135,19 @@ class Child:
             self._process.wait()
 
     def _answer(self, timeout: float) -> Any:
+        answered = False
         try:
             if not self._connection.poll(timeout):
-                self._process.kill()
-                # Whoever asks whether it is alive must not be faster than the signal.
-                self._process.wait()
                 raise UserError(
                     f"The {self._what} did not answer for {timeout:.0f} s.", self._remedy
                 )
             answer = self._connection.recv()
+            answered = True
         except (EOFError, OSError):
             raise self._died() from None
+        finally:
+            if not answered:
+                self.kill()
         if isinstance(answer, _Failure):
             if answer.user:
                 raise UserError(answer.problem, answer.fix)

@@ -160,13 +160,13 @@ class EnvironmentPool:
         Raises:
             UserError: no place became free in time, or the simulator could not start.
         """
-        deadline = time.monotonic() + timeout
         with self._condition:
-            while self._busy >= self._limit and not self._closed:
-                if not self._condition.wait(deadline - time.monotonic()):
-                    raise UserError(
-                        f"All {self._limit} simulators are in use.", "Try again in a moment."
-                    )
+            if not self._condition.wait_for(
+                lambda: self._closed or self._busy < self._limit, timeout
+            ):
+                raise UserError(
+                    f"All {self._limit} simulators are in use.", "Try again in a moment."
+                )
             if self._closed:
                 raise UserError("The simulators are shut down.", "Start the app again.")
             self._busy += 1
