@@ -1,5 +1,7 @@
 """Methods that look inside a VLM, in every shipped family; nothing of them stays on it."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from vlm4vla.attribution.attention import attention, attention_by_layer, query_a
 from vlm4vla.attribution.grad_cam import grad_cam, grad_cam_by_layer
 from vlm4vla.attribution.internals import (
     language_layers,
+    outputs_of,
     patch_grid,
     patches_a_side,
     recorded_attention,
@@ -101,6 +104,52 @@ def test_what_is_recorded_is_the_attention_that_is_used(policies, family):
         torch.testing.assert_close(one.weights.sum(-1), torch.ones(one.weights.shape[:-1]))
     layers = {**vision_layers(policy), **language_layers(policy)}
     assert all(any(one.name.startswith(f"{name}.") for one in seen) for name in layers)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_who_acts_meanwhile_acts_as_always(policies, family):
+    policy, picture = policies[family], noise().picture[None]
+    alone = policy.act(picture, ["go"])
+    layers = [*vision_layers(policy).values(), *language_layers(policy).values()]
+    for layer in layers:
+        began, over = threading.Event(), threading.Event()
+
+        def record(began=began, over=over):
+            with recorded_attention(policy) as seen:
+                began.set()
+                over.wait(60)
+            assert not seen
+
+        other = threading.Thread(target=record)
+
+        def begin(*_, other=other, began=began):
+            if not began.is_set():
+                other.start()
+                assert began.wait(60)
+
+        # The masks of this call were made before, its layers from here on come after.
+        handle = layer.register_forward_pre_hook(begin)
+        acted = policy.act(picture, ["go"])
+        handle.remove()
+        # And this one's masks are made within, some of its layers outside.
+        last = layers[-1].register_forward_pre_hook(lambda *_, over=over: over.set())
+        again = policy.act(picture, ["go"])
+        last.remove()
+        other.join(60)
+        np.testing.assert_array_equal(acted, alone)
+        np.testing.assert_array_equal(again, alone)
+
+
+def test_outputs_are_kept_of_this_threads_calls_alone(policies):
+    policy, picture = policies["qwen3-vl"], noise().picture[None]
+    layer = next(iter(vision_layers(policy).values()))
+    with outputs_of(layer) as seen:
+        other = threading.Thread(target=policy.act, args=(picture, ["go"]))
+        other.start()
+        other.join(60)
+        assert not seen
+        policy.act(picture, ["go"])
+    assert len(seen) == 1
 
 
 def test_the_querys_attention_is_transformers_own(policies):

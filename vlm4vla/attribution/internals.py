@@ -8,12 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vlm4vla.attribution.inputs import Scores, to_grid
 from vlm4vla.attribution.score import Explained
@@ -23,7 +25,7 @@ from vlm4vla.model.policy import Policy
 from vlm4vla.model.qwen import in_rows
 
 _RECORDED: Final = "vlm4vla_recorded"
-_EAGER: Final = "eager_attention_forward"
+_EAGER: Final = "eager"
 _SWITCHING: Final = threading.RLock()
 
 
@@ -91,11 +93,13 @@ def _stack(policy: Policy, paths: tuple[str, ...], what: str) -> dict[str, nn.Mo
 
 @contextmanager
 def outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Yields a list to which every output of a module is added, its first if it has several."""
+    """Yields a list to which this thread's outputs of a module are added, the first of several."""
     seen: list[Tensor] = []
+    ours = threading.get_ident()
 
     def keep(_module: nn.Module, _args: Any, output: Any) -> None:
-        seen.append(output if isinstance(output, Tensor) else output[0])
+        if threading.get_ident() == ours:
+            seen.append(output if isinstance(output, Tensor) else output[0])
 
     handle = module.register_forward_hook(keep)
     try:
@@ -108,15 +112,13 @@ def outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
 def recorded_attention(policy: Policy) -> Iterator[list[Attended]]:
     """Yields a list to which this thread's calls add what every attention module attended to.
 
-    Attention is computed by the model's own plain ("eager") function meanwhile, which alone tells
-    its weights; other threads' calls give the same numbers up to rounding, and are not recorded.
+    This thread's attention is computed by the model's own plain ("eager") function meanwhile, which
+    alone tells its weights. Other threads' calls compute as they always do: a policy that acts
+    elsewhere does not notice, also where its call is half over when the block begins or ends.
 
     Raises:
         UserError: a module has no such function.
     """
-    # The names are ours alone, so registering them again changes nothing.
-    AttentionInterface.register(_RECORDED, _attend)
-    AttentionMaskInterface.register(_RECORDED, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
     names = {module: name for name, module in policy.base.named_modules()}
     seen: list[Attended] = []
     with _SWITCHING:
@@ -128,8 +130,8 @@ def recorded_attention(policy: Policy) -> Iterator[list[Attended]]:
         before = {key: config._attn_implementation for key, config in configs.items()}
         token = _recording.set(_Recording(names, seen))
         try:
-            for config in configs.values():
-                config._attn_implementation = _RECORDED
+            for key, config in configs.items():
+                config._attn_implementation = _recorded(before[key])
             yield seen
         finally:
             _recording.reset(token)
@@ -137,14 +139,34 @@ def recorded_attention(policy: Policy) -> Iterator[list[Attended]]:
                 config._attn_implementation = before[key]
 
 
-def _attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-    eager = getattr(sys.modules[type(module).__module__], _EAGER, None)
+def _recorded(usual: str) -> str:
+    """Name of the attention that records this thread's calls and is `usual` for all others."""
+    name = f"{_RECORDED}_{usual}"
+    # The names are ours alone, so registering them again changes nothing.
+    AttentionInterface.register(name, partial(_attend, usual))
+    AttentionMaskInterface.register(name, partial(_mask, usual))
+    return name
+
+
+def _mask(usual: str, *args: Any, **kwargs: Any) -> Any:
+    known = ALL_MASK_ATTENTION_FUNCTIONS
+    return known[_EAGER if _recording.get() else usual](*args, **kwargs)
+
+
+def _attend(
+    usual: str, module: nn.Module, *args: Any, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    recording = _recording.get()
+    if recording is None and usual != _EAGER:
+        output, weights = ALL_ATTENTION_FUNCTIONS[usual](module, *args, **kwargs)
+        return output, weights
+    eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if eager is None:
         raise UserError(
             f"{type(module).__name__} does not tell what it attends to.", "Choose another method."
         )
     output, weights = eager(module, *args, **kwargs)
-    if (recording := _recording.get()) is not None:
+    if recording is not None:
         recording.seen.append(Attended(recording.names[module], weights.detach()))
     return output, weights
 
