@@ -17,16 +17,19 @@ from vlm4vla.ablation.matrix import (
 from vlm4vla.ablation.registry import perturbation
 from vlm4vla.ablation.summary import floor_of, losses, summary
 from vlm4vla.core.condition import Condition
-from vlm4vla.core.episode import Outcome
+from vlm4vla.core.episode import AgentId, AgentSpan, Outcome
+from vlm4vla.episodes.filters import Membership
 from vlm4vla.episodes.table import EpisodeTable
 
 AGENT = "bed03166840b0dc4"
 
+TAKEN_OVER = (AgentSpan(AgentId("policy", AGENT)), AgentSpan(AgentId("expert", "expert"), 5))
 
-def put(table, condition, seeds, successes, *, told=0, membership=STUDY):
+
+def put(table, condition, seeds, successes, *, told=0, membership=STUDY, **changes):
     """Episodes of the first of which some succeed; `told` of them do the other goal."""
     for place, seed in enumerate(seeds):
-        episode = example(seed)
+        episode = example(seed, **changes)
         kind = "success" if place < successes else "dropped"
         measures = {"wrong_object": place % 2 == 0}
         if condition.watches:
@@ -55,6 +58,9 @@ def table():
     put(made, replace(condition_of(empty), words="trained"), range(20), 20)
     put(made, condition_of(perturbation("sentence-empty", first_step=3)), range(20), 20)
     put(made, condition_of(PICTURE_ROWS[2]), range(100_000, 100_005), 5)
+    put(made, condition_of(empty), range(20, 25), 5, parent="53dadbc563193551", branch_step=3)
+    put(made, condition_of(empty), range(25, 30), 5, agents=TAKEN_OVER)
+    put(made, condition_of(empty), range(30, 35), 5, membership=Membership("imported", "old"))
     return made
 
 
@@ -96,6 +102,26 @@ def test_the_sentence_claims_what_the_scenes_tell(table):
     assert "it follows the sentence" in text
     assert "With neither, 10 % is left" in text
     assert floor_of(cells) is cells[1][1]
+
+
+def test_a_claim_is_of_the_scenes_that_it_compares():
+    made = EpisodeTable.in_memory()
+    # The intact policy does scenes 50 to 99. A blank picture was tried in 50 to 69 alone: of these
+    # it does 50 to 59, where the intact one does all.
+    put(made, Condition(), [*range(50, 100), *range(50)], 50)
+    put(made, condition_of(SENTENCE_COLUMNS[1]), range(99, -1, -1), 10)
+    put(made, condition_of(PICTURE_ROWS[1]), range(50, 70), 10)
+    # Here the intact one was not tried at all.
+    put(made, condition_of(SENTENCE_COLUMNS[3]), range(200, 210), 3)
+    cells = matrix(made, AGENT, ["pick"])
+    assert [(one.successes, one.n) for one in cells[1][0].shared] == [(20, 20), (10, 20)]
+    assert cells[0][0].shared is None
+    assert summary(cells) == (
+        "Without the sentence it falls from 50 to 10 %: it reads it. "
+        "With a blank picture it falls from 100 to 50 %: it looks. "
+        "With the words in another order it does 30 %, of scenes that the intact policy was not "
+        "given: these cannot tell whether it needs it."
+    )
 
 
 def test_nothing_is_said_of_nothing():

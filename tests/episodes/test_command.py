@@ -125,3 +125,6 @@ def test_mistakes_are_told(table, capsys) -> None:
     assert "The limit is a number from 1 to" in told(capsys, "list", "--limit", "0")
     for text in ("{", "[]", '"x"', '{"color": 1}'):
         assert "condition" in told(capsys, "list", "--condition", text)
+    values = '{"words": "known", "perturbations": [{"name": "x", "values": [1]}]}'
+    assert "`values` of a condition is [1]" in told(capsys, "rates", "--condition", values)
+    assert "`max_steps`" in told(capsys, "rates", "--condition", '{"max_steps": 1e400}')

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.episodes.examples import EVALUATION, LIVE, example
 from tests.episodes.test_processes import start
+from vlm4vla.core.episode import Trace
 from vlm4vla.episodes.filters import Filter
 from vlm4vla.episodes.labels import (
     SUCCESS,
@@ -25,6 +26,7 @@ from vlm4vla.episodes.labels import (
     unlabelled,
 )
 from vlm4vla.episodes.rebuild import rebuild
+from vlm4vla.episodes.rows import Entry, Label
 from vlm4vla.episodes.table import EpisodeTable
 
 
@@ -76,6 +78,24 @@ def test_an_episode_that_is_put_again_waits_for_its_label_again() -> None:
     give(table)
     assert count_unlabelled(table, 1) == 0
     assert sum(one.n for one in counts(table)) == 8
+
+
+def test_what_is_replaced_while_the_rules_look_at_it_waits_for_its_label_again() -> None:
+    table = EpisodeTable.in_memory()
+    for seed in range(1, 5):
+        table.put(example(seed, outcome="stopped"), [EVALUATION])
+    [some] = unlabelled(table, 1)
+    # One came to its end, one has other poses, one is gone; one belongs elsewhere and is the same.
+    table.put(example(1, outcome="dropped"), [EVALUATION])
+    moved = example(2, outcome="stopped")
+    table.put(replace(moved, trace=Trace(moved.trace.joints + 0.1, moved.trace.poses)))
+    table.drop(example(3).id)
+    table.join(example(4).id, LIVE)
+    keep(table, 1, [(row, labelled(episode.spec.seed)) for row, episode in some])
+    assert [shown(table, example(seed).id) is None for seed in (1, 2, 4)] == [True, True, False]
+    assert count_unlabelled(table, 1) == 2
+    give(table)
+    assert count_unlabelled(table, 1) == 0
 
 
 def test_what_is_replaced_while_a_list_is_read_is_left_out() -> None:
@@ -164,6 +184,23 @@ def test_the_newest_label_of_a_person_is_what_people_say() -> None:
     assert seeds(table, LabelFilter(human=("knocked",))) == [1]
     assert seeds(table, LabelFilter(human=("dropped",))) == []
     assert found.automatic == labelled(1)
+
+
+def test_labels_that_come_in_late_are_as_old_as_they_were_given() -> None:
+    table = filled()
+    one, other = example(1, outcome="dropped"), example(2, outcome="dropped")
+    table.label(one.id, "held on", "ann", created=200.0)
+    table.label(other.id, "knocked", "ann", created=300.0)
+    # Somebody's export holds what was said before; of what was said at once the later line counts.
+    older = (Label("dropped", "ann", "", 100.0), Label("knocked", "bob", "", 150.0))
+    table.put_new([Entry(one, labels=older), Entry(other, labels=older)])
+    table.label(other.id, "dropped", "bob", created=300.0)
+    found = shown(table, one.id)
+    assert found is not None
+    assert [said.created for said in found.people] == [100.0, 150.0, 200.0]
+    assert [said.label for said in table.labels(one.id)] == ["knocked", "held on"]
+    for label, expected in (("held on", [1]), ("dropped", [2]), ("knocked", [])):
+        assert seeds(table, LabelFilter(human=(label,))) == expected
 
 
 def test_an_episode_that_no_rule_has_seen_has_nothing_to_show() -> None:

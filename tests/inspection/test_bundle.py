@@ -20,8 +20,9 @@ from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import EXPERT
 from vlm4vla.core.condition import Perturbation
 from vlm4vla.core.environment import Drawing
-from vlm4vla.core.episode import AgentId, Episode
+from vlm4vla.core.episode import AgentId, Episode, Trace
 from vlm4vla.data.pictures import decode_image
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.eval.labelling import examine
 from vlm4vla.inspection import bundle as making
@@ -120,6 +121,25 @@ def test_a_damaged_file_is_drawn_again(bundles: Bundles) -> None:
     file.write_bytes(file.read_bytes()[:100])
     assert len(started(found, bundles).pictures) == 4
     assert whole(found, bundles, painter).drawn
+
+
+@pytest.mark.parametrize("part", ["joints", "poses", "chunk"])
+def test_what_was_made_of_an_episode_that_was_replaced_is_not_shown(
+    bundles: Bundles, part: str
+) -> None:
+    painter, found = Painter(), episode()
+    whole(found, bundles, painter)
+    joints, poses, first = found.trace.joints.copy(), found.trace.poses.copy(), found.predictions[0]
+    chunk = first.chunk.copy()
+    {"joints": joints, "poses": poses, "chunk": chunk}[part].flat[3] += 0.01
+    predictions = (replace(first, chunk=chunk), *found.predictions[1:])
+    again = replace(found, trace=Trace(joints, poses), predictions=predictions)
+    assert again.id == found.id
+    assert started(again, bundles).pictures == ()
+    # Neither is in the other's way: what comes from the table is the same bit by bit.
+    stored = EpisodeTable.in_memory()
+    stored.put(found)
+    assert len(started(stored.get(found.id), bundles).pictures) == 13
 
 
 def test_what_cannot_be_made_is_named_and_the_rest_is_there(bundles: Bundles) -> None:

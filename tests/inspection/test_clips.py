@@ -5,15 +5,18 @@ import io
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from tests.inspection.test_sheets import Painter
 from tests.suites.tabletop.moved import episode_of
 from tests.waiting import until
+from vlm4vla.core.episode import Trace
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 from vlm4vla.inspection import clip_maker
@@ -50,17 +53,25 @@ def test_a_clip_is_a_film_of_these_moments() -> None:
 
 def test_the_clips_looked_at_longest_ago_make_room(tmp_path: Path) -> None:
     clips = Clips(tmp_path, limit_bytes=30)
-    for place, key in enumerate("abc"):
-        path = clips.put(key, 1, b"x" * 10)
+    some = [episode_of("pick", steps=1, seed=seed) for seed in range(5)]
+    for place, one in enumerate(some[:3]):
+        path = clips.put(one, 1, b"x" * 10)
         os.utime(path, (place, place))
-    assert clips.path("a", 2) is None
-    assert clips.path("a", 1) is not None  # and so it was looked at last
-    clips.put("d", 1, b"x" * 10)
-    kept = [key for key in "abcd" if clips.path(key, 1)]
-    assert kept == ["a", "c", "d"]
+    assert clips.path(some[0], 2) is None
+    assert clips.path(some[0], 1) is not None  # and so it was looked at last
+    clips.put(some[3], 1, b"x" * 10)
+    assert [place for place, one in enumerate(some) if clips.path(one, 1)] == [0, 2, 3]
     # One that is larger than all that may be kept stays until the next one comes.
-    clips.put("e", 1, b"x" * 99)
-    assert [key for key in "acde" if clips.path(key, 1)] == ["e"]
+    clips.put(some[4], 1, b"x" * 99)
+    assert [place for place, one in enumerate(some) if clips.path(one, 1)] == [4]
+
+
+def test_the_clip_of_an_episode_that_was_replaced_is_not_shown(tmp_path: Path) -> None:
+    clips, first = Clips(tmp_path), episode_of("pick", steps=1)
+    path = clips.put(first, 1, b"x")
+    again = replace(first, trace=Trace(first.trace.joints, first.trace.poses + np.float32(0.01)))
+    assert again.id == first.id
+    assert clips.path(first, 1) == path and clips.path(again, 1) is None
 
 
 class Studio:
@@ -90,7 +101,8 @@ class Studio:
         return self.maker.ask(self.keys[place], 2, address)
 
     def made(self, place: int) -> Path:
-        until(lambda: self.maker.clips.path(self.keys[place], 2) is not None, 30)
+        episode = self.table.get(self.keys[place])
+        until(lambda: self.maker.clips.path(episode, 2) is not None, 30)
         path = self.ask(place)
         assert path is not None
         return path
@@ -109,6 +121,23 @@ def test_who_asks_is_never_kept_waiting_and_a_clip_is_drawn_once(studio: Studio)
     studio.gate.set()
     assert studio.made(0).stat().st_size > 500
     assert studio.lent == 1
+
+
+def test_what_was_drawn_before_an_episode_was_replaced_is_drawn_again(studio: Studio) -> None:
+    studio.gate.set()
+    studio.ask(0)
+    first = studio.made(0)
+    old = studio.table.get(studio.keys[0])
+    moved = Trace(old.trace.joints, old.trace.poses + np.float32(0.01))
+    assert studio.table.put(replace(old, trace=moved)) == old.id
+    assert studio.ask(0) is None
+    assert studio.made(0) != first and studio.lent == 2
+
+
+def test_of_what_is_not_there_there_can_be_no_clip(studio: Studio) -> None:
+    with pytest.raises(UserError, match="no such stored episode"):
+        studio.maker.ask("0" * 16, 2, "here")
+    assert studio.lent == 0
 
 
 def test_an_address_has_its_share_of_what_waits(

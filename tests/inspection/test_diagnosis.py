@@ -71,6 +71,14 @@ def test_they_part_where_what_went_wrong_began(wrong: int | None, parting: int) 
     assert parting_of(steps, success=False, wrong=wrong) == parting
 
 
+@pytest.mark.parametrize(("wrong", "parting"), [(56, 36), (57, 0)])
+def test_a_departure_that_was_long_over_is_not_what_went_wrong(wrong: int, parting: int) -> None:
+    # Most of the 8 steps 41 to 48 still differ, so the second departure is over at 49: it counts
+    # for 8 steps more, and then the first that lasts.
+    steps = different("x" * 20 + "." * 16 + "x" * 10 + "." * 30)
+    assert parting_of(steps, success=False, wrong=wrong) == parting
+
+
 def test_people_look_first_at_the_moment_that_the_label_names() -> None:
     episode = still_episode(np.tile([0.5, 0, 0, 0, 0, 0, 1.0], (24, 1)))
     lanes = lanes_of(episode)

@@ -54,6 +54,7 @@ class Cell:
             no such sentence is told.
         paired: this cell minus the intact one on the scenes of both, with its interval; None for
             the intact cell, or without such scenes.
+        shared: rates of the intact one and of this cell on these scenes; None where `paired` is.
         p: of McNemar's exact test, adjusted for all cells (Holm); None where `paired` is.
         rows: its episodes, by task and seed.
     """
@@ -63,6 +64,7 @@ class Cell:
     wrong_object: Rate
     other_goal: Rate | None
     paired: PairedDifference | None
+    shared: tuple[Rate, Rate] | None
     p: float | None
     rows: tuple[Row, ...]
 
@@ -178,11 +180,13 @@ def _among(intact: dict[Scene, Row], others: Sequence[dict[Scene, Row]]) -> dict
 
 
 def _cell(condition: Condition, rows: dict[Scene, Row], intact: dict[Scene, Row]) -> Cell:
-    paired, p = None, None
+    paired, ends, p = None, None, None
     if condition.perturbations and (shared := rows.keys() & intact.keys()):
         outcomes = [(rows[s].outcome.success, intact[s].outcome.success) for s in shared]
         both, only, lost = (outcomes.count(x) for x in ((True, True), (True, False), (False, True)))
-        paired = paired_difference(both, only, lost, len(outcomes) - both - only - lost)
+        n = len(outcomes)
+        paired = paired_difference(both, only, lost, n - both - only - lost)
+        ends = wilson(both + lost, n), wilson(both + only, n)
         p = mcnemar(only, lost)
     return Cell(
         condition,
@@ -190,6 +194,7 @@ def _cell(condition: Condition, rows: dict[Scene, Row], intact: dict[Scene, Row]
         _share(rows, "wrong_object"),
         _share(rows, "old_goal_done") if condition.watches else None,
         paired,
+        ends,
         p,
         tuple(rows[scene] for scene in sorted(rows)),
     )

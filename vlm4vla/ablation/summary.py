@@ -25,7 +25,7 @@ def summary(cells: Sequence[Sequence[Cell]]) -> str:
     }
     if not intact.rate.n:
         return ""
-    parts = [_claim(intact.rate, alone[name], *words) for name, *words in _CLAIMS if name in alone]
+    parts = [_claim(alone[name], *words) for name, *words in _CLAIMS if name in alone]
     if other := alone.get(OTHER_OBJECT):
         parts.append(_followed(other))
     if (floor := floor_of(cells)) and floor.rate.n:
@@ -65,9 +65,15 @@ def floor_of(cells: Sequence[Sequence[Cell]]) -> Cell | None:
     return None
 
 
-def _claim(intact: Rate, cell: Cell, before: str, verdict: str, question: str) -> str:
-    moved = f"from {100 * intact.rate:.0f} to {_percent(cell.rate)}"
-    if cell.p is None or cell.paired is None or cell.p >= ALPHA:
+def _claim(cell: Cell, before: str, verdict: str, question: str) -> str:
+    if cell.p is None or cell.paired is None or cell.shared is None:
+        return (
+            f"{before} it does {_percent(cell.rate)}, of scenes that the intact policy was not "
+            f"given: these cannot tell whether it {question}."
+        )
+    intact, left = cell.shared
+    moved = f"from {100 * intact.rate:.0f} to {_percent(left)}"
+    if cell.p >= ALPHA:
         return f"{before} it goes {moved}: these scenes cannot tell whether it {question}."
     if cell.paired.difference > 0:
         return f"{before} it rises {moved}."

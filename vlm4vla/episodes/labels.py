@@ -10,7 +10,7 @@ from vlm4vla.core.episode import Episode
 from vlm4vla.episodes.filters import BITS, EVERYTHING, KINDS, Filter, Kind
 from vlm4vla.episodes.plain import agents_from_json
 from vlm4vla.episodes.rows import STOPPED, Label, Row, episode_of, row_of
-from vlm4vla.episodes.table import EpisodeTable, entry_of
+from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
 
 SUCCESS: Final = "success"
@@ -45,11 +45,17 @@ _RECORDED: Final = f"(belongs & ~{BITS['study']}) " + " ".join(
 )
 """Bits of what an episode was recorded by."""
 
+# The newest is not ranked by a window: that took a page of 100,000 episodes ten times as long.
 _KNOWN: Final = (
-    "episodes JOIN automatic_labels USING (row) LEFT JOIN (SELECT row, label AS human, max(number) "
-    "FROM labels WHERE label <> '' GROUP BY row) USING (row)"
+    "episodes JOIN automatic_labels USING (row) LEFT JOIN (SELECT row, label AS human FROM labels "
+    "WHERE label <> '' AND NOT EXISTS (SELECT 1 FROM labels AS later WHERE later.row = labels.row "
+    "AND later.label <> '' AND (later.created, later.number) > (labels.created, labels.number))) "
+    "USING (row)"
 )
 """Episodes that have an automatic label, with the newest label of a person."""
+
+_WHOLE: Final = "episodes LEFT JOIN arrays USING (row)"
+"""Episodes with their arrays, in one statement: both are of one moment."""
 
 
 class AutomaticLabel(NamedTuple):
@@ -162,10 +168,17 @@ class Dot(NamedTuple):
     y: float
 
 
+class Looked(NamedTuple):
+    """What was looked at: a row, and a mark of what it held, good in this process alone."""
+
+    row: int
+    mark: int
+
+
 def unlabelled(
     table: EpisodeTable, rules: int, *, limit: int = 100
-) -> Iterator[list[tuple[int, Episode]]]:
-    """Episodes without a label of these rules, newest first, in pages, with their row numbers.
+) -> Iterator[list[tuple[Looked, Episode]]]:
+    """Episodes without a label of these rules, newest first, in pages.
 
     One whose arrays are damaged comes without them.
 
@@ -178,16 +191,15 @@ def unlabelled(
     while True:
         with table.database.reading() as db:
             found = db.execute(
-                "SELECT * FROM episodes WHERE row < ? AND NOT EXISTS "
+                f"SELECT episodes.*, content FROM {_WHOLE} WHERE row < ? AND NOT EXISTS "
                 "(SELECT 1 FROM automatic_labels WHERE row = episodes.row AND rules = ?) "
                 "ORDER BY row DESC LIMIT ?",
                 (before if before is not None else 2**62, rules, limit),
             ).fetchall()
-            page = [(one["row"], _readable(db, one)) for one in found]
-        if not page:
+        if not found:
             return
-        yield page
-        before = page[-1][0]
+        yield [(Looked(one["row"], _mark(one)), _readable(one)) for one in found]
+        before = found[-1]["row"]
 
 
 def count_unlabelled(table: EpisodeTable, rules: int) -> int:
@@ -198,21 +210,24 @@ def count_unlabelled(table: EpisodeTable, rules: int) -> int:
         return int(every) - int(known.fetchone()[0])
 
 
-def keep(table: EpisodeTable, rules: int, labels: Iterable[tuple[int, AutomaticLabel]]) -> None:
+def keep(table: EpisodeTable, rules: int, labels: Iterable[tuple[Looked, AutomaticLabel]]) -> None:
     """Keeps automatic labels beside their episodes; those of other rules are replaced.
+
+    An episode that was replaced or dropped since it was looked at gets none.
 
     Args:
         table: where.
         rules: the rules' version.
-        labels: row numbers, as `unlabelled` gives them, and labels.
+        labels: what was looked at, as `unlabelled` gives it, and labels.
 
     Raises:
         UserError: the disk is full or not writable.
     """
     with table.database.writing() as db:
-        for row, one in labels:
-            if not db.execute("SELECT 1 FROM episodes WHERE row = ?", (row,)).fetchone():
-                continue  # dropped meanwhile
+        for (row, mark), one in labels:
+            now = db.execute(f"SELECT * FROM {_WHOLE} WHERE row = ?", (row,)).fetchone()
+            if now is None or _mark(now) != mark:
+                continue
             db.execute(
                 "INSERT OR REPLACE INTO automatic_labels VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (row, rules, one.label, one.step, one.objects, one.x, one.y),
@@ -419,9 +434,14 @@ def _listed(column: str, wanted: LabelFilter, order: Sequence[str]) -> tuple[str
     return query, [*values, *ranks]
 
 
-def _readable(db: sqlite3.Connection, found: sqlite3.Row) -> Episode:
+def _mark(found: sqlite3.Row) -> int:
+    """Another number when what the rules read of a row is another."""
+    return hash(tuple(found[name] for name in ("id", "outcome", "steps", "events", "content")))
+
+
+def _readable(found: sqlite3.Row) -> Episode:
     try:
-        return entry_of(db, found).episode
+        return episode_of(row_of(found), found["content"])
     except UserError:
         return episode_of(row_of(found), None)
 
@@ -435,7 +455,8 @@ def _shown(db: sqlite3.Connection, row: int) -> Shown | None:
         (row,),
     ).fetchone()
     people = db.execute(
-        "SELECT label, who, note, created FROM labels WHERE row = ? ORDER BY number", (row,)
+        "SELECT label, who, note, created FROM labels WHERE row = ? ORDER BY created, number",
+        (row,),
     )
     if found is None or kept is None:
         return None

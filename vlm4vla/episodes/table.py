@@ -378,7 +378,8 @@ def _memberships(db: sqlite3.Connection, row: int) -> tuple[Membership, ...]:
 
 def _labels(db: sqlite3.Connection, row: int) -> tuple[Label, ...]:
     found = db.execute(
-        "SELECT label, who, note, created FROM labels WHERE row = ? ORDER BY number", (row,)
+        "SELECT label, who, note, created FROM labels WHERE row = ? ORDER BY created, number",
+        (row,),
     )
     return tuple(Label(*one) for one in found)
 

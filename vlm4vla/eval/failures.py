@@ -18,7 +18,7 @@ from vlm4vla.core.observation import Array
 from vlm4vla.registry import Registry
 from vlm4vla.suites.registry import SUITES
 
-RULES_VERSION: Final = 1
+RULES_VERSION: Final = 2
 """Raised when a rule, or what a suite tells of a motion, changes: stored labels are then made
 again. A test holds the labels of the shipped episodes."""
 
@@ -158,8 +158,7 @@ def _wrong_object(attempt: Attempt) -> Finding | None:
     found: list[tuple[int, int]] = []
     step = attempt.events.get("wrong_object")
     if step is not None and not attempt.held[step, motion.named]:
-        there = np.where(attempt.held[step, others], 1.0, motion.moved[step, others])
-        found.append((step, others[int(there.argmax())]))
+        found.append((step, _taken(attempt, step)))
     until = attempt.events.get("reached", attempt.last + 1)
     for other in others:
         near = motion.distances[:until, other] < NEAR
@@ -175,6 +174,18 @@ def _wrong_object(attempt: Attempt) -> Finding | None:
         {"moved_cm": moved, "named_away_cm": away},
         f"It {how} the {attempt.name(other)}{aside} with the {attempt.named} {away} cm away.",
     )
+
+
+def _taken(attempt: Attempt, step: int) -> int:
+    """The object that the event of a wrong one was about."""
+    held, moved = attempt.held[step], attempt.motion.moved[step]
+    # What is to be stacked on may be moved, but not held.
+    wrong = [
+        one
+        for one in attempt.others
+        if held[one] or (one != attempt.motion.target and moved[one] > MOVED)
+    ]
+    return max(wrong or attempt.others, key=lambda one: (held[one], moved[one]))
 
 
 @_rule(
@@ -272,15 +283,16 @@ def _missed_grasp(attempt: Attempt) -> Finding | None:
 def _misplaced(attempt: Attempt) -> Finding | None:
     motion = attempt.motion
     moved, outside = _cm(motion.moved[-1, motion.named]), _cm(motion.outside[-1])
-    if motion.target is None or moved <= 100 * MOVED or attempt.held[-1, motion.named]:
+    if motion.outside[-1] <= 0 or moved <= 100 * MOVED or attempt.held[-1, motion.named]:
         return None
+    far = f"{outside} cm" if outside else "less than 0.1 cm"
     pace = np.linalg.norm(np.diff(motion.positions[:, motion.named], axis=0), axis=1)
     stirred = np.flatnonzero((pace > _STILL) | attempt.held[:-1, motion.named])
     return Finding(
         int(stirred[-1]) + 1 if len(stirred) else attempt.last,
         {"moved_cm": moved, "outside_cm": outside},
-        f"It left the {attempt.named} {outside} cm outside of its target, {moved} cm from where "
-        "it had been.",
+        f"It left the {attempt.named} {far} outside of its target, {moved} cm from where it had "
+        "been.",
     )
 
 

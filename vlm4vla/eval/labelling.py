@@ -75,7 +75,7 @@ def label_missing(
         report: told how many are done, and of how many, after every hundred.
 
     Returns:
-        How many got one.
+        How many it looked at; what was replaced meanwhile waits for the next time.
 
     Raises:
         UserError: the disk is full or not writable.

@@ -92,7 +92,7 @@ class ClipMaker:
             UserError: there can be no such clip.
         """
         wish = key, step
-        if path := self.clips.path(key, step):
+        if path := self.clips.path(self.table.get(key), step):
             return path
         with self._lock:
             now = self._clock()
@@ -159,7 +159,7 @@ class ClipMaker:
                 part_shown(episode)
                 with self._lend() as environment:
                     clip = draw_clip(episode, step, environment)
-                self.clips.put(key, step, clip)
+                self.clips.put(episode, step, clip)
         except UserError as error:
             return error
         return None

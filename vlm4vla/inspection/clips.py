@@ -16,7 +16,7 @@ from vlm4vla.core.episode import Episode
 from vlm4vla.data.pictures import encode_preview
 from vlm4vla.files import replacing
 from vlm4vla.inspection.sheets import part_shown
-from vlm4vla.inspection.shelf import versions
+from vlm4vla.inspection.shelf import mark_of, versions
 from vlm4vla.suites.registry import SUITES
 from vlm4vla.suites.tabletop.suite import VIEW_CAMERA
 
@@ -89,13 +89,11 @@ class Clips:
     def __init__(self, folder: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
         self.folder = folder or paths.local() / "clips"
         self._limit = limit_bytes
-        self._version = hashlib.sha256(
-            json.dumps([FORMAT, versions()], sort_keys=True).encode()
-        ).hexdigest()[:8]
+        self._version = json.dumps([FORMAT, versions()], sort_keys=True)
 
-    def path(self, key: str, step: int) -> Path | None:
+    def path(self, episode: Episode, step: int) -> Path | None:
         """The clip of a step of an episode, or None if there is none."""
-        clip = self._path(key, step)
+        clip = self._path(episode, step)
         if not clip.is_file():
             return None
         # A disk that is read only keeps them in the order that they were made in.
@@ -103,13 +101,13 @@ class Clips:
             os.utime(clip)
         return clip
 
-    def put(self, key: str, step: int, clip: bytes) -> Path:
+    def put(self, episode: Episode, step: int, clip: bytes) -> Path:
         """Keeps a clip.
 
         Raises:
             UserError: the disk is full or not writable.
         """
-        path = self._path(key, step)
+        path = self._path(episode, step)
         with replacing(path) as temporary:
             temporary.write_bytes(clip)
         self._make_room(path)
@@ -130,5 +128,6 @@ class Clips:
             path.unlink(missing_ok=True)
             total -= size
 
-    def _path(self, key: str, step: int) -> Path:
-        return self.folder / f"{key}-{step}-{self._version}.mp4"
+    def _path(self, episode: Episode, step: int) -> Path:
+        version = hashlib.sha256(f"{self._version} {mark_of(episode)}".encode()).hexdigest()[:8]
+        return self.folder / f"{episode.id}-{step}-{version}.mp4"

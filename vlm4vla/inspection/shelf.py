@@ -48,7 +48,7 @@ class Bundles:
             episode: which.
             digest: of the checkpoint that is asked about its inferences; "" for none.
         """
-        text = json.dumps([FORMAT, episode.id, digest, versions()], sort_keys=True)
+        text = json.dumps([FORMAT, mark_of(episode), digest, versions()], sort_keys=True)
         name = f"{episode.id}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         return Shelf(self.folder / name)
 
@@ -77,6 +77,18 @@ class Shelf:
             _make_room(self.folder)
         with replacing(self.folder / f"{name}.npz") as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
+
+
+def mark_of(episode: Episode) -> str:
+    """A hash of what pictures and maps of an episode come from.
+
+    The id alone will not do: an episode that is put again keeps it, whatever it did this time.
+    """
+    trace, chunks = episode.trace, [one.chunk for one in episode.predictions]
+    found = hashlib.sha256(f"{episode.id} {[one.step for one in episode.predictions]}".encode())
+    for array in (trace.joints, trace.poses, *chunks):
+        found.update(np.asarray(array, np.float32).tobytes())
+    return found.hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
