@@ -120,6 +120,9 @@ def test_so_many_trials_would_tell_a_difference_as_large_as_seen() -> None:
     assert trials_to_tell(15, 5, 100) == trials_to_tell(5, 15, 100) == 155
     assert trials_to_tell(7, 7, 100) is None
     assert trials_to_tell(0, 0, 0) is None
+    # Beside eleven others 97.5 % becomes 1 - 0.05 / 24 and 1.96 becomes 2.8653:
+    # (2.8653 sqrt(0.2) + 0.8416 sqrt(0.19))^2 / 0.01 = 271.7.
+    assert trials_to_tell(15, 5, 100, comparisons=12) == 272
 
 
 def test_the_smallest_difference_is_the_one_that_as_many_trials_would_tell() -> None:
@@ -127,6 +130,8 @@ def test_the_smallest_difference_is_the_one_that_as_many_trials_would_tell() -> 
     assert detectable_difference(31, 155) == pytest.approx(0.1, abs=3e-4)
     # And with 40 trials d = 0.1923: (1.95996 sqrt(0.2) + 0.84162 sqrt(0.2 - d^2))^2 / d^2 = 40.
     assert detectable_difference(8, 40) == pytest.approx(0.1923, abs=1e-4)
+    # 271.7 trials where it is one of twelve.
+    assert detectable_difference(54, 272, comparisons=12) == pytest.approx(0.1, abs=6e-4)
     # Of 100 trials, 2 that differ tell nothing, however they fall.
     assert detectable_difference(2, 100) is None
     assert detectable_difference(0, 100) is None
@@ -157,6 +162,8 @@ def test_kappa_at_its_ends() -> None:
     assert cohens_kappa([("a", "b"), ("b", "a")] * 5).kappa == -1.0
     # Who says one thing whatever the other says agrees as chance does.
     assert cohens_kappa([("a", "a"), ("b", "a")] * 5).kappa == pytest.approx(0.0)
+    for sure in ([("a", "b")], [("a", "a"), ("b", "b")] * 5):
+        assert cohens_kappa(sure)[3:] == (-1.0, 1.0)
     for nothing in ([], [("a", "a")] * 7):
         assert cohens_kappa(nothing).kappa is None
 

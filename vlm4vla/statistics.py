@@ -3,16 +3,23 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Final, NamedTuple
-
-_Z95: Final = 1.959963984540054
-"""97.5 % of a standard normal variable lie below."""
-
-_Z80: Final = 0.8416212335729143
-"""80 % of a standard normal variable lie below."""
 
 ALPHA: Final = 0.05
 """The share of comparisons without a difference that may be called one."""
+
+_NORMAL: Final = NormalDist()
+
+_Z95: Final = _NORMAL.inv_cdf(0.975)
+"""97.5 % of a standard normal variable lie below."""
+
+_Z80: Final = _NORMAL.inv_cdf(0.8)
+"""80 % of a standard normal variable lie below."""
+
+
+_NO_VARIANCE: Final = 1e-12
+"""Below it a variance is what rounding left of zero."""
 
 
 class Rate(NamedTuple):
@@ -100,10 +107,17 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def trials_to_tell(only_a: int, only_b: int, n: int) -> int | None:
+def trials_to_tell(only_a: int, only_b: int, n: int, comparisons: int = 1) -> int | None:
     """How many paired trials would tell, in four cases of five, a difference as large as seen.
 
     For McNemar's test at 5 % with a power of 80 % (Connor 1987, formula 3).
+
+    Args:
+        only_a: trials in which a alone succeeded.
+        only_b: trials in which b alone did.
+        n: all trials.
+        comparisons: how many `holm` adjusts for; each is then held to its first step, 5 % divided
+            by their number.
 
     Returns:
         The number in all, or None where no difference was seen.
@@ -111,11 +125,11 @@ def trials_to_tell(only_a: int, only_b: int, n: int) -> int | None:
     if only_a == only_b or n == 0:
         return None
     differing, difference = (only_a + only_b) / n, abs(only_a - only_b) / n
-    needed = _Z95 * math.sqrt(differing) + _Z80 * math.sqrt(differing - difference**2)
+    needed = _z(comparisons) * math.sqrt(differing) + _Z80 * math.sqrt(differing - difference**2)
     return math.ceil((needed / difference) ** 2)
 
 
-def detectable_difference(differing: int, n: int) -> float | None:
+def detectable_difference(differing: int, n: int, comparisons: int = 1) -> float | None:
     """The smallest difference that so many paired trials tell in four cases of five.
 
     The inverse of `trials_to_tell`, at the share of trials that differ.
@@ -123,15 +137,20 @@ def detectable_difference(differing: int, n: int) -> float | None:
     Args:
         differing: trials in which one side alone succeeded.
         n: all trials.
+        comparisons: see `trials_to_tell`.
 
     Returns:
         A difference of rates, or None where so few differing trials could tell none at all.
     """
-    if n <= _Z95**2:
+    share, a, b = differing / n if n else 0.0, _z(comparisons), _Z80
+    if n <= a * a:
         return None
-    share, a, b = differing / n, _Z95, _Z80
     found = math.sqrt(share) * (a * math.sqrt(n) + b * math.sqrt(n - a * a + b * b)) / (n + b * b)
     return found if 0 < found <= share else None
+
+
+def _z(comparisons: int) -> float:
+    return _NORMAL.inv_cdf(1 - ALPHA / (2 * comparisons))
 
 
 class Kappa(NamedTuple):
@@ -155,6 +174,9 @@ class Kappa(NamedTuple):
 
 def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> Kappa:
     """Cohen's kappa (Cohen 1960) with its large-sample interval (Fleiss, Cohen and Everitt 1969).
+
+    Where the sample shows no variance, as with one thing or when all agree, the interval says
+    nothing: it is all of -1 to 1.
 
     Args:
         pairs: what the first and the second said of each thing.
@@ -181,5 +203,7 @@ def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> Kappa:
         count / n * share(one, other) ** 2 for (one, other), count in cells.items() if one != other
     )
     variance = alike + unlike - (kappa - chance * (1 - kappa)) ** 2
-    reach = _Z95 * math.sqrt(max(0.0, variance) / n) / (1 - chance)
+    if variance < _NO_VARIANCE:
+        return Kappa(n, agreed, kappa, -1.0, 1.0)
+    reach = _Z95 * math.sqrt(variance / n) / (1 - chance)
     return Kappa(n, agreed, kappa, max(-1.0, kappa - reach), min(1.0, kappa + reach))

@@ -32,7 +32,8 @@ is compared with those of 100 episodes of the expert in scenes of training, and 
 far the nearest one is. What a policy learned from holds more: noise, other starts, and frames that
 a policy got into itself. The unit is the median of that distance along the expert's own way in
 scenes that nobody learned from: 1 is as near as the expert stays. Scenes are those that checkpoints
-are chosen by, the same for expert and policy. Intervals are bootstraps over episodes (95 %).
+are chosen by, the same for expert and policy. Intervals are bootstraps over episodes (95 %). A
+failure and a success are compared up to where the shorter of the two ends.
 """
 
 _NAMES: Final = {
@@ -94,7 +95,10 @@ def sentence(one: Mapping[str, Any]) -> str:
     if one["told"] is None:
         return f"{said} {one['failures']} failures are too few to compare (below {FEWEST})."
     share = 100 * one["told"]
-    return f"{said} A failure leads further off than a success in {share:.0f} % of pairs."
+    return (
+        f"{said} A failure is further off than a success of its task in {share:.0f} % of pairs "
+        "(50 % is chance)."
+    )
 
 
 def along_the_episode(found: Results) -> "Figure":

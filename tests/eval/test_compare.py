@@ -103,7 +103,9 @@ def test_several_tasks_are_corrected_for_their_number_and_summed_up() -> None:
     rest = [pair for task in ("place", "push", "reach") for pair in drawn(task, 50, 3, 3, 44)]
     rows = {row.task: row for row in compare([*one, *rest])}
     assert rows["pick"].adjusted == pytest.approx(4 * 2 / 64)
-    assert not rows["pick"].told and "Corrected for" in rows["pick"].sentence("a", "b")
+    # 5 % / 4 has 2.4977 for 1.96: (2.4977 sqrt(0.06) + 0.8416 sqrt(0.0564))^2 / 0.0036 = 183.0.
+    assert not rows["pick"].told and rows["pick"].more == 84
+    assert "About 84 more scenes" in rows["pick"].sentence("a", "b")
     assert (rows["all"].only_a, rows["all"].only_b, rows["all"].a.n) == (15, 9, 400)
     assert compare([]) == []
 

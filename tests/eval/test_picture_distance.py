@@ -33,11 +33,32 @@ def test_a_feature_counts_by_its_spread_over_the_reference_and_one_without_any_d
     assert nearest(reference, points) == pytest.approx([0, 1, 5])
 
 
-def test_a_failure_is_told_as_often_as_its_number_is_the_larger() -> None:
-    assert tells_failure([3, 4], [1, 2]) == 1
-    assert tells_failure([1, 4], [2, 3]) == 0.5
+def of(task: str, *distances: float) -> tuple[str, Any]:
+    return task, np.array(distances)
+
+
+def test_a_failure_is_told_as_often_as_it_is_the_further_off() -> None:
+    low, high = of("pick", 1, 1), of("pick", 4, 4)
+    assert tells_failure([high, high], [low, low]) == 1
+    assert tells_failure([low, high], [of("pick", 2), of("pick", 3)]) == 0.5
     # One tie of two counts half.
-    assert tells_failure([2], [2, 1]) == 0.75
+    assert tells_failure([of("pick", 2)], [of("pick", 2), low]) == 0.75
+
+
+def test_only_what_both_episodes_reached_is_compared_and_only_within_a_task() -> None:
+    # Over its first two steps the failure is nearer, whatever comes of it later.
+    assert tells_failure([of("pick", 1, 1, 9, 9)], [of("pick", 2, 2)]) == 0
+    assert tells_failure([of("pick", 1, 1, 9, 9)], [of("pick", 2, 2), of("stack", 0)]) == 0
+    assert tells_failure([of("pick", 1)], [of("stack", 0)]) is None
+
+
+def test_longer_episodes_of_the_same_kind_are_told_by_chance() -> None:
+    rng = np.random.default_rng(0)
+    failed = [of("pick", *rng.normal(size=80)) for _ in range(60)]
+    done = [of("pick", *rng.normal(size=20)) for _ in range(60)]
+    # Their largest distances would tell four of five.
+    told = tells_failure(failed, done)
+    assert told is not None and abs(told - 0.5) < 0.1
 
 
 def test_parts_of_an_episode_hold_every_step() -> None:
@@ -46,10 +67,10 @@ def test_parts_of_an_episode_hold_every_step() -> None:
 
 
 def episode(by: str, success: bool, *values: float) -> tuple[dict[str, Any], Any]:
-    return {"by": by, "success": success}, np.array(values)[:, None]
+    return {"by": by, "task": "pick", "success": success}, np.array(values)[:, None]
 
 
-def test_the_unit_is_the_experts_and_failures_stand_apart() -> None:
+def test_the_unit_is_the_experts_own_distance() -> None:
     reference = np.array([[-1.0], [1.0]])
     found = summarise(
         reference,
@@ -57,10 +78,11 @@ def test_the_unit_is_the_experts_and_failures_stand_apart() -> None:
             # 2 away from the nearest: the median.
             episode("expert", True, 3, 3),
             episode("policy", True, 5, 5),
-            *(episode("policy", False, 1, 9 + index) for index in range(5)),
+            *(episode("policy", False, 9 + index, 1) for index in range(5)),
         ],
     )
-    assert (found["median"], found["failures"], found["told"]) == (2, 5, 1)
+    # On average 4 away, as the success is, to 6: one tie of five.
+    assert (found["median"], found["failures"], found["told"]) == (2, 5, 0.9)
     means = {row["group"]: row["mean"]["mean"] for row in found["groups"]}
     # Failures: 0 and 8 to 12 away.
     assert means == pytest.approx({"expert": 1, "success": 2, "failure": 2.5})

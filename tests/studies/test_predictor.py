@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from vlm4vla.studies.predictor import Point, Prediction, _predict, correlation
+from vlm4vla.studies.predictor import Point, Prediction, _predict, _ranks, correlation
 
 
 def point(study: str, start: str, predictor: float, success: float) -> Point:
@@ -48,6 +49,23 @@ def test_an_interval_over_starts_tells_what_is_so_and_not_what_is_not():
     assert other.low < 0 < other.high
     assert other.sentence().startswith("exploratory")
     assert other.sentence().endswith("we cannot tell.")
+
+
+def test_an_interval_is_of_starts_however_many_cells_each_has():
+    once = [point("a", f"{i}", float(i), float(i * 5 % 12)) for i in range(12)]
+    several = _predict("projector", "named", [cell for cell in once for _ in range(4)])
+    alone = _predict("projector", "named", once)
+    assert several.correlation == pytest.approx(alone.correlation)
+    assert (several.low, several.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_a_draws_ranks_are_those_of_its_own_cells():
+    values = np.array([0.5, 0.1, 0.5, 0.9])
+    drawn = np.array([[2.0, 1.0, 0.0, 1.0], [1.0, 0.0, 3.0, 0.0]])
+    # As if 0.1, 0.5, 0.5, 0.9 and 0.5, 0.5, 0.5, 0.5 were ranked; half a place less each.
+    first, second = _ranks(values, drawn) + 0.5
+    assert first[[1, 0, 3]] == pytest.approx([1, 2.5, 4])
+    assert second[[0, 2]] == pytest.approx([2.5, 2.5])
 
 
 def test_a_sentence_without_points_is_whole():

@@ -164,7 +164,8 @@ def _line(answer: dict[str, Any]) -> str:
         for row in answer["groups"]
     )
     failures = (
-        f"a failure leads further off than a success in {100 * answer['told']:.0f} % of pairs"
+        f"a failure is further off than a success of its task in {100 * answer['told']:.0f} % of "
+        "pairs (50 % is chance)"
         if answer["told"] is not None
         else f"{answer['failures']} failures are too few to compare (below {FEWEST})"
     )

@@ -34,7 +34,8 @@ class Comparison(NamedTuple):
         p: of the exact McNemar test.
         adjusted: the same for several tasks (Holm); of "all", the same as `p`.
         more: further scenes like these that would tell, in four cases of five, a difference as
-            large as seen; 0 if these do, None where no difference was seen.
+            large as seen, adjusted like `adjusted`; 0 if these do, None where no difference was
+            seen.
     """
 
     task: str
@@ -70,12 +71,11 @@ class Comparison(NamedTuple):
                 f"{better} succeeds more often than {worse}: {counts}, a minus b "
                 f"{points:+.1f} points ({interval}), p = {self.adjusted:.2g}."
             )
-        if self.more is None:
-            hint = "No difference was seen."
-        elif self.more == 0:
-            hint = "Corrected for the number of tasks, they do not tell."
-        else:
-            hint = f"About {self.more} more scenes would tell a difference like this one."
+        hint = (
+            "No difference was seen."
+            if self.more is None
+            else f"About {self.more} more scenes would tell a difference like this one."
+        )
         return (
             f"These scenes cannot tell {a} from {b}: {counts}, a minus b {points:+.1f} points "
             f"({interval}), p = {self.adjusted:.2g}. {hint}"
@@ -100,10 +100,8 @@ def compare(pairs: Sequence[Pair]) -> list[Comparison]:
     by_task: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_task.setdefault(pair.task, []).append(pair)
-    rows = [_comparison(task, found) for task, found in sorted(by_task.items())]
-    adjusted = holm([row.p for row in rows])
-    rows = [row._replace(adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
-    return rows + ([_comparison(ALL, pairs)] if len(rows) > 1 else [])
+    rows = _adjusted([_comparison(task, found) for task, found in sorted(by_task.items())])
+    return rows + (_adjusted([_comparison(ALL, pairs)]) if len(rows) > 1 else [])
 
 
 def compare_several(several: Sequence[Sequence[Pair]]) -> list[list[Comparison]]:
@@ -122,8 +120,8 @@ def compare_several(several: Sequence[Sequence[Pair]]) -> list[list[Comparison]]
             for j, row in enumerate(rows)
             if (row.task == ALL) == overall
         ]
-        for (i, j), p in zip(places, holm([found[i][j].p for i, j in places]), strict=True):
-            found[i][j] = found[i][j]._replace(adjusted=p)
+        for (i, j), row in zip(places, _adjusted([found[i][j] for i, j in places]), strict=True):
+            found[i][j] = row
     return found
 
 
@@ -157,8 +155,6 @@ def _comparison(task: str, pairs: Sequence[Pair]) -> Comparison:
     only_a, only_b = cells[True, False], cells[False, True]
     both, neither, n = cells[True, True], cells[False, False], len(pairs)
     p = mcnemar(only_a, only_b)
-    wanted = trials_to_tell(only_a, only_b, n)
-    enough = p < ALPHA
     return Comparison(
         task,
         both,
@@ -170,5 +166,21 @@ def _comparison(task: str, pairs: Sequence[Pair]) -> Comparison:
         paired_difference(both, only_a, only_b, neither),
         p,
         p,
-        0 if enough else None if wanted is None else max(1, wanted - n),
+        None,
     )
+
+
+def _adjusted(rows: Sequence[Comparison]) -> list[Comparison]:
+    """The same rows as one family of comparisons."""
+    values = holm([row.p for row in rows])
+    return [
+        row._replace(adjusted=p, more=_more(row, p, len(rows)))
+        for row, p in zip(rows, values, strict=True)
+    ]
+
+
+def _more(row: Comparison, adjusted: float, comparisons: int) -> int | None:
+    if adjusted < ALPHA:
+        return 0
+    wanted = trials_to_tell(row.only_a, row.only_b, row.a.n, comparisons)
+    return None if wanted is None else max(1, wanted - row.a.n)

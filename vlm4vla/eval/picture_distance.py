@@ -69,15 +69,29 @@ def nearest(reference: Numbers, points: Numbers) -> Numbers:
     return np.sqrt(np.maximum(squares.min(1), 0))
 
 
-def tells_failure(failed: Sequence[float], done: Sequence[float]) -> float:
-    """Area under the ROC curve: how often a failure has the larger number of the two.
+def tells_failure(
+    failed: Sequence[tuple[str, Numbers]], done: Sequence[tuple[str, Numbers]]
+) -> float | None:
+    """How often a failure is further off than a success of the same task; 0.5 by chance.
+
+    Each pair is compared by its mean distances up to where the shorter episode ends: failures run
+    to the limit of steps, and over more pictures any largest distance is larger.
 
     Args:
-        failed: a number of each failed episode.
+        failed: of each failed episode its task and its distances (T,).
         done: of each that succeeded.
+
+    Returns:
+        A share of the pairs, a tie counted as half; None where no task has both.
     """
-    apart = np.subtract.outer(failed, done)
-    return float((apart > 0).mean() + (apart == 0).mean() / 2)
+    apart = [
+        float(np.mean(one[:steps]) - np.mean(other[:steps]))
+        for task, one in failed
+        for same, other in done
+        if same == task
+        for steps in [min(len(one), len(other))]
+    ]
+    return float(np.mean(np.sign(apart)) / 2 + 0.5) if apart else None
 
 
 def by_parts(distances: Numbers) -> list[float]:
@@ -96,37 +110,37 @@ def summarise(
 
     Args:
         reference: (M, D) features of training pictures.
-        episodes: of each `by` (the expert or the policy) and `success`, and its features (T, D).
+        episodes: of each `by` (the expert or the policy), `task` and `success`, and its features
+            (T, D).
 
     Returns:
         `median` distance of the expert's pictures in unseen scenes, the unit of all else; for each
         of `GROUPS` the `mean` over episodes and `parts` of their mean distance, with 95 % bootstrap
-        intervals over episodes; `told`: how often a failed episode's largest distance is beyond a
-        successful one's, None where fewer than `FEWEST` failed.
+        intervals over episodes; `told`: see `tells_failure`, None where fewer than `FEWEST`
+        failed.
     """
-    groups: dict[str, list[Numbers]] = {name: [] for name in GROUPS}
+    groups: dict[str, list[tuple[str, Numbers]]] = {name: [] for name in GROUPS}
     for facts, features in episodes:
         own = SUCCESS if facts["success"] else FAILURE
         group = UNSEEN if facts["by"] == UNSEEN else own
-        groups[group].append(nearest(reference, features))
-    median = float(np.median(np.concatenate(groups[UNSEEN])))
+        groups[group].append((facts["task"], nearest(reference, features)))
+    median = float(np.median(np.concatenate([one for _, one in groups[UNSEEN]])))
     rows = []
     for name, members in groups.items():
         if members:
-            parts = [by_parts(one / median) for one in members]
+            parts = [by_parts(one / median) for _, one in members]
             rows.append(
                 {
                     "group": name,
-                    "mean": mean_of([float(one.mean()) / median for one in members])._asdict(),
+                    "mean": mean_of([float(one.mean()) / median for _, one in members])._asdict(),
                     "parts": [mean_of(part)._asdict() for part in zip(*parts, strict=True)],
                 }
             )
-    largest = {name: [float(one.max()) for one in groups[name]] for name in (SUCCESS, FAILURE)}
-    enough = len(groups[FAILURE]) >= FEWEST and groups[SUCCESS]
+    enough = len(groups[FAILURE]) >= FEWEST
     return {
         "median": median,
         "pictures": len(reference),
         "groups": rows,
         "failures": len(groups[FAILURE]),
-        "told": tells_failure(largest[FAILURE], largest[SUCCESS]) if enough else None,
+        "told": tells_failure(groups[FAILURE], groups[SUCCESS]) if enough else None,
     }

@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from vlm4vla.studies.measures import NAMED, PROBE, PROJECTOR, origin_of
 from vlm4vla.studies.report import ALL, Report
@@ -150,7 +149,7 @@ def _predict(layer: str, concept: str, some: Sequence[Point]) -> Prediction:
 
 
 def _drawn(some: Sequence[Point], starts: Sequence[str]) -> NDArray[np.float64]:
-    """The correlation of starts drawn anew, where it is known; ranks are those of all cells."""
+    """The correlation of starts drawn anew, where it is known."""
     places = [starts.index(one.start) for one in some]
     rng = np.random.default_rng(0)
     times = rng.multinomial(len(starts), [1 / len(starts)] * len(starts), size=_DRAWS)
@@ -165,13 +164,24 @@ def _correlations(some: Sequence[Point], weights: NDArray[np.float64]) -> NDArra
         mine = np.array([one.study == study for one in some])
         block, w = [one for one in some if one.study == study], weights[:, mine]
         x, y = (
-            values - (w @ values / np.maximum(w.sum(1), 1))[:, None]
-            for values in (
-                rankdata([one.predictor for one in block]),
-                rankdata([one.success for one in block]),
+            ranks - ((w * ranks).sum(1) / np.maximum(w.sum(1), 1))[:, None]
+            for ranks in (
+                _ranks(np.array([one.predictor for one in block]), w),
+                _ranks(np.array([one.success for one in block]), w),
             )
         )
         sums += [(w * x * y).sum(1), (w * x * x).sum(1), (w * y * y).sum(1)]
     both, of_x, of_y = sums
     scale = np.sqrt(of_x * of_y)
     return np.where(scale > 0, both / np.where(scale > 0, scale, 1), np.nan)
+
+
+def _ranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(D, P) ranks of P values within each draw, ties in the middle, up to a constant.
+
+    Ranks of all cells would take a value's place among the others for known, and the interval
+    would be too narrow.
+    """
+    below = (values[:, None] < values) + (values[:, None] == values) / 2
+    ranks: NDArray[np.float64] = weights @ below
+    return ranks

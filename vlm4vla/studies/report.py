@@ -1,6 +1,7 @@
 """A study's results, from the table of episodes alone."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any, Final, NamedTuple
@@ -54,7 +55,8 @@ class SeedResult(NamedTuple):
         seed: training seed.
         rows: a task each, and "all"; p values are adjusted for the whole study (Holm).
         detectable: by task, the smallest difference that as many scenes would tell in four cases of
-            five, where as many of them differ; None where too few differ.
+            five, where as many of them differ, held to the first step of Holm's adjustment; None
+            where too few differ.
     """
 
     seed: int
@@ -351,6 +353,8 @@ def _recipes(study: Study, cells: Sequence[CellResult]) -> list[RecipeResult]:
         if (some := _pairs(by_place, contrast, block))
     ]
     compared = compare_several([some for *_, some in places])
+    # Those over all tasks are adjusted for each other, and so are the others.
+    sizes = Counter(row.task == ALL for rows in compared for row in rows)
     results: dict[tuple[Contrast, str, float], list[SeedResult]] = {
         (contrast, family, value): [] for contrast in study.contrasts for family, value, _ in blocks
     }
@@ -359,7 +363,7 @@ def _recipes(study: Study, cells: Sequence[CellResult]) -> list[RecipeResult]:
         # With one task, there is no row for several of them.
         by_task.setdefault(ALL, rows[0])
         detectable = {
-            task: detectable_difference(row.only_a + row.only_b, row.a.n)
+            task: detectable_difference(row.only_a + row.only_b, row.a.n, sizes[row.task == ALL])
             for task, row in by_task.items()
         }
         results[contrast, family, value].append(SeedResult(seed, by_task, detectable))
