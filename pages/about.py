@@ -83,13 +83,13 @@ real robot is among them.
 _LIMITS: Final = """\
 ## Limits
 
-- The scripted expert understands the sentences that the page offers, and their paraphrases, and
-  nothing else.
+- The scripted expert does what the line below a sentence says that it was read as, and nothing
+  where it was read as nothing. A policy is given the sentence as it stands.
 - Everything is simulated; nothing here has been tried on a real robot.
 - A policy's success rate comes with its checkpoint, from scenes that were drawn, not picked;
   where there is none, the episodes kept here are counted, and the result says so.
-- A finished episode is kept on this server, with its sentence and without anything about you,
-  until newer ones need the space. One that you stop is not kept.
+- A finished episode is kept on this server, with its sentence and without anything about you;
+  its film until newer ones need the space. One that you stop is not kept.
 
 ## Licences
 
@@ -103,7 +103,9 @@ _HOW: Final = (
     "sentences say things as the page offers them, in words held out of training; <b>broad</b> "
     "ones (<code>--words broad</code>) are of the whole language, with synonyms and with things "
     "named by colour alone or by where they stand, which not every policy was taught. A bar is "
-    "from 0 to 100 %, its mark the rate, the strip about it Wilson's 95 % interval. "
+    "from 0 to 100 %, its mark the rate, the strip about it Wilson's 95 % interval. Compare and "
+    "Failures count the episodes that are kept here; where those were recorded on another kind of "
+    "processor, which rounds sums otherwise, a few of a hundred end otherwise. "
     "Everything else that was measured stands in <code>docs/results.md</code>, each figure "
     "with its command."
 )

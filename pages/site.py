@@ -98,8 +98,8 @@ def launch_settings() -> dict[str, Any]:
             *inspect.STYLES,
             Path(__file__).parent / "ablations" / "style.css",
         ],
-        "head": f"<style>{_beside('header.css')}</style><script>{_beside('header.js')}</script>"
-        + _preload(),
+        "head": f"<style>{_beside('header.css')}</style>"
+        f"<script>{_beside('header.js')}{_beside('anchor.js')}</script>" + _preload(),
         "footer_links": ["api"],
         "run_history": False,
         "ssr_mode": False,

@@ -97,11 +97,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         )
     drawn = [part for pair in (*plots.values(), parts) for part in pair]
     gr.Markdown("## The paper's studies", elem_id="paper-studies")
-    studies = gr.HTML(
-        "<p>Looking …</p>",
-        js_on_load=(Path(__file__).parent / "studies.js").read_text(),
-        elem_id="studies",
-    )
+    studies = gr.HTML("<p>Looking …</p>", elem_id="studies")
 
     def first_sight(request: gr.Request) -> list[Any]:
         asked = {name: str(value) for name, value in request.query_params.items()}
@@ -195,9 +191,6 @@ def build(page: gr.Blocks, services: Services) -> None:
         key = key if key in _CELLS else ""
         return [key, *show(digest, which, key, words)]
 
-    def choose(digest: str | None, which: str, key: str, words: str) -> list[Any]:
-        return [*show(digest, which, key, words), *draw(digest, which, words)]
-
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     texts = [said, shown, listed]
     # One after the other, since together they would keep what is seen first waiting.
@@ -207,7 +200,8 @@ def build(page: gr.Blocks, services: Services) -> None:
     chosen = [policy, task, cell, point]
     # What is chosen while an answer is on its way counts, and not what was chosen before it.
     last: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
-    gr.on([policy.input, task.input], choose, chosen, [*texts, *drawn], **last)
+    matrix_first = gr.on([policy.input, task.input], show, chosen, texts, **last)
+    matrix_first.then(draw, [policy, task, point], drawn, **quiet)
     shown.select(press, [policy, task, point], [cell, *texts], **last)
     papers.section(plotted)
 

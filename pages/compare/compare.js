@@ -2,15 +2,15 @@
 // the episode card (`svg`, `html`, `shape`, `place`, `line`, `calm`) stand above.
 const part = (name) => element.querySelector(`.cp-${name}`);
 const CELLS = [['both', 'Both'], ['only_a', 'Only A'], ['only_b', 'Only B'], ['neither', 'Neither']];
-let asked = {};
+let asked = null;
 let opened = null;
 let turn = 0;
 
 // The address is the state; what a person chose can be passed on. The live part keeps its own.
-const OURS = ['a', 'b', 'c', 'd', 'task', 'with', 'cell', 'page', 'scene'];
+const MENUS = ['a', 'b', 'c', 'd', 'task', 'with'];
 function put(address) {
   const url = new URL(location.href);
-  OURS.forEach((name) => url.searchParams.delete(name));
+  [...MENUS, 'cell', 'page', 'scene'].forEach((name) => url.searchParams.delete(name));
   Object.entries(address).forEach(([name, value]) => value && url.searchParams.set(name, value));
   if (url.href !== location.href) history.replaceState(history.state, '', url);
 }
@@ -207,22 +207,28 @@ function cells(value) {
   }));
 }
 
+// An answer that comes after the next question is nobody's any more: what is pressed counts its
+// questions, and a menu's answer was overtaken where its choice is shown already.
+function late({ turn: asking, address }) {
+  if (asking) return Number(asking) < turn;
+  return asked && MENUS.every((name) => (address[name] ?? '') === (asked[name] ?? ''));
+}
+
 function draw() {
   const value = props.value;
-  // An answer that comes after the next question is nobody's any more.
-  if (!value || (value.turn && Number(value.turn) < turn)) return;
+  if (!value || late(value)) return;
   element.firstElementChild.setAttribute('aria-busy', 'false');
   part('message').hidden = !value.problem;
   part('message').textContent = value.problem;
+  part('message').dataset.empty = value.empty ? '1' : '';
   part('body').hidden = Boolean(value.problem);
+  // What an address asks for may still be on its way into the table.
+  if (asked || !value.problem) put(value.address);
   asked = value.address;
-  put(asked);
   if (value.problem) return;
   cells(value);
   part('wall').replaceChildren(...value.scenes.map(card));
-  part('count').textContent = value.total
-    ? `${value.total} scene${value.total > 1 ? 's' : ''}, page ${value.page} of ${value.pages}`
-    : 'No scene here.';
+  part('count').textContent = `${value.total} scene${value.total > 1 ? 's' : ''}, page ${value.page} of ${value.pages}`;
   element.querySelectorAll('[data-page]').forEach((button) => {
     const next = value.page + Number(button.dataset.page);
     button.disabled = next < 1 || next > value.pages;

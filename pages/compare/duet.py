@@ -22,10 +22,10 @@ from vlm4vla.core.episode import EpisodeSpec, Outcome
 from vlm4vla.episodes.pairs import Side
 from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.live.duet import Part, play_both, stop_both
-from vlm4vla.live.instruction import suggestions
-from vlm4vla.live.request import LIVE_PLACES, Request, choose, take_request
+from vlm4vla.live.instruction import suggestions, understand
+from vlm4vla.live.request import LIVE_PLACES, Choice, Request, choose, take_request
 from vlm4vla.live.session import Finished, Frame, Moment, Waiting
-from vlm4vla.suites.tabletop.scene import TASKS
+from vlm4vla.suites.tabletop.scene import TASKS, Scene
 
 _FOLDER: Final = Path(__file__).parent
 
@@ -66,7 +66,7 @@ def build(page: gr.Blocks, services: Services) -> None:
         ]
     with gr.Row(elem_classes="duet-bar"):
         sentence = gr.Textbox(
-            suggestions(first.scene, first.task)[0],
+            _offered_in(first),
             label="Both are told",
             elem_id="duet-sentence",
             scale=4,
@@ -83,21 +83,26 @@ def build(page: gr.Blocks, services: Services) -> None:
         elem_classes="duet",
     )
     chosen = [a, b, task, seed, sentence, *changes]
+    shown = gr.State((first.task, first.scene.seed))
 
     def first_sight(request: gr.Request) -> list[Any]:
         asked = {name: str(value) for name, value in request.query_params.items()}
         names = catalogue.names()
         if names == known and not asked.keys() & set(NAMES):
             # By the time that a slow browser hears of this, somebody may have chosen.
-            return [gr.skip()] * (len(chosen) + 1)
+            return [gr.skip()] * (len(chosen) + 2)
         return list(_asked(names, asked))
 
-    def offer(which: str, number: float | None) -> Any:
+    def offer(which: str, number: float | None, said: str, before: tuple[str, float]) -> Any:
+        # A menu that was only left is called input by Gradio, too.
+        if (which, number) == before:
+            return gr.skip()
         try:
             scene = choose(which, number)
         except UserError:
-            return gr.update()
-        return suggestions(scene.scene, scene.task)[0]
+            return gr.skip()
+        own = said != _offered_in(choose(*before)) and _means_something(said, scene.scene)
+        return gr.skip() if own else _offered_in(scene), (scene.task, scene.scene.seed)
 
     def carry_out(
         one: str,
@@ -135,13 +140,13 @@ def build(page: gr.Blocks, services: Services) -> None:
         stop_both(services.simulators, visitor(request))
 
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    filled = page.load(first_sight, outputs=[*chosen, complaint], **private)
+    filled = page.load(first_sight, outputs=[*chosen, complaint, shown], **private)
     # Of a number that is typed quickly, the last sentence offered is that of the last number.
     gr.on(
         [task.input, seed.input],
         offer,
-        [task, seed],
-        sentence,
+        [task, seed, sentence, shown],
+        [sentence, shown],
         trigger_mode="always_last",
         **private,
     )
@@ -220,7 +225,7 @@ def _asked(known: list[str], asked: Mapping[str, str]) -> tuple[Any, ...]:
         refused.append(
             f"There is no scene {number} of {which}; shown is {scene.scene.seed} of {scene.task}."
         )
-    sentence = asked.get("say", "") or suggestions(scene.scene, scene.task)[0]
+    sentence = asked.get("say", "") or _offered_in(scene)
     menus = [gr.Dropdown(known, value=name) for name in chosen]
     changes = []
     for name in NAMES[-2:]:
@@ -231,7 +236,19 @@ def _asked(known: list[str], asked: Mapping[str, str]) -> tuple[Any, ...]:
             refused.append(f"Nothing is changed for {name[-1].upper()}: {error}")
         changes.append(gr.Dropdown(_offered(found), value=[words_of(change) for change in found]))
     complaint = _alert(" ".join(refused)) if refused else ""
-    return (*menus, scene.task, scene.scene.seed, sentence, *changes, complaint)
+    place = (scene.task, scene.scene.seed)
+    return (*menus, *place, sentence, *changes, complaint, place)
+
+
+def _offered_in(scene: Choice) -> str:
+    return suggestions(scene.scene, scene.task)[0]
+
+
+def _means_something(sentence: str, scene: Scene) -> bool:
+    try:
+        return understand(sentence, scene).judged
+    except UserError:
+        return False
 
 
 def _alert(message: str) -> str:

@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -75,35 +76,50 @@ def build(page: gr.Blocks, services: Services) -> None:
         elem_id="compare",
         elem_classes="compare",
     )
+    shown = gr.State(None)
     duet.build(page, services)
     outputs = [said, sides, task, against, plot, table, scenes]
 
     def first_sight(request: gr.Request) -> list[Any]:
-        return answer(archive, {k: str(v) for k, v in request.query_params.items()})
+        parts = answer(archive, {k: str(v) for k, v in request.query_params.items()})
+        return [*parts, parts[-1]["address"]]
 
-    def hear(event: gr.SelectData) -> list[Any]:
-        asked = _plain(event.value)
-        *others, scenes = answer(archive, asked)
-        return [*others, scenes | {"turn": asked.get("turn", "")}]
+    def hear(keys: Any, which: Any, other: Any, event: gr.SelectData) -> list[Any]:
+        pressed = _plain(event.value)
+        # The menus may say more than the answer that was pressed on.
+        told = answer(archive, {**pressed, **_menus(keys, which, other)})[-1]
+        return [told | {"turn": pressed.get("turn", "")}, told["address"]]
 
-    def choose(keys: list[str] | None, which: str | None, other: str | None) -> list[Any]:
-        asked = dict(zip(SLOTS, keys or [], strict=False))
-        return answer(archive, {**asked, "task": which or "", "with": other or ""})
+    def choose(keys: Any, which: Any, other: Any, before: Mapping[str, str] | None) -> Any:
+        asked, before = _menus(keys, which, other), before or {}
+        # A menu that was only left is called input by Gradio, too.
+        if all(before.get(name, "") == value for name, value in asked.items()):
+            return gr.skip()
+        parts = answer(archive, {**asked, "cell": before.get("cell", "")})
+        # Said again, a choice would undo the one that was made meanwhile.
+        for part, sent in zip(parts[1:4], (keys, which, other), strict=True):
+            if part["value"] == sent:
+                del part["value"]
+        return [*parts, parts[-1]["address"]]
 
     private: dict[str, Any] = {
         "show_progress": "hidden",
         "concurrency_limit": None,
         "api_visibility": "private",
     }
-    page.load(first_sight, outputs=outputs, **private)
-    scenes.select(hear, outputs=outputs, trigger_mode="multiple", **private)
+    # A server that was started again knows no choice of the menus.
+    unchecked: dict[str, Any] = {"preprocess": False, **private}
+    page.load(first_sight, outputs=[*outputs, shown], **private)
+    scenes.select(
+        hear, [sides, task, against], [scenes, shown], trigger_mode="multiple", **unchecked
+    )
     gr.on(
         [sides.input, task.input, against.input],
         choose,
-        [sides, task, against],
-        outputs,
+        [sides, task, against, shown],
+        [*outputs, shown],
         trigger_mode="always_last",
-        **private,
+        **unchecked,
     )
 
 
@@ -131,13 +147,14 @@ def _answer(
     default = newest_that_share(archive.table, list(known.values()))
     if not any(asked.get(slot) for slot in SLOTS) and default:
         chosen = list(default)
-    menu = [(name_of(one), key) for key, one in known.items()]
+    called = _names(known)
+    menu = [(called[key], key) for key in known]
     address = {slot: one.side.key for slot, one in zip(SLOTS, chosen, strict=False)}
     if default is None:
-        return _nothing(_EMPTY, address, menu)
+        return _nothing(_EMPTY, address, menu, empty=True)
     if len(chosen) < 2:
         return _nothing("Choose a second side to compare with.", address, menu)
-    names = [name_of(one) for one in chosen]
+    names = [called[one.side.key] for one in chosen]
     first = chosen[0]
     several = [pairs(archive.table, first.side, one.side) for one in chosen[1:]]
     compared = compare_several(several)
@@ -152,9 +169,9 @@ def _answer(
     address |= {"task": which if which != ALL else "", "with": slot if len(several) > 1 else ""}
     menus = [
         gr.update(choices=menu, value=[one.side.key for one in chosen]),
-        gr.Dropdown([("all tasks", ALL), *((one, one) for one in tasks)], value=which),
-        gr.Radio(
-            [(f"{name.upper()}: {names[1 + i]}", name) for name, i in others.items()],
+        gr.update(choices=[("all tasks", ALL), *((one, one) for one in tasks)], value=which),
+        gr.update(
+            choices=[(f"{name.upper()}: {names[1 + i]}", name) for name, i in others.items()],
             value=slot,
             visible=len(several) > 1,
         ),
@@ -173,9 +190,28 @@ def _answer(
     ]
 
 
-def name_of(one: Candidate) -> str:
-    """What a side is called."""
-    return f"{one.name or one.side.agent[:8]}, {condition_text(one.side.condition)}"
+def _menus(keys: Any, which: Any, other: Any) -> dict[str, str]:
+    """What the menus show as parameters of the address, "" where they choose nothing."""
+    sides = keys if isinstance(keys, list) else []
+    chosen = {slot: str(key) for slot, key in zip(SLOTS, sides, strict=False)}
+    return {
+        **dict.fromkeys(SLOTS, ""),
+        **chosen,
+        "task": str(which) if which and which != ALL else "",
+        "with": str(other) if other and len(chosen) > 2 else "",
+    }
+
+
+def _names(known: Mapping[str, Candidate]) -> dict[str, str]:
+    """What sides are called by key; policies of one name with the beginning of their digest."""
+    alike = Counter(name for name, _ in {(one.name, one.side.agent) for one in known.values()})
+    called = {}
+    for key, one in known.items():
+        who = one.name or one.side.agent[:8]
+        if one.name and alike[one.name] > 1:
+            who = f"{who} ({one.side.agent[:6]})"
+        called[key] = f"{who}, {condition_text(one.side.condition)}"
+    return called
 
 
 def _said(names: list[str], compared: list[list[Comparison]], index: int, which: str) -> str:
@@ -228,20 +264,20 @@ def sentence_of(row: Comparison, a: str, b: str) -> str:
         return (
             f"No difference was seen: {counts} (difference 95 % {low:+.1f} to {high:+.1f} points)."
         )
-    if row.more == 0:
-        return f"{said} Not distinguishable once corrected for the number of comparisons."
     return f"{said} Not yet distinguishable; about {row.more} more scenes would be."
 
 
-def _nothing(message: str, address: Mapping[str, str], menu: list[tuple[str, str]]) -> list[Any]:
+def _nothing(
+    message: str, address: Mapping[str, str], menu: list[tuple[str, str]], *, empty: bool = False
+) -> list[Any]:
     return [
         "",
         gr.update(choices=menu, value=list(address.values())),
-        gr.Dropdown([("all tasks", ALL)], value=ALL),
-        gr.Radio([], visible=False),
+        gr.update(choices=[("all tasks", ALL)], value=ALL),
+        gr.update(choices=[], value=None, visible=False),
         gr.Plot(visible=False),
         "",
-        {"address": dict(address), "problem": message},
+        {"address": dict(address), "problem": message, "empty": empty},
     ]
 
 
@@ -253,7 +289,7 @@ def _scenes(
         for name, who in CELLS.items()
     }
     cell = asked.get("cell", "")
-    if cell not in cells:
+    if not cells.get(cell):
         cell = next(name for name, some in cells.items() if some)
     some = cells[cell]
     pages = max(1, -(-len(some) // PER_PAGE))

@@ -144,3 +144,41 @@ def test_it_is_for_everybody(browser: Any, address: str, look: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert serious_findings(page) == []
     context.close()
+
+
+def test_ones_own_sentence_stays_as_long_as_it_means_something(page: Any, address: str) -> None:
+    sentence = "#duet-sentence textarea, #duet-sentence input"
+
+    def said() -> str:
+        # Whatever would replace it comes from the server.
+        page.wait_for_timeout(1_500)
+        return str(page.input_value(sentence))
+
+    def take(task: str) -> None:
+        page.click("#duet-task input")
+        page.click(f"[role=option]:has-text('{task}')")
+
+    def wait_for(text: str) -> None:
+        page.wait_for_function(
+            "([where, text]) => document.querySelector(where)?.value === text", arg=[sentence, text]
+        )
+
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{address}compare?scene_task=pick&scene_seed=4")
+    page.wait_for_selector(".duet[data-ready]")
+    wait_for("grab the red cylinder")
+    page.fill(sentence, "touch the red cube")
+    # Gradio calls it input when a menu is left.
+    tab_to(page, "#duet-a input", back=True)
+    assert said() == "touch the red cube"
+    page.click("#duet-task input")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    assert said() == "touch the red cube"
+    take("stack")
+    assert said() == "touch the red cube"
+    page.click("#duet-seed input", click_count=3)
+    page.keyboard.type("5")
+    wait_for("set the green cylinder down on top of the yellow cylinder")
+    take("reach")
+    wait_for("move the hand to the green cylinder")
