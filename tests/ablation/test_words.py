@@ -49,8 +49,23 @@ def test_words_lead_back_to_the_same(words: str, change: Perturbation) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["sigma=3 picture-blur", "picture-blur first_step=0.5", "zarf", "picture-blur picture-blur"],
+    [
+        "sigma=3 picture-blur",
+        "picture-blur first_step=0.5",
+        "zarf",
+        "picture-blur picture-blur",
+        "camera degrees=5 degrees=6",
+        "camera degrees=5 degrees=5",
+        "picture-blur last_step=3 first_step=1 last_step=4",
+    ],
 )
 def test_other_words_are_refused(words: str) -> None:
     with pytest.raises(UserError):
         changes_of(words.split())
+
+
+def test_what_is_wrong_with_a_step_or_a_number_is_said() -> None:
+    with pytest.raises(UserError, match=r"camera is given degrees twice"):
+        changes_of(["camera", "degrees=5", "degrees=6"])
+    with pytest.raises(UserError, match=r"picture-blur cannot begin at step -1\. Steps start at 0"):
+        changes_of(["picture-blur", "first_step=-1"])

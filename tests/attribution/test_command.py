@@ -75,15 +75,19 @@ def test_attribute_explains_a_first_action_and_keeps_it(
         assert np.abs(kept["map"]).max() == told["scale"]
         assert float(kept["target"]) == told["value"]
     assert imageio.imread(base.with_suffix(".png")).shape == (512, 512, 3)
-    # The same again is told from what is there; what another run left is done anew.
+    # The same again is told from what is there; what another run left is done anew, but for maps
+    # of another checkpoint.
     marked = {**told, "value": 12345.0}
     base.with_suffix(".json").write_text(json.dumps(marked))
     assert main(command) == 0
     assert "12345.0 mm" in capsys.readouterr().out
-    base.with_suffix(".json").write_text(json.dumps({**marked, "checkpoint": "another"}))
+    base.with_suffix(".json").write_text(json.dumps({**marked, "stride": 0}))
     monkeypatch.setattr(attribute, "_explain", lambda *_: told)
     assert main(command) == 0
     assert capsys.readouterr().out.splitlines() == [line]
+    base.with_suffix(".json").write_text(json.dumps({**marked, "checkpoint": "another"}))
+    assert main(command) == 2
+    assert "a map of another checkpoint, another. Choose" in capsys.readouterr().err
 
 
 def test_attribute_explains_a_stored_episode_from_its_poses(
@@ -175,6 +179,15 @@ def test_attribute_refuses_an_episode_whose_policy_was_changed(tmp_path, monkeyp
         (["--run", "0123456789abcdef"], "no such"),
         (["--checkpoint", "qwen3vl-tiny", "--layer", "0"], "Only attention"),
         (["verify", "--seeds", "3"], "belongs to a checkpoint"),
+        *(
+            (["verify", "--seeds", "3", "--checkpoint", "qwen3vl-tiny", *more], "chooses nothing")
+            for more in (
+                ["--method", "occlusion"],
+                ["--target", "displacement"],
+                ["--layer", "0"],
+                ["--step", "0"],
+            )
+        ),
         (["--run", "b48a1775babec45f", "--seeds", "3"], "its own task and scene"),
         (["--run", "b48a1775babec45f", "--task", "pick"], "its own task and scene"),
         (["--checkpoint", "qwen3vl-tiny", "--json"], "one of its files"),
@@ -183,6 +196,14 @@ def test_attribute_refuses_an_episode_whose_policy_was_changed(tmp_path, monkeyp
 def test_attribute_says_what_it_cannot_do(words, why, tmp_path, capsys):
     assert main(["attribute", *words, "--out", str(tmp_path)]) == 2
     assert why in capsys.readouterr().err
+
+
+def test_attribute_tries_its_folder_before_it_loads_anything(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("vlm4vla.agents.policy.load_agent", None)
+    (tmp_path / "file").touch()
+    command = ["attribute", "--checkpoint", "qwen3vl-tiny", "--out", str(tmp_path / "file")]
+    assert main(command) == 2
+    assert "Could not write" in capsys.readouterr().err
 
 
 def test_attribute_offers_every_method_and_target():

@@ -58,6 +58,47 @@ def test_a_perturbation_of_another_form_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("told", "field"),
+    [
+        ({"words": ["known"]}, "words"),
+        ({"words": None}, "words"),
+        ({"words": "known", "goal": 1}, "goal"),
+        ({"max_steps": float("inf")}, "max_steps"),
+        ({"max_steps": -1}, "max_steps"),
+        ({"max_steps": True}, "max_steps"),
+        ({"replan_every": 2.0}, "replan_every"),
+        ({"perturbations": {"name": "blur"}}, "perturbations"),
+        ({"perturbations": "blur"}, "perturbations"),
+        ({"perturbations": ["camera"]}, "'camera'"),
+        ({"perturbations": [{"name": 5}]}, "name"),
+        ({"perturbations": [{"name": "blur", "values": [1]}]}, "values"),
+        ({"perturbations": [{"name": "blur", "values": {"a": [1]}}]}, "values.a"),
+        ({"perturbations": [{"name": "blur", "values": {"a": None}}]}, "values.a"),
+        ({"perturbations": [{"name": "blur", "values": {"a": float("nan")}}]}, "values.a"),
+        ({"perturbations": [{"name": "blur", "first_step": "a"}]}, "first_step"),
+        ({"perturbations": [{"name": "blur", "last_step": -2}]}, "last_step"),
+        ([], "A condition is"),
+        ("words", "A condition is"),
+    ],
+)
+def test_a_field_of_another_type_is_named(told, field):
+    with pytest.raises(UserError, match=field):
+        Condition.from_json(told)
+
+
+def test_no_last_step_may_be_written_down():
+    told = {"perturbations": [{"name": "blur", "last_step": None}]}
+    assert Condition.from_json(told).perturbations == (Perturbation("blur"),)
+
+
+def test_numbers_that_change_nothing_are_left_out():
+    asked = Condition(words=GIVEN, max_steps=60, replan_every=4)
+    assert asked.without_usual(60, 4) == Condition(words=GIVEN)
+    assert asked.without_usual(61, 3) == asked
+    assert asked.without_usual(59, 4) == Condition(words=GIVEN)
+
+
+@pytest.mark.parametrize(
     ("perturbation", "steps"),
     [
         (Perturbation("blur"), [0, 1, 2, 3, 4, 5]),

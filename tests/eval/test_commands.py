@@ -7,6 +7,7 @@ import pytest
 from tests.studies.miniature import outcome
 from vlm4vla.cli import main
 from vlm4vla.commands import eval as eval_command
+from vlm4vla.commands import rollout as rollout_command
 from vlm4vla.commands.eval import membership
 from vlm4vla.core.condition import Condition
 from vlm4vla.core.episode import AgentId
@@ -83,6 +84,19 @@ def test_episodes_are_kept_under_the_name_that_was_asked_for(monkeypatch):
     assert [row.agent.name for row in rows.query()] == ["cell 0123456789ab"]
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--checkpoint", ""], "The checkpoint has no name."),
+        (["--checkpoint", "qwen3vl-tiny", "--cell", ""], "The cell has no name."),
+        (["--checkpoint", "qwen3vl-tiny", "--cell", " "], "The cell has no name."),
+    ],
+)
+def test_eval_refuses_names_of_nothing(words, why, capsys):
+    assert main(["eval", *words]) == 2
+    assert why in capsys.readouterr().err
+
+
 def test_eval_refuses_seeds_that_training_may_use(checkpoint, capsys):
     command = ["eval", "--checkpoint", str(checkpoint), "--first-seed", "1000000"]
     assert main(command) == 2
@@ -117,6 +131,34 @@ def test_rollout_writes_a_film_and_what_happened(tmp_path, capsys):
         stream = film.streams.video[0]
         assert stream.codec_context.name == "h264"
         assert sum(1 for _ in film.decode(stream)) == episode["steps"] + 1
+
+
+def test_rollout_with_numbers_that_are_usual_is_the_same_episode(tmp_path):
+    command = ["rollout", "--expert", "--task", "reach", "--seed", "3", "--out", str(tmp_path)]
+    found = []
+    for more in ([], ["--execute", "4", "--most-steps", "60"], ["--execute", "1"]):
+        assert main([*command, *more]) == 0
+        found.append(json.loads((tmp_path / "episode.json").read_text())["id"])
+    assert found[0] == found[1] != found[2]
+
+
+@pytest.fixture
+def no_simulator(monkeypatch):
+    monkeypatch.setattr(rollout_command, "EnvironmentProcess", None)
+
+
+def test_rollout_executes_no_more_than_is_planned(checkpoint, tmp_path, capsys, no_simulator):
+    for who in (["--expert"], ["--checkpoint", str(checkpoint)]):
+        command = ["rollout", *who, "--execute", "5", "--out", str(tmp_path / "out")]
+        assert main(command) == 2
+        assert "plans 4 actions at once. Execute at most 4." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_rollout_tries_its_folder_before_the_episode(tmp_path, capsys, no_simulator):
+    (tmp_path / "file").touch()
+    assert main(["rollout", "--expert", "--out", str(tmp_path / "file")]) == 2
+    assert "Could not write" in capsys.readouterr().err
 
 
 def test_rollout_of_a_policy_in_a_stock_environment(checkpoint, tmp_path):

@@ -140,6 +140,18 @@ def test_the_papers_numbers_are_printed_without_the_table_of_episodes(home, monk
 
 
 @pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--seeds", "0", "77"], "has no training seed 77. It has 0."),
+        (["--families", "qwen3-vl", "foo"], "has no family 'foo'. It has qwen3-vl."),
+    ],
+)
+def test_a_choice_that_is_partly_unknown_is_refused(words, why, folder, known, home, capsys):
+    assert run(folder, "modules", *words) == 2
+    assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("name", "levels"),
     [
         ("initialisation", ("scratch", "scratch, the VLM's start")),

@@ -17,8 +17,9 @@ def changes_of(words: Sequence[str]) -> tuple[Perturbation, ...]:
             `first_step` and `last_step`. None for nothing changed.
 
     Raises:
-        UserError: the first word is no name, two perturbations would each tell a sentence of its
-            own at one step, or see `vlm4vla.ablation.registry.perturbation`.
+        UserError: the first word is no name, a number is given twice, two perturbations would each
+            tell a sentence of its own at one step, or see
+            `vlm4vla.ablation.registry.perturbation`.
     """
     names = [place for place, word in enumerate(words) if "=" not in word]
     if not words:
@@ -56,8 +57,13 @@ def words_of(change: Perturbation) -> str:
 
 def _change(words: Sequence[str]) -> Perturbation:
     name, *numbers = words
+    keys = [word.partition("=")[0] for word in numbers]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise UserError(f"{name} is given {twice[0]} twice.", "Give it once.")
     values = parse(numbers)
     first, last = values.pop("first_step", 0), values.pop("last_step", None)
     if not isinstance(first, int) or not (last is None or isinstance(last, int)):
         raise UserError("A first and a last step are whole numbers.")
+    if first < 0:
+        raise UserError(f"{name} cannot begin at step {first}.", "Steps start at 0.")
     return perturbation(name, values, first, last)

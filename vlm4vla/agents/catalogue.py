@@ -103,6 +103,9 @@ class AgentCatalogue:
         Raises:
             UserError: there is neither a folder of that path nor a checkpoint of that name.
         """
+        if not name:
+            # As a path it would be the folder that one is in.
+            raise UserError("The checkpoint has no name.", "Name a folder or a checkpoint.")
         if Path(name).is_dir():
             return Path(name)
         found = self._folders()

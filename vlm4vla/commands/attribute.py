@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 RANDOM_ORDERS: Final = 5
 
+_METHOD: Final = "occlusion"
+_TARGET: Final = "displacement"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
@@ -46,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", metavar="ID", help="a stored episode, whose pictures are drawn again"
     )
-    parser.add_argument("--step", type=int, default=0, help="control step of that episode")
+    parser.add_argument("--step", type=int, help="control step of that episode (default: 0)")
     parser.add_argument(
         "--checkpoint",
         help="checkpoint folder, or its name; for a stored episode by default the one that acted",
@@ -63,14 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         choices=METHODS,
-        default="occlusion",
-        help="; ".join(f"{name}: {meaning}" for name, meaning in METHODS.items()),
+        help="; ".join(f"{name}: {meaning}" for name, meaning in METHODS.items())
+        + f" (default: {_METHOD})",
     )
     parser.add_argument(
         "--target",
         choices=TARGETS,
-        default="displacement",
-        help="; ".join(f"{name}: {meaning}" for name, meaning in TARGETS.items()),
+        help="; ".join(f"{name}: {meaning}" for name, meaning in TARGETS.items())
+        + f" (default: {_TARGET})",
     )
     parser.add_argument(
         "--layer", type=int, help="of the attention, from 0; by default the mean of all"
@@ -89,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(
             "A stored episode has its own task and scene.", "Leave --task and --seeds out."
         )
-    args.seeds = args.seeds or [0]
+    args.method, args.target = args.method or _METHOD, args.target or _TARGET
+    args.seeds, args.step = args.seeds or [0], args.step or 0
     if min(*args.seeds, args.step) < 0:
         raise UserError("Seeds and steps start at 0.")
     if args.run is None and args.checkpoint is None:
@@ -121,7 +126,9 @@ def run(args: argparse.Namespace) -> int:
     from vlm4vla.agents.policy import load_agent
     from vlm4vla.attribution.faithfulness import STRIDE
 
-    agent = load_agent(catalogue.folder(name))
+    folder = catalogue.folder(name)
+    _check_writable(args.out)
+    agent = load_agent(folder)
     span = (AgentSpan(agent.identity),)
     versions = versions_of(TABLETOP, span)
     drawn = [
@@ -152,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
             base = args.out / f"{what}-{args.method}{layer}-{args.target}"
             told = read_matching(base.with_suffix(".json"), settings)
             if told is None:
+                _check_nobody_elses(base.with_suffix(".json"), settings["checkpoint"])
                 environment = environment or EnvironmentProcess(TABLETOP)
                 painter, inference = _inference(environment, spec, stored, args.step)
                 told = _explain(agent, painter, inference, settings, base)
@@ -162,12 +170,39 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_writable(out: Path) -> None:
+    """Refuses before a model is loaded a folder that no map can be kept in."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise UserError(
+            f"Could not write {out}: {error.strerror}.", "Choose another folder."
+        ) from error
+
+
+def _check_nobody_elses(path: Path, checkpoint: str) -> None:
+    """Refuses to write over a map of another checkpoint, whose file has the same name."""
+    there = read_matching(path, {}) or {}
+    if there.get("checkpoint", checkpoint) != checkpoint:
+        raise UserError(
+            f"{path} is a map of another checkpoint, {there['checkpoint']}.",
+            "Choose another --out for this one.",
+        )
+
+
 def _verify(args: argparse.Namespace) -> int:
     if args.checkpoint is None or args.run is not None or not args.seeds:
         raise UserError(
             "A trust table belongs to a checkpoint and is verified on scenes.",
             "Name --checkpoint and --seeds.",
         )
+    for name in ("method", "target", "layer", "step"):
+        if getattr(args, name) is not None:
+            raise UserError(
+                f"A trust table is verified whole, so --{name} chooses nothing.",
+                "Leave it out, or leave out verify.",
+            )
     return trust.verify(
         argparse.Namespace(
             checkpoint=args.checkpoint,

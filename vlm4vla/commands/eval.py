@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the episodes that have no row yet and tells the rates."""
     if min(args.episodes, args.workers) < 1 or args.first_seed < 0:
         raise UserError("Episodes and workers start at 1, seeds at 0.")
+    if args.cell is not None and not args.cell.strip():
+        raise UserError("The cell has no name.", "Name a study's cell, or leave --cell out.")
     split = seeds.evaluated(args.first_seed, args.episodes)
     if args.record and split != "test":
         raise UserError(

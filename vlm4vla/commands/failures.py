@@ -78,8 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sheets", type=Path, metavar="DIR", help="draw failures as sheets for a person to label"
     )
-    parser.add_argument("--number", type=int, default=100, help="how many sheets")
-    parser.add_argument("--seed", type=int, default=0, help="of their choice")
+    parser.add_argument("--number", type=int, help="how many sheets (default: 100)")
+    parser.add_argument("--seed", type=int, help="of their choice (default: 0)")
     parser.add_argument(
         "--check",
         type=Path,
@@ -91,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Labels what has no label yet, and tells the counts."""
+    _check_used(args)
     if args.rules:
         rules = {name: RULES.get(name).words for name in RULES}
         lines = [f"{name}: {words}" for name, words in rules.items()]
@@ -138,11 +139,33 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_used(args: argparse.Namespace) -> None:
+    """Refuses what would be left aside without a word."""
+    for flag, given, needed, used in (
+        ("--as", args.said, "--say", args.say),
+        ("--note", args.note, "--say", args.say),
+        ("--who", args.who, "--say or --check", args.say or args.check),
+        ("--number", args.number is not None, "--sheets", args.sheets),
+        ("--seed", args.seed is not None, "--sheets", args.sheets),
+    ):
+        if given and not used:
+            raise UserError(f"{flag} is of no use without {needed}.", f"Add {needed}.")
+    told = [name for name in ("rules", "say", "check", "sheets") if getattr(args, name)]
+    if len(told) > 1:
+        raise UserError(
+            f"--{told[0]} and --{told[1]} are two tasks.", "Ask for one after the other."
+        )
+    if args.out and told and told != ["check"]:
+        raise UserError(f"--{told[0]} writes nothing into --out.", "Leave --out out.")
+
+
 def _sheets(table: EpisodeTable, found: Summary, args: argparse.Namespace) -> int:
     """Draws the sheets of a sample; those that are there already stay."""
-    drawn = label_check.draw(table, found.wanted, args.number, args.seed)
+    number = 100 if args.number is None else args.number
+    seed = args.seed or 0
+    drawn = label_check.draw(table, found.wanted, number, seed)
     ids = [one.row.id for one in drawn]
-    label_check.prepare(args.sheets, ids, seed=args.seed, drawn_from=found.total)
+    label_check.prepare(args.sheets, ids, seed=seed, drawn_from=found.total)
     folder = args.sheets / label_check.SHEETS
     wanted = [
         (folder / f"{label_check.sheet_name(place)}.png", key) for place, key in enumerate(ids)

@@ -2,13 +2,14 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vlm4vla.agents.catalogue import AgentCatalogue
-from vlm4vla.agents.expert import ExpertAgent
+from vlm4vla.agents.expert import CHUNK, ExpertAgent
 from vlm4vla.core.agent import Agent
 from vlm4vla.core.condition import GIVEN, Condition
 from vlm4vla.core.episode import AgentSpan, Episode, EpisodeSpec, goal_text
@@ -18,7 +19,7 @@ from vlm4vla.core.suite import Suite
 from vlm4vla.data.pictures import encode_preview
 from vlm4vla.episodes.table import EpisodeTable
 from vlm4vla.errors import UserError
-from vlm4vla.files import replacing, write_json
+from vlm4vla.files import json_text, replacing
 from vlm4vla.live.instruction import goal_in, understand
 from vlm4vla.suites.maniskill.suite import instructed
 from vlm4vla.suites.registry import MANISKILL, TABLETOP
@@ -47,6 +48,24 @@ def run(args: argparse.Namespace) -> int:
     """Runs the episode, keeps it, and writes `rollout.mp4` (H.264) and `episode.json`."""
     suite, spec, reading = _asked(args)
     agent = _agent(args)
+    spec = _without_usual(suite, spec, agent)
+    # Begun before the episode: that a file cannot be written is said before anything is kept.
+    with replacing(args.out / "rollout.mp4") as film, replacing(args.out / "episode.json") as told:
+        episode, views = _watched(suite, spec, agent, reading)
+        EpisodeTable().put(episode, [])
+        film.write_bytes(encode_preview(np.stack(views), round(suite.control_hz)))
+        told.write_text(json_text(_told(episode)), "utf-8")
+    verdict = "success" if episode.outcome.success else "failure"
+    if spec.suite == TABLETOP.name and not spec.goal:
+        verdict = "not judged"
+    print(f"{spec.instruction}: {verdict} after {episode.steps} steps")
+    return 0
+
+
+def _watched(
+    suite: Suite, spec: EpisodeSpec, agent: Agent, reading: dict[str, Any]
+) -> tuple[Episode, list[Image]]:
+    """Runs the episode; the pictures are those of the camera for people."""
     recorder = Recorder(suite, spec, [AgentSpan(agent.identity)])
     views: list[Image] = []
     environment = EnvironmentProcess(suite)
@@ -58,16 +77,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         environment.close()
     print(file=sys.stderr)
-    episode = recorder.episode("rollout", reading=reading)
-    EpisodeTable().put(episode, [])
-    with replacing(args.out / "rollout.mp4") as film:
-        film.write_bytes(encode_preview(np.stack(views), round(suite.control_hz)))
-    write_json(args.out / "episode.json", _told(episode))
-    verdict = "success" if episode.outcome.success else "failure"
-    if spec.suite == TABLETOP.name and not spec.goal:
-        verdict = "not judged"
-    print(f"{spec.instruction}: {verdict} after {episode.steps} steps")
-    return 0
+    return recorder.episode("rollout", reading=reading), views
 
 
 def _told(episode: Episode) -> dict[str, object]:
@@ -103,6 +113,17 @@ def _asked(args: argparse.Namespace) -> tuple[Suite, EpisodeSpec, dict[str, Any]
     if not reading.judged:
         print(f"{reading.sentence} What happens is told, not judged.", file=sys.stderr)
     return TABLETOP, with_sentence(drawn, reading.text, goal_in(reading)), reading.as_json()
+
+
+def _without_usual(suite: Suite, spec: EpisodeSpec, agent: Agent) -> EpisodeSpec:
+    """The specification without numbers that are the agent's or the task's own."""
+    chunk = agent.action.chunk if agent.action else CHUNK
+    if spec.condition.replan_every > chunk:
+        raise UserError(
+            f"{agent.identity.name} plans {chunk} actions at once.", f"Execute at most {chunk}."
+        )
+    condition = spec.condition.without_usual(suite.limit(spec), agent.replan_every)
+    return replace(spec, condition=condition)
 
 
 def _agent(args: argparse.Namespace) -> Agent:

@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -181,7 +181,7 @@ def select(
         families: families of VLMs; None for all.
 
     Raises:
-        UserError: there is none of that name, or none at all.
+        UserError: there is none of that name, training seed or family, or none at all.
     """
     known = {key for one in study.members for key in (one.cell.name, one.level)}
     if unknown := sorted(set(cells or ()) - known):
@@ -190,6 +190,8 @@ def select(
             f"`vlm4vla study list {study.name}` lists them; levels are "
             f"{', '.join(map(repr, study.levels))}.",
         )
+    _check_there(study, "training seed", seeds, [one.cell.seed for one in study.members])
+    _check_there(study, "family", families, [one.cell.start.family for one in study.members])
     chosen = [
         one
         for one in study.members
@@ -202,6 +204,17 @@ def select(
             f"The study {study.name} has no such cell.", f"See `vlm4vla study list {study.name}`."
         )
     return chosen
+
+
+def _check_there(
+    study: Study, what: str, asked: Sequence[object] | None, there: Iterable[object]
+) -> None:
+    known = dict.fromkeys(there)
+    if unknown := [one for one in asked or () if one not in known]:
+        raise UserError(
+            f"The study {study.name} has no {what} {unknown[0]!r}.",
+            f"It has {', '.join(map(str, known))}.",
+        )
 
 
 def _write(args: argparse.Namespace) -> _Answer:

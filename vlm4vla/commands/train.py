@@ -57,6 +57,24 @@ _OF_ONE_STAGE: Final = (
 )
 """What only one stage can be told, as the parser calls it."""
 
+_ON_FRAMES: Final = ("grounding", "tokens", "imitation")
+
+_TAKEN_BY: Final = {
+    "init": _ON_FRAMES,
+    "data": (*_ON_FRAMES, ALL),
+    "tasks": (*_ON_FRAMES, "dagger", ALL),
+    "datasets": ("dagger",),
+    "rounds": ("dagger",),
+    "episodes": ("dagger",),
+    "family": ("language", ALL),
+    "keep": ("language",),
+    "drawings": ("language", ALL),
+}
+"""What not every stage makes use of, as the parser calls it, and the stages that do."""
+
+_USUAL: Final = {"init": "vlm", "family": "qwen3-vl"}
+"""What is meant where it is not said; the parser leaves it out, so that one knows it was not."""
+
 _SIGHT: Final = {"language": "alignment_steps", "grounding": "sight_steps"}
 """Where a stage's recipe keeps its steps of sight."""
 
@@ -88,7 +106,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init",
         choices=INITS,
-        default="vlm",
         help="its weights, random ones, or random ones as the tiny VLMs' pretraining began",
     )
     parser.add_argument("--data", type=Path, help="training cache (default: cache/frames)")
@@ -102,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups that learn"
     )
     parser.add_argument(
-        "--family", choices=tuple(FAMILIES), default="qwen3-vl", help="language, all: which VLM"
+        "--family", choices=tuple(FAMILIES), help="language, all: which VLM (default: qwen3-vl)"
     )
     parser.add_argument(
         "--keep",
@@ -154,6 +171,11 @@ def run(args: argparse.Namespace) -> int:
     if args.stage in _OF_ONE_PROCESS:
         require_one_process(args.stage)
     _check_numbers(args)
+    if args.stage != ALL:
+        _check_taken(args)
+    for name, usual in _USUAL.items():
+        if getattr(args, name) is None:
+            setattr(args, name, usual)
     if args.compile:
         require_compiler()
     whole = _run_of(args.family) if args.stage == ALL else _run_of(args.stage)
@@ -177,7 +199,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for name, least in _LEAST.items():
         value = getattr(args, name)
         if value is not None and value < least:
-            flag = f"--{name.replace('_', '-')}"
+            flag = _flag(name)
             raise UserError(f"{flag} {value} is too small.", f"Give {flag} at least {least}.")
     rate = args.learning_rate
     if rate is not None and not 0 < rate < inf:
@@ -185,6 +207,21 @@ def _check_numbers(args: argparse.Namespace) -> None:
             f"With --learning-rate {rate:g} nothing can be learned.",
             "Give --learning-rate a positive number, such as 6e-4.",
         )
+
+
+def _check_taken(args: argparse.Namespace) -> None:
+    """Refuses what the stage would make no use of."""
+    for name, stages in _TAKEN_BY.items():
+        if getattr(args, name) not in (None, []) and args.stage not in stages:
+            raise UserError(
+                f"The stage {args.stage} has no use for {_flag(name)}.",
+                f"Leave it out; it is for {', '.join(stages)}.",
+            )
+
+
+def _flag(name: str) -> str:
+    """An option as it is typed, by the name that the parser gives it."""
+    return "--from" if name == "source" else f"--{name.replace('_', '-')}"
 
 
 def _train(job: Run, args: argparse.Namespace) -> Path:
@@ -231,9 +268,8 @@ def _train_all(job: Run, args: argparse.Namespace) -> Path:
     if set(args.train) != set(GROUPS) or args.init != "vlm":
         told.append("train" if args.init == "vlm" else "init")
     if told:
-        flag = "--from" if told[0] == "source" else f"--{told[0].replace('_', '-')}"
         raise UserError(
-            f"{flag} is for one stage, not for all.",
+            f"{_flag(told[0])} is for one stage, not for all.",
             "Leave it out, or train the stages one by one.",
         )
     given = {"batch": args.batch, "accumulation": args.accumulation, "seed": args.seed}

@@ -1,7 +1,8 @@
 """Conditions: everything about an episode that was changed on purpose."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from vlm4vla.errors import UserError
@@ -52,8 +53,10 @@ class Perturbation:
         """The perturbation of `to_json`.
 
         Raises:
-            UserError: it holds something that this version does not know, or it has no name.
+            UserError: it holds something that this version does not know, it has no name, or a
+                field is of another type.
         """
+        _check_object("A perturbation", plain)
         known = [one.name for one in fields(cls)]
         if unknown := sorted(set(plain) - set(known)):
             raise UserError(
@@ -62,6 +65,11 @@ class Perturbation:
             )
         if "name" not in plain:
             raise UserError("A perturbation has no name.", "Say with `name` what is changed.")
+        _check_text("name", plain["name"])
+        _check_values(plain.get("values", {}))
+        _check_steps("first_step", plain.get("first_step", 0))
+        if plain.get("last_step") is not None:
+            _check_steps("last_step", plain["last_step"])
         return cls(**plain)
 
     @property
@@ -115,16 +123,38 @@ class Condition:
         """The condition of `to_json`.
 
         Raises:
-            UserError: it holds something that this version does not know.
+            UserError: it holds something that this version does not know, or a field is of
+                another type.
         """
+        _check_object("A condition", plain)
         known = {"words", "goal", "max_steps", "replan_every", "perturbations"}
         if unknown := sorted(set(plain) - known):
             raise UserError(
                 f"A condition with {', '.join(unknown)} is not known here.",
                 "It was written by a newer version: update this one.",
             )
-        changes = tuple(Perturbation.from_json(one) for one in plain.get("perturbations", ()))
+        for name in ("words", "goal"):
+            _check_text(name, plain.get(name, ""))
+        for name in ("max_steps", "replan_every"):
+            _check_steps(name, plain.get(name, 0))
+        told = plain.get("perturbations", [])
+        if not isinstance(told, list):
+            raise _other("perturbations", told, "a list of objects")
+        changes = tuple(Perturbation.from_json(one) for one in told)
         return cls(**{**plain, "perturbations": changes})
+
+    def without_usual(self, limit: int, replan_every: int) -> "Condition":
+        """The same without numbers that change nothing, so that one episode has one identity.
+
+        Args:
+            limit: control steps after which the task itself is over.
+            replan_every: actions that the agent itself carries out before the next inference.
+        """
+        return replace(
+            self,
+            max_steps=self.max_steps if self.max_steps < limit else 0,
+            replan_every=self.replan_every if self.replan_every != replan_every else 0,
+        )
 
     @property
     def watches(self) -> bool:
@@ -144,3 +174,33 @@ class Condition:
             parts.append(f"{self.replan_every} action{plural} an inference")
         parts += [one.label for one in self.perturbations]
         return ", ".join(parts)
+
+
+def _check_object(what: str, told: object) -> None:
+    if not isinstance(told, Mapping):
+        raise UserError(f"{what} is {told!r}.", "Write it as an object with named fields.")
+
+
+def _check_text(name: str, told: object) -> None:
+    if not isinstance(told, str):
+        raise _other(name, told, "a text")
+
+
+def _check_steps(name: str, told: object) -> None:
+    # A bool is an int to Python.
+    if not isinstance(told, int) or isinstance(told, bool) or told < 0:
+        raise _other(name, told, "a whole number from 0 on")
+
+
+def _check_values(told: object) -> None:
+    if not isinstance(told, Mapping):
+        raise _other("values", told, "an object of named numbers or words")
+    for name, value in told.items():
+        _check_text("values", name)
+        plain = isinstance(value, str | int | float)
+        if not plain or (isinstance(value, float) and not math.isfinite(value)):
+            raise _other(f"values.{name}", value, "a finite number, a word, true or false")
+
+
+def _other(name: str, told: object, wanted: str) -> UserError:
+    return UserError(f"`{name}` of a condition is {told!r}.", f"Give {wanted}.")

@@ -117,10 +117,10 @@ def take_request(
     actions = _whole(replan_every, "The actions carried out before the next look", 1, entry.chunk)
     condition = Condition(
         words=GIVEN,
-        max_steps=steps if steps < limit_of(goal) else 0,
-        replan_every=actions if actions != entry.replan_every else 0,
+        max_steps=steps,
+        replan_every=actions,
         perturbations=_perturbations(changes, entry),
-    )
+    ).without_usual(limit_of(goal), entry.replan_every)
     return Request(entry, choice, reading, goal, condition)
 
 
