@@ -200,9 +200,10 @@ def build(page: gr.Blocks, services: Services) -> None:
     chosen = [policy, task, cell, point]
     # What is chosen while an answer is on its way counts, and not what was chosen before it.
     last: dict[str, Any] = {"trigger_mode": "always_last", **quiet}
-    matrix_first = gr.on([policy.input, task.input], show, chosen, texts, **last)
-    matrix_first.then(draw, [policy, task, point], drawn, **quiet)
-    shown.select(press, [policy, task, point], [cell, *texts], **last)
+    matrix_shown = gr.on([policy.input, task.input], show, chosen, texts, **last)
+    matrix_shown.then(draw, [policy, task, point], drawn, **quiet)
+    # A deferred press would come with the first one's cell.
+    shown.select(press, [policy, task, point], [cell, *texts], trigger_mode="multiple", **quiet)
     papers.section(plotted)
 
 
