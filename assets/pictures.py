@@ -128,7 +128,7 @@ def queue(page: Any, address: str) -> None:
 
 def about(page: Any, address: str) -> None:
     page.goto(address + "about")
-    page.wait_for_selector("#machine >> text=test render")
+    page.wait_for_selector("#machine >> text=test render", state="attached")
 
 
 def _when_labelled(page: Any, address: str) -> None:
