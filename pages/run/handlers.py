@@ -27,8 +27,9 @@ from vlm4vla.errors import UserError, surprises_told
 from vlm4vla.live.elsewhere import SCENES, play_elsewhere
 from vlm4vla.live.instruction import sentence_for, suggestions, understand
 from vlm4vla.live.maps import METHODS, MapWishes
+from vlm4vla.live.queue import Series
 from vlm4vla.live.request import MOST_STEPS, Choice, Request, choose, take_request
-from vlm4vla.live.session import Finished, Frame, Waiting, look, play
+from vlm4vla.live.session import Finished, Frame, Moment, Waiting, look, play
 from vlm4vla.live.simulators import Simulators
 from vlm4vla.live.switches import BLIND, SWAP, Switches
 from vlm4vla.suites.registry import TABLETOP
@@ -92,7 +93,9 @@ class Handlers:
 
     def draw_scene(self, task: str, sentence: str, request: gr.Request) -> Iterator[Updates]:
         """A new scene was asked for."""
-        yield from self._show_scene(task, random.choice(seeds.TEST), sentence, request)
+        number = random.choice(seeds.TEST)
+        drawn = self._show_scene(task, number, sentence, request)
+        yield from _with_first({self.parts.seed: number}, drawn)
 
     def carry_out(
         self,
@@ -164,9 +167,13 @@ class Handlers:
         }
         yield self._quiet() | underway | {self.parts.live: message(shown)}
         played: list[elsewhere.Played] = []
-        yield from self._elsewhere(asked, shown, played, underway, request)
-        # Whatever ended it, what was seen stays and can be asked for again.
-        yield {
+        with self.simulators.queue.series(visitor(request)) as series:
+            yield from self._elsewhere(asked, shown, played, underway, series, request)
+        if series.end == "replaced":
+            yield self._off()
+            return
+        # Otherwise, whatever ended it, what was seen stays and can be asked for again.
+        yield self._off() | {
             self.parts.scenes: elsewhere.told(played, SCENES, ended=True) if played else None,
             self.parts.elsewhere: gr.Button(interactive=True),
         }
@@ -222,22 +229,37 @@ class Handlers:
     def _live(
         self, asked: Request, shown: Shown, underway: Updates, request: gr.Request
     ) -> Iterator[Updates]:
-        live = self.parts.live
         agent = asked.entry.new_agent()
-        playing = play(
-            self.simulators,
-            visitor(request),
-            agent,
-            asked.spec,
-            self.archive,
-            asked.told,
-            address(request),
-            switches=self.switches,
-            wishes=self.wishes,
-        )
+        with self.simulators.queue.series(visitor(request)) as series:
+            playing = play(
+                self.simulators,
+                series.visitor,
+                agent,
+                asked.spec,
+                self.archive,
+                asked.told,
+                address(request),
+                switches=self.switches,
+                series=series,
+                wishes=self.wishes,
+            )
+            yield from self._told(playing, series, asked, shown, underway)
+
+    def _told(
+        self,
+        playing: Generator[Moment, None, None],
+        series: Series,
+        asked: Request,
+        shown: Shown,
+        underway: Updates,
+    ) -> Iterator[Updates]:
+        live = self.parts.live
         over: Updates = {}
         with contextlib.closing(playing) as seen:
             for moment in seen:
+                if series.end == "replaced":
+                    # The page belongs to what was started meanwhile; this one is kept nevertheless.
+                    continue
                 if isinstance(moment, Waiting):
                     yield underway | {live: message(moments.waiting(shown, moment))}
                 elif isinstance(moment, Frame):
@@ -245,9 +267,7 @@ class Handlers:
                     yield underway | self._switchable(asked, moment) | {live: message(shown)}
                 elif isinstance(moment, Outcome):
                     shown = moments.ended(shown, moment)
-                    off = gr.Button(interactive=False)
-                    stops = (self.parts.stop, self.parts.blind, self.parts.swap)
-                    over = {live: message(shown), **dict.fromkeys(stops, off)}
+                    over = {live: message(shown), **self._off()}
                     yield over
                 else:
                     again = (
@@ -263,6 +283,9 @@ class Handlers:
                         | self._again(again)
                         | {self.parts.result: self._card_of(asked, moment)}
                     )
+        if series.end == "replaced":
+            # Whatever has them on says so again and again; Gradio repeats what is said last.
+            yield self._off()
 
     def _elsewhere(
         self,
@@ -270,33 +293,34 @@ class Handlers:
         shown: Shown,
         played: list[elsewhere.Played],
         underway: Updates,
+        series: Series,
         request: gr.Request,
     ) -> Iterator[Updates]:
         # An error belongs to the turn that is shown: of an older one nobody would hear, and a
         # newer one would cover what the visitor has started meanwhile.
-        scene_by_scene = self._scene_by_scene(again, shown, played, request)
+        scene_by_scene = self._scene_by_scene(again, shown, played, series, request)
         try:
             with surprises_told("The run"), contextlib.closing(scene_by_scene) as seen:
                 for shown in seen:
+                    if series.end == "replaced":
+                        continue
                     strip = elsewhere.told(played, SCENES, ended=False)
                     yield underway | {self.parts.live: message(shown), self.parts.scenes: strip}
         except UserError as error:
             yield self._broken(shown, error)
-            return
-        yield {self.parts.stop: gr.Button(interactive=False)}
 
     def _scene_by_scene(
         self,
         again: Asked,
         shown: Shown,
         played: list[elsewhere.Played],
+        series: Series,
         request: gr.Request,
     ) -> Generator[Shown, None, None]:
         name, task, seed, sentence, steps, actions = again
         asked = take_request(self.catalogue, task, seed, sentence, name, steps, actions)
-        who, label = visitor(request), label_of(asked.entry.identity)
-        shown = replace(shown, agent=label, instruction=sentence)
-        playing = play_elsewhere(self.simulators, who, asked, self.archive, address(request))
+        shown = replace(shown, agent=label_of(asked.entry.identity), instruction=sentence)
+        playing = play_elsewhere(self.simulators, series, asked, self.archive, address(request))
         with contextlib.closing(playing) as seen:
             for number, there, moment in seen:
                 if number == len(played):
@@ -334,27 +358,47 @@ class Handlers:
             yield self._complain(error) | {self.parts.scene: None}
             return
         if linked:
-            yield self._linked(chosen, sentence)
+            told = self._linked(chosen, sentence) | self._menus(chosen)
         else:
-            yield self._offer(chosen, sentence if _valid(sentence, chosen.scene) else "")
-        # Not told again with the picture: by then another scene may be chosen, or words typed.
-        yield from self._look_at(chosen, _INVITATION, request)
+            # The menus may be what it was chosen with: written to, they would lose what is typed.
+            told = self._offer(chosen, sentence if _valid(sentence, chosen.scene) else "")
+        yield from self._look_at(chosen, told, _INVITATION, request)
 
-    def _look_at(self, chosen: Choice, note: str, request: gr.Request) -> Iterator[Updates]:
+    def _look_at(
+        self, chosen: Choice, told: Updates, note: str, request: gr.Request
+    ) -> Iterator[Updates]:
+        """What is told of a scene, then its picture."""
+        with self.simulators.queue.series(visitor(request)) as series:
+            shown = Shown(new_turn(), "still", note)
+            yield told
+            # A browser loses changes of these that are followed closely by something else. What can
+            # be typed into is not told again: by then there may be other words.
+            pressed = (self.parts.chips, self.parts.elsewhere, *self._off())
+            again = {part: told[part] for part in pressed}
+            yield from self._picture(chosen, again, shown, series, request)
+
+    def _picture(
+        self, chosen: Choice, again: Updates, shown: Shown, series: Series, request: gr.Request
+    ) -> Iterator[Updates]:
         live = self.parts.live
-        shown = Shown(new_turn(), "still", note)
         spec = TABLETOP.spec(chosen.task, chosen.scene.seed, Condition())
         try:
             with contextlib.closing(
-                look(self.simulators, visitor(request), spec, address(request))
+                look(self.simulators, series.visitor, spec, address(request), series)
             ) as seen:
                 for moment in seen:
+                    if series.end == "replaced":
+                        break
                     if isinstance(moment, Waiting):
-                        yield {live: message(moments.waiting(shown, moment))}
+                        yield again | {live: message(moments.waiting(shown, moment))}
                     else:
-                        yield {live: message(moments.still(shown, moment, chosen.scene))}
+                        yield again | {live: message(moments.still(shown, moment, chosen.scene))}
         except UserError as error:
             yield self._broken(shown, error)
+            return
+        if series.end == "replaced":
+            # Another scene is shown already, and Gradio repeats what a stream said last.
+            yield {live: gr.skip()}
 
     def _asked_for_by(self, asked: dict[str, str], request: gr.Request) -> Iterator[Updates]:
         first = self.recordings.table.get(self.opening).spec
@@ -372,6 +416,7 @@ class Handlers:
             yield from self._announce(self._recording(self.recordings, self.opening))
 
     def _show_stored(self, shelf: Archive, run_id: str, request: gr.Request) -> Iterator[Updates]:
+        self.simulators.queue.replace(visitor(request))
         try:
             episode = shelf.table.get(run_id)
             if episode.spec.suite != self.simulators.suite.name:
@@ -386,11 +431,15 @@ class Handlers:
         name = self.catalogue.name_of(episode.agent.digest)
         changed = episode.spec.condition
         known = self._standing(episode, name)
-        told = self._offer(chosen, episode.spec.instruction) | {
-            self.parts.result: card(episode, known, as_data_url(film) if film else "", name),
-            self.parts.max_steps: changed.max_steps or MOST_STEPS,
-            self.parts.replan_every: changed.replan_every,
-        }
+        told = (
+            self._offer(chosen, episode.spec.instruction)
+            | self._menus(chosen)
+            | {
+                self.parts.result: card(episode, known, as_data_url(film) if film else "", name),
+                self.parts.max_steps: changed.max_steps or MOST_STEPS,
+                self.parts.replan_every: changed.replan_every,
+            }
+        )
         if name:
             told[self.parts.agent] = gr.Dropdown(agents(self.catalogue), value=name)
             told |= self._again(
@@ -411,16 +460,17 @@ class Handlers:
             recorded = moments.recording(episode, film, seen, chosen.scene)
             yield from _with_first(told, self._announce(recorded))
         else:
-            yield told
-            yield from self._look_at(chosen, _NO_VIDEO, request)
+            yield from self._look_at(chosen, told, _NO_VIDEO, request)
 
     def _show_elsewhere(self, shelf: Archive, episode: Episode) -> Iterator[Updates]:
         """An episode of a suite whose scenes cannot be chosen here: its film and its card."""
         film = shelf.films.path(episode.id)
         known = self._standing(episode, "")
-        told = self._quiet() | {
-            self.parts.result: card(episode, known, as_data_url(film) if film else "", "")
-        }
+        told = (
+            self._quiet()
+            | self._off()
+            | {self.parts.result: card(episode, known, as_data_url(film) if film else "", "")}
+        )
         if film:
             recorded = moments.recording(episode, film, shelf.films.seen(episode.id), None)
             yield from _with_first(told, self._announce(recorded))
@@ -477,18 +527,20 @@ class Handlers:
         lost = self.simulators.readiness.status == "unavailable"
         return {
             self.parts.live: message(replace(shown, phase="error", note=str(error), src="")),
-            self.parts.stop: gr.Button(interactive=False),
-            self.parts.blind: gr.Button(interactive=False),
-            self.parts.swap: gr.Button(interactive=False),
+            **self._off(),
         } | ({self.parts.run: gr.Button(interactive=False)} if lost else {})
+
+    def _off(self) -> Updates:
+        """Nothing happens that could be stopped or switched."""
+        buttons = (self.parts.stop, self.parts.blind, self.parts.swap)
+        return dict.fromkeys(buttons, gr.Button(interactive=False))
 
     def _offer(self, chosen: Choice, sentence: str) -> Updates:
         offered = sentence or suggestions(chosen.scene, chosen.task)[0]
         return (
             self._quiet()
+            | self._off()
             | {
-                self.parts.task: chosen.task,
-                self.parts.seed: chosen.scene.seed,
                 self.parts.scene: (chosen.task, chosen.scene.seed),
                 self.parts.chips: gr.Dataset(samples=samples(chosen)),
                 self.parts.instruction: offered,
@@ -497,6 +549,9 @@ class Handlers:
             }
             | self._again(None)
         )
+
+    def _menus(self, chosen: Choice) -> Updates:
+        return {self.parts.task: chosen.task, self.parts.seed: chosen.scene.seed}
 
     def _linked(self, chosen: Choice, sentence: str) -> Updates:
         """What an address asks for: its sentence, judged or not; a policy may carry out either."""

@@ -177,7 +177,6 @@ def _scene(first: Choice) -> dict[str, Any]:
         parts["seed"] = gr.Number(
             first.scene.seed,
             label=f"Scene, 0 to {seeds.UNSEEN[-1]:,}",
-            precision=0,
             min_width=140,
             elem_id="seed",
         )

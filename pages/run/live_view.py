@@ -3,6 +3,7 @@
 import base64
 import io
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -151,7 +152,8 @@ def _in_words(name: str, steps: Sequence[int]) -> str:
     return f"{name} {len(steps)} times, steps {steps[0]} to {steps[-1]}"
 
 
-_turns = itertools.count(1)
+_turns = itertools.count(time.time_ns() // 1_000_000)
+"""From the clock, so that a page that was open before the server was started again listens."""
 
 
 def new_turn() -> int:

@@ -54,9 +54,7 @@ def build(page: gr.Blocks, services: Services) -> None:
     gr.on([parts.task.input, parts.seed.input], on.show_scene, [*scene, parts.scene], **streaming)
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     # Only the newest of the sentences that are typed matters.
-    parts.instruction.input(
-        on.understand, scene, parts.reading, trigger_mode="always_last", **private
-    )
+    parts.reading.input(on.understand, scene, parts.reading, trigger_mode="always_last", **private)
     parts.live.select(
         on.point,
         [parts.task, parts.seed],

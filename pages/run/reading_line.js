@@ -8,6 +8,13 @@ function show() {
   document.dispatchEvent(new CustomEvent('vlm4vla:outline', { detail: value ? value.things : [] }));
 }
 
+// Gradio's box tells of character keys alone, not of what is deleted, cut or pasted.
+function readAgain(event) {
+  if (!element.isConnected) document.removeEventListener('input', readAgain);
+  else if (event.target.closest('#instruction')) trigger('input');
+}
+document.addEventListener('input', readAgain);
+
 watch('value', show);
 show();
 element.dataset.ready = '1';

@@ -59,7 +59,7 @@ def test_after_the_last_scene_comes_the_first() -> None:
 
 def test_eight_episodes_are_played_one_after_another_and_kept(archive: Archive) -> None:
     simulators: Any = FakeSimulators()
-    seen = list(play_elsewhere(simulators, "a", asked(), archive))
+    seen = list(play_elsewhere(simulators, simulators.queue.series("a"), asked(), archive))
     ends = [(one.number, one.moment) for one in seen if isinstance(one.moment, Finished)]
     assert [number for number, _ in ends] == list(range(8))
     kept = {end.episode.id for _, end in ends}
@@ -70,7 +70,7 @@ def test_eight_episodes_are_played_one_after_another_and_kept(archive: Archive) 
 
 def test_somebody_else_has_a_turn_after_each_episode(archive: Archive) -> None:
     simulators: Any = FakeSimulators(longest=3)
-    mine = play_elsewhere(simulators, "a", asked(), archive)
+    mine = play_elsewhere(simulators, simulators.queue.series("a"), asked(), archive)
     while not isinstance(next(mine).moment, Frame):
         pass
     # Somebody waits now, so my next episode comes after theirs.
@@ -91,7 +91,7 @@ def test_somebody_else_has_a_turn_after_each_episode(archive: Archive) -> None:
 def test_stop_ends_all_of_them_whenever_it_comes(archive: Archive, during: Any) -> None:
     simulators: Any = FakeSimulators()
     seen = []
-    for one in play_elsewhere(simulators, "a", asked(), archive):
+    for one in play_elsewhere(simulators, simulators.queue.series("a"), asked(), archive):
         seen.append(one)
         if isinstance(one.moment, during) and one.number == 2:
             simulators.queue.stop("a")
@@ -107,7 +107,7 @@ def test_something_new_of_the_same_visitor_ends_them(archive: Archive, during: A
     spec = TABLETOP.spec("pick", 0, Condition())
     newer = None
     numbers = set()
-    for one in play_elsewhere(simulators, "a", asked(), archive):
+    for one in play_elsewhere(simulators, simulators.queue.series("a"), asked(), archive):
         numbers.add(one.number)
         if isinstance(one.moment, during) and newer is None:
             newer = play(simulators, "a", Still(), spec, archive, {})
@@ -119,7 +119,7 @@ def test_something_new_of_the_same_visitor_ends_them(archive: Archive, during: A
 
 def test_leaving_in_the_middle_frees_everything(archive: Archive) -> None:
     simulators: Any = FakeSimulators()
-    seen = play_elsewhere(simulators, "a", asked(), archive)
+    seen = play_elsewhere(simulators, simulators.queue.series("a"), asked(), archive)
     while not isinstance(next(seen).moment, Frame):
         pass
     seen.close()
@@ -131,8 +131,9 @@ def test_a_sentence_that_means_nothing_elsewhere_is_told(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vlm4vla.live.elsewhere.other_scenes", lambda asked: iter(()))
+    simulators: Any = FakeSimulators()
     with pytest.raises(UserError, match="in none of the next 1,000 scenes"):
-        list(play_elsewhere(FakeSimulators(), "a", asked(), archive))  # type: ignore[arg-type]
+        list(play_elsewhere(simulators, simulators.queue.series("a"), asked(), archive))
 
 
 def test_a_series_has_one_turn_at_a_time_at_the_end_of_the_queue() -> None:

@@ -65,6 +65,26 @@ def test_stop_ends_the_turn_and_wakes_who_waits() -> None:
     assert not inside.over()
 
 
+def test_what_needs_no_turn_replaces_one_like_another_turn() -> None:
+    line = Queue(places=1, longest=5)
+    inside, waiting, other = line.join("a"), line.join("b"), line.join("c")
+    line.replace("a")
+    line.replace("b")
+    assert (inside.end, waiting.end, other.end) == ("replaced", "replaced", "")
+    assert (waiting.wait(0), other.wait(0)) == (0, 1)
+    inside.leave()
+    assert other.wait(0) == 0
+
+
+def test_a_series_that_is_replaced_does_not_replace_what_has_its_turn() -> None:
+    line = Queue(places=1, longest=5)
+    series = line.series("a")
+    line.join("a", series=series).leave()
+    newer = line.join("a")
+    assert line.join("a", series=series).end == "replaced"
+    assert (newer.end, newer.wait(0)) == ("", 0)
+
+
 def test_stopping_somebody_else_or_nobody_changes_nothing() -> None:
     line = Queue(places=1, longest=5)
     inside = line.join("a")

@@ -10,6 +10,7 @@ from vlm4vla import seeds
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.errors import UserError
 from vlm4vla.live.instruction import goal_in, understand
+from vlm4vla.live.queue import Series
 from vlm4vla.live.request import Request, choose
 from vlm4vla.live.session import Moment, play
 from vlm4vla.live.simulators import Simulators
@@ -55,7 +56,7 @@ def other_scenes(asked: Request, searched: int = SEARCHED) -> Iterator[Request]:
 
 def play_elsewhere(
     simulators: Simulators,
-    visitor: str,
+    series: Series,
     asked: Request,
     archive: Archive,
     address: str = "",
@@ -69,7 +70,7 @@ def play_elsewhere(
 
     Args:
         simulators: where.
-        visitor: for whom.
+        series: of the visitor's, that the episodes belong to.
         asked: what was run.
         archive: where the episodes are kept.
         address: where the visitor asks from; "" for none.
@@ -80,29 +81,25 @@ def play_elsewhere(
             see `play`.
     """
     found = 0
-    series = simulators.queue.series(visitor)
-    try:
-        for number, there in enumerate(islice(other_scenes(asked), count)):
-            found += 1
-            playing = play(
-                simulators,
-                visitor,
-                there.entry.new_agent(),
-                there.spec,
-                archive,
-                there.told,
-                address,
-                series=series,
-            )
-            with contextlib.closing(playing) as moments:
-                for moment in moments:
-                    yield Elsewhere(number, there, moment)
-            if series.end:
-                return
-        if not found:
-            raise UserError(
-                f"The sentence has a meaning in none of the next {SEARCHED:,} scenes.",
-                "Say it about things that other scenes hold, too.",
-            )
-    finally:
-        series.leave()
+    for number, there in enumerate(islice(other_scenes(asked), count)):
+        found += 1
+        playing = play(
+            simulators,
+            series.visitor,
+            there.entry.new_agent(),
+            there.spec,
+            archive,
+            there.told,
+            address,
+            series=series,
+        )
+        with contextlib.closing(playing) as moments:
+            for moment in moments:
+                yield Elsewhere(number, there, moment)
+        if series.end:
+            return
+    if not found:
+        raise UserError(
+            f"The sentence has a meaning in none of the next {SEARCHED:,} scenes.",
+            "Say it about things that other scenes hold, too.",
+        )

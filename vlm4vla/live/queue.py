@@ -52,6 +52,11 @@ class Queue:
             UserError: the queue is full, or the address has its share of it already.
         """
         with self._condition:
+            if series and series.end:
+                # It was stopped between two of its turns, or replaced by what has the turn now.
+                ended = Turn(self, visitor, address)
+                ended.end = series.end
+                return ended
             self._end(visitor, "replaced", series)
             if len(self._waiting) >= self._longest:
                 raise UserError(
@@ -64,10 +69,6 @@ class Queue:
                     "Try again when one of them is done.",
                 )
             turn = Turn(self, visitor, address)
-            if series and series.end:
-                # It was stopped between two of its turns.
-                turn.end = series.end
-                return turn
             self._waiting.append(turn)
             self._advance()
             return turn
@@ -76,6 +77,11 @@ class Queue:
         """Ends the visitor's turn, whether it waits or is inside."""
         with self._condition:
             self._end(visitor, "stopped")
+
+    def replace(self, visitor: str) -> None:
+        """Ends the visitor's turn for something that needs none, as joining again would."""
+        with self._condition:
+            self._end(visitor, "replaced")
 
     def _end(self, visitor: str, end: End, besides: "Series | None" = None) -> None:
         all_held: list[Turn | Series] = [*self._waiting, *self._inside, *self._series]
@@ -109,6 +115,12 @@ class Series:
         self._queue = queue
         self.visitor = visitor
         self.end: End = ""
+
+    def __enter__(self) -> "Series":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def leave(self) -> None:
         """Ends it; leaving twice does no harm."""

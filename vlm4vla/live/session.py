@@ -101,7 +101,11 @@ Moment = Waiting | Frame | Outcome | Finished
 
 
 def look(
-    simulators: Simulators, visitor: str, spec: EpisodeSpec, address: str = ""
+    simulators: Simulators,
+    visitor: str,
+    spec: EpisodeSpec,
+    address: str = "",
+    series: Series | None = None,
 ) -> Generator[Waiting | Frame, None, None]:
     """Shows a scene as it starts, once it is the visitor's turn.
 
@@ -112,11 +116,15 @@ def look(
         visitor: for whom.
         spec: whose scene.
         address: see `play`.
+        series: see `play`.
 
     Raises:
         UserError: the queue is full, there is no simulator, or anything else went wrong.
     """
-    with surprises_told("The look at the scene"), _Seat(simulators, visitor, address) as seat:
+    with (
+        surprises_told("The look at the scene"),
+        _Seat(simulators, visitor, address, series) as seat,
+    ):
         for moment in _until_let_in(simulators, seat.turn):
             with seat.kept():
                 yield moment

@@ -70,3 +70,24 @@ def test_eight_scenes_fill_a_strip_whose_pictures_open_their_episodes(page: Any)
         wait_for_phase(page, "still")
         assert not page.is_visible("#elsewhere") and not page.is_visible(".es")
         page.goto("about:blank")
+
+
+def test_another_scene_in_the_middle_leaves_no_strip(page: Any) -> None:
+    page.set_default_timeout(PATIENCE)
+    simulators = FakeSimulators()
+    with serve(simulators, FakeCatalogue()) as url:
+        page.goto(f"{url}?task=pick&seed=0")
+        wait_for_phase(page, "still")
+        page.fill("#instruction textarea", "lift the orange cylinder")
+        page.click("#run")
+        page.wait_for_selector(".result-card[data-run]")
+        simulators._new_environment = partial(FakeEnvironment, simulators.gate, lasts=30)
+        page.click("#elsewhere")
+        page.wait_for_selector(f"{DONE} ~ li[data-state='now']")
+        page.click("#new-scene")
+        wait_for_phase(page, "still")
+        # Gradio repeats what a stream said last.
+        page.wait_for_timeout(1_000)
+        assert not page.is_visible("#elsewhere") and not page.is_visible(".es")
+        assert page.is_disabled("#stop")
+        page.goto("about:blank")

@@ -10,6 +10,8 @@ from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import LIVE, PATIENCE, serve, wait_for_phase
 from vlm4vla.agents.catalogue import AgentCatalogue
 from vlm4vla.agents.expert import EXPERT
+from vlm4vla.live.instruction import suggestions
+from vlm4vla.live.request import choose
 
 pytestmark = pytest.mark.usefixtures("size")
 
@@ -134,6 +136,25 @@ def test_what_changes_nothing_neither_ends_a_run_nor_wipes_its_card(page: Any) -
             )
 
 
+def test_a_scene_number_that_is_typed_keeps_its_digits(page: Any) -> None:
+    with opened(page, FakeSimulators()):
+        slow = {"offline": False, "latency": 200, "downloadThroughput": -1, "uploadThroughput": -1}
+        page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+        page.press("#seed input", "Control+a")
+        page.locator("#seed input").press_sequentially("12345", delay=60)
+        offered = suggestions(choose("stack", 12345).scene, "stack")[0]
+        page.wait_for_function(
+            "one => document.querySelector('#chips button').innerText === one", arg=offered
+        )
+        # Gradio repeats what a stream said last.
+        page.wait_for_timeout(1_000)
+        assert page.input_value("#seed input") == "12345"
+        assert page.inner_text("#chips button >> nth=0") == offered
+        # Nothing is rounded: what is typed and what is shown would differ.
+        page.locator("#seed input").press_sequentially(".7", delay=60)
+        page.wait_for_selector("#complaint >> text=whole number")
+
+
 def test_what_is_chosen_before_a_slow_browser_hears_of_the_page_stays(page: Any) -> None:
     page.set_default_timeout(PATIENCE)
     catalogue = AgentCatalogue()
@@ -141,7 +162,8 @@ def test_what_is_chosen_before_a_slow_browser_hears_of_the_page_stays(page: Any)
     held: list[Any] = []
     page.route("**/queue/data*", lambda route: held.append(route), times=1)
     with serve(FakeSimulators(), catalogue) as url:
-        page.goto(url)
+        with page.expect_request("**/queue/data*"):
+            page.goto(url)
         agent = page.locator("#agent input")
         agent.click()
         page.locator("[role=option]", has_text=second).click()

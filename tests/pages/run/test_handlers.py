@@ -1,5 +1,6 @@
 """What the Run page sends at each event, without a browser, with a simulator that only counts."""
 
+import runpy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -7,9 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from pages import site
+from pages.run import live_view
+from pages.run.live_view import new_turn
 from tests.eval.examples import EPISODE, SPEC
 from tests.live.fake_simulators import FakeCatalogue, FakeEnvironment, FakeSimulators
 from vlm4vla.core.condition import GIVEN, Condition
@@ -51,7 +55,8 @@ class Page:
     def stream(self, event: str, *values: Any, **address: str) -> Iterator[dict[str, Any]]:
         visit = SimpleNamespace(session_hash="a", client=None, query_params=address)
         for updates in self._handlers[event](*values, visit):
-            yield {part.elem_id or "state": value for part, value in updates.items()}
+            said = {part.elem_id or "state": value for part, value in updates.items()}
+            yield {part: value for part, value in said.items() if value != gr.skip()}
 
     def opened(self, **address: str) -> dict[str, Any]:
         """What is said last of each component where the page is opened by an address."""
@@ -93,9 +98,54 @@ def test_of_two_scenes_that_are_chosen_quickly_the_second_is_shown_and_asked_for
     simulators._new_environment = partial(Slow, simulators.gate)
     for updates in page.stream("show_scene", "pick", 1, "", ("stack", 0)):
         said |= updates
-    assert (said["seed"], said["live"]["phase"]) == (2, "waiting")
+    offered = suggestions(choose("pick", 2).scene, "pick")[0]
+    assert (said["instruction"], said["live"]["phase"]) == (offered, "waiting")
+    # Gradio repeats what a stream said last.
+    assert not updates
     # Whatever is typed until the picture comes stays.
-    assert [updates.keys() for updates in newer] == [{"live"}]
+    assert not any({"instruction", "task", "seed"} & updates.keys() for updates in newer)
+
+
+def test_the_menus_that_a_scene_is_chosen_with_are_not_written_into() -> None:
+    chosen = next(Page().stream("show_scene", "pick", 2, "", ("stack", 0)))
+    drawn = next(Page().stream("draw_scene", "pick", ""))
+    linked = next(Page().stream("first_sight", task="pick", seed="2"))
+    assert drawn.keys() - chosen.keys() == {"seed"}
+    assert linked.keys() - chosen.keys() == {"task", "seed"}
+
+
+RUN = ("expert", "pick", 0, "lift the orange cylinder", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("event", "values"), [("draw_scene", ("pick", "")), ("show_recorded", (0,))]
+)
+@pytest.mark.parametrize("until", ["live", "success"])
+def test_a_run_that_is_replaced_leaves_nothing_to_press_and_no_card_of_its_own(
+    event: str, values: tuple[Any, ...], until: str
+) -> None:
+    simulators = FakeSimulators()
+    page = Page(simulators)
+    said: dict[str, Any] = {}
+    run = page.stream("carry_out", *RUN)
+    while said.get("live", {}).get("phase") != until:
+        said |= next(run)
+    # Of what is over the film is made meanwhile.
+    newer = page.stream(event, *values)
+    shown = next(newer)
+    for updates in (shown, *run, *newer):
+        said |= updates
+    assert said["live"]["phase"] in ("still", "recording")
+    assert not any(said[part].interactive for part in ("stop", "blind", "swap"))
+    assert (said["result"], said["elsewhere"]) == (shown["result"], shown["elsewhere"])
+    assert simulators.busy == 0
+
+
+def test_turns_go_on_counting_up_after_a_restart() -> None:
+    before = new_turn()
+    restarted = runpy.run_path(str(live_view.__file__))["new_turn"]()
+    # JavaScript counts in steps of one up to here.
+    assert before < restarted < 2**53
 
 
 def test_a_sentence_of_the_address_that_can_be_run_is_kept_and_read() -> None:

@@ -40,6 +40,24 @@ def test_the_three_readings_are_told_and_outlined_while_one_types(run_page: Any)
         assert sorted(outlined(run_page)) == sorted(things), sentence
 
 
+def test_what_is_deleted_cut_or_pasted_is_read_again(run_page: Any) -> None:
+    whole = type_in(run_page, "put the purple ball in the red bowl")
+    for _ in range(len("bowl")):
+        run_page.keyboard.press("Backspace")
+    run_page.wait_for_function(
+        "whole => !['', whole].includes(document.querySelector('.rl').innerText)", arg=whole
+    )
+    run_page.keyboard.press("Control+a")
+    run_page.keyboard.press("Control+x")
+    run_page.wait_for_function("document.querySelector('.rl').innerText === ''")
+    run_page.keyboard.press("Control+v")
+    run_page.keyboard.insert_text("bowl")
+    run_page.wait_for_function(
+        "whole => document.querySelector('.rl').innerText === whole", arg=whole
+    )
+    assert sorted(outlined(run_page)) == ["purple ball", "red bowl"]
+
+
 def test_pointing_at_one_thing_and_at_another_writes_the_sentence(run_page: Any) -> None:
     type_in(run_page, "put the yellow ball in the red bowl")
     area = run_page.locator(".lv-picture").bounding_box()

@@ -7,6 +7,8 @@ import pytest
 from tests.live.fake_simulators import FakeCatalogue, FakeSimulators
 from tests.pages.conftest import LIVE, PATIENCE, serve, wait_for_phase
 
+ACTING = ("#stop", "#blind", "#swap")
+
 
 def test_it_is_blinded_and_told_of_another_object_in_mid_run(
     page: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
@@ -38,3 +40,29 @@ def test_it_is_blinded_and_told_of_another_object_in_mid_run(
         assert "Its success at" not in facts
         assert not page.is_visible("[data-copy=command]")
         assert page.is_disabled("#blind") and page.is_disabled("#swap")
+
+
+def test_nothing_can_be_stopped_or_switched_once_another_scene_is_shown(page: Any) -> None:
+    page.set_default_timeout(PATIENCE)
+    simulators = FakeSimulators(lasts=90)
+    with serve(simulators, FakeCatalogue("policy")) as url:
+        page.goto(f"{url}?task=pick&seed=4")
+        wait_for_phase(page, "still")
+        page.click("#run")
+        wait_for_phase(page, "live")
+        for button in ACTING:
+            page.wait_for_selector(f"{button}:not([disabled])")
+        page.click("#new-scene")
+        wait_for_phase(page, "still")
+        # Gradio repeats what a stream said last.
+        page.wait_for_timeout(1_000)
+        assert [page.is_disabled(button) for button in ACTING] == [True] * 3
+        # Another run has them again, although it replaces one.
+        for _ in range(2):
+            page.click("#run")
+            wait_for_phase(page, "live")
+        page.wait_for_timeout(500)
+        assert [page.is_disabled(button) for button in ACTING] == [False] * 3
+        page.click("#stop")
+        wait_for_phase(page, "stopped")
+        page.goto("about:blank")
