@@ -43,7 +43,8 @@ _PAUSE: Final = 0.8
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
-_turns = itertools.count(1)
+_turns = itertools.count(time.time_ns() // 1_000_000)
+"""From the clock; see `pages.run.live_view.new_turn`."""
 
 
 @dataclass(frozen=True)

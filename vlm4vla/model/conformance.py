@@ -30,6 +30,9 @@ LONG = "push the small green cylinder to the left of the yellow plate on the tab
 _ROUNDING = 1e-4
 """Share of the largest state that rounding may make in float32."""
 
+_NOTICED = 1e-5
+"""Share of the largest state above which a change is more than what padding makes in float32."""
+
 
 class Check(NamedTuple):
     """One claim about an adaptation.
@@ -188,7 +191,7 @@ def both_matter(policy: Policy) -> Check:
         index = torch.tensor([0, 0, 1], device=policy.device)
         states = policy.query_state(features, [SHORT, LONG, SHORT], index)
     change = torch.stack([states[1] - states[0], states[2] - states[0]]).abs().amax(-1)
-    value, limit = float(change.min()), _ROUNDING * float(states.abs().max())
+    value, limit = float(change.min()), _NOTICED * float(states.abs().max())
     claim = "picture and words both reach the query"
     return Check("both matter", value > limit, value, f"> {limit:.1e}", claim)
 

@@ -71,14 +71,6 @@ def test_the_first_screen_says_what_the_numbers_say(page: Any, address: str) -> 
     assert page.locator("#curve-picture-blur .ab-csv").count() == 1
 
 
-def test_of_two_quick_presses_the_last_one_counts(page: Any, address: str) -> None:
-    opened(page, address)
-    for key in ("0-1", "1-0", "0-2"):
-        page.evaluate(f"""document.querySelector("[data-cell='{key}']").click()""")
-    page.wait_for_selector("[data-cell='0-2'][aria-pressed=true]")
-    page.wait_for_function("location.search.includes('cell=0-2')")
-
-
 def test_a_press_on_a_cell_lists_its_episodes(page: Any, address: str) -> None:
     opened(page, address)
     page.click("[data-cell='0-1']")
