@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -177,6 +178,12 @@ def read_matching(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | Non
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and wanted.items() <= found.items() else None
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, 64 hexadecimal digits."""
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def json_text(value: Any) -> str:

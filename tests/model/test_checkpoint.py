@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from vlm4vla import action
 from vlm4vla.errors import UserError
+from vlm4vla.files import sha256_of
 from vlm4vla.model import checkpoint
 from vlm4vla.model.checkpoint import Provenance, checkpoint_hash, record_evaluation
 from vlm4vla.model.groups import set_trainable
@@ -35,7 +36,7 @@ def _rehash(folder):
     manifest = json.loads((folder / "policy.json").read_text())
     for name, entry in manifest["files"].items():
         entry["bytes"] = (folder / name).stat().st_size
-        entry["sha256"] = checkpoint._sha256(folder / name)
+        entry["sha256"] = sha256_of(folder / name)
     (folder / "policy.json").write_text(json.dumps(manifest))
 
 

@@ -22,7 +22,7 @@ from vlm4vla.data.lerobot.reader import Dataset, open_dataset
 from vlm4vla.data.lerobot.schema import CHUNK, MAX_THINGS, EpisodeInfo, Recording, episode_info
 from vlm4vla.data.lerobot.tables import damaged
 from vlm4vla.errors import UserError
-from vlm4vla.files import replacing_folder
+from vlm4vla.files import replacing_folder, sha256_of
 from vlm4vla.suites.tabletop.instructions import Goal, Task
 from vlm4vla.suites.tabletop.scene import Scene, sample_scene
 from vlm4vla.suites.tabletop.types import POLICY_PIXELS
@@ -174,7 +174,7 @@ def build_cache(
             "datasets": [os.path.relpath(os.path.realpath(path), home) for path in datasets],
             "fingerprints": [dataset.fingerprint for dataset in opened],
             "episodes": [info.to_json() for info in infos],
-            _HASHES: {name: _hash(building / f"{name}.npy") for name in _hashed()},
+            _HASHES: {name: sha256_of(building / f"{name}.npy") for name in _hashed()},
         }
         (building / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", "utf-8")
 
@@ -359,7 +359,7 @@ def _refuse_changed(folder: Path, hashes: dict[str, Any]) -> None:
     for name in _hashed():
         path = folder / f"{name}.npy"
         try:
-            if hashes.get(name) != _hash(path):
+            if hashes.get(name) != sha256_of(path):
                 raise ValueError("it is not what was written")
         except (OSError, ValueError) as error:
             raise damaged(path, error) from error
@@ -386,11 +386,6 @@ def _refuse_disorder(
 def _hashed() -> list[str]:
     """The arrays whose hashes are compared whenever a cache is opened: all but the pictures."""
     return [name for name in _shapes(0, 0) if name != "images"]
-
-
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refuse_stale(folder: Path, dataset: Path, fingerprint: str) -> None:

@@ -29,6 +29,7 @@ from vlm4vla.files import (
     recover,
     replacing,
     replacing_folder,
+    sha256_of,
     standing_folder,
     write_json,
 )
@@ -155,7 +156,7 @@ def write(
             "libraries": {"python": sys.version.split()[0]}
             | {name: version(name) for name in _LIBRARIES},
             "files": {
-                file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+                file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
                 for file in sorted(new.iterdir())
             },
             **dataclasses.asdict(provenance),
@@ -304,7 +305,7 @@ def _verify_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
         if size != entry["bytes"]:
             way = "shorter" if size < entry["bytes"] else "longer"
             raise UserError(f"{file} is {way} ({size} bytes) than the {entry['bytes']} it had.")
-        if _sha256(file) != entry["sha256"]:
+        if sha256_of(file) != entry["sha256"]:
             raise UserError(f"{file} is not the file that was saved.", "Its SHA-256 differs.")
 
 
@@ -322,8 +323,3 @@ def checkpoint_hash(folder: str | Path) -> str:
     if manifest["dtype"] != config.get("dtype", manifest["dtype"]):
         parts["dtype"] = manifest["dtype"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from vlm4vla.agents.catalogue import SHIPPED
 from vlm4vla.errors import UserError
+from vlm4vla.files import sha256_of
 
 Init = Literal["vlm", "scratch", "mimetic"]
 
@@ -21,8 +22,7 @@ OPTIONS: Final = ("steps", "batch", "learning_rate")
 
 def digest_of(vlm: Path) -> str:
     """The first sixteen hexadecimal digits of the SHA-256 of a folder's weights."""
-    with open(vlm / WEIGHTS, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+    return sha256_of(vlm / WEIGHTS)[:16]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The whole state of a run on disk: tensors in safetensors, the rest in JSON, replaced at once."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlm4vla.errors import UserError
-from vlm4vla.files import json_text, replacing_folder
+from vlm4vla.files import json_text, replacing_folder, sha256_of
 
 _FOLDER = re.compile(r"state-(\d{8})")
 _TENSORS: Final = "tensors.safetensors"
@@ -59,7 +58,7 @@ def save_state(run: Path, state: TrainingState) -> None:
         save_file(tensors, new / _TENSORS)
         facts = {"step": state.step, **state.facts}
         if (new / _TENSORS).stat().st_size < _LARGE:
-            facts[_SHA256] = _sha256(new / _TENSORS)
+            facts[_SHA256] = sha256_of(new / _TENSORS)
         (new / _FACTS).write_text(json_text(facts), "utf-8")
     for _, folder in _folders(run)[:-1]:
         shutil.rmtree(folder)
@@ -83,17 +82,12 @@ def load_state(run: Path) -> TrainingState | None:
     # States of earlier versions have none, nor have large ones.
     saved = facts.pop(_SHA256, None)
     try:
-        if saved is not None and _sha256(folder / _TENSORS) != saved:
+        if saved is not None and sha256_of(folder / _TENSORS) != saved:
             raise SafetensorError("its content is not what was saved")
         tensors = load_file(folder / _TENSORS)
     except (OSError, SafetensorError) as error:
         raise _damaged(folder / _TENSORS, error) from error
     return TrainingState(step, tensors, facts)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def lacking(run: Path, step: int, what: str) -> UserError:
