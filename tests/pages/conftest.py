@@ -132,7 +132,7 @@ def run_page(page: Any, served: Served) -> Iterator[Any]:
     page.set_default_timeout(PATIENCE)
     page.goto(served.url)
     page.wait_for_selector(LIVE)
-    page.wait_for_function("document.querySelector('.lv-note').innerText.includes('live')")
+    page.wait_for_function("document.querySelector('.lv-note')?.innerText.includes('live')")
     yield page
     # Gradio itself complains when a stream ends because its page was left.
     left = ("AbortError", "Unexpected error Connection errored out")

@@ -40,7 +40,7 @@ def looked(request: Any, browser: Any, served: Served) -> Iterator[Any]:
 def ready(page: Any, url: str) -> None:
     page.goto(url)
     page.wait_for_selector(LIVE)
-    page.wait_for_function("document.querySelector('.lv-note').innerText.includes('live')")
+    page.wait_for_function("document.querySelector('.lv-note')?.innerText.includes('live')")
 
 
 def serious_findings(page: Any) -> list[str]:

@@ -95,7 +95,7 @@ def test_settings_shorten_an_episode_and_come_back_with_its_link(page: Any, addr
     page.reload()
     page.wait_for_selector(".result-card[data-run]")
     page.click("#settings button")
-    page.wait_for_function("document.querySelector('#most-steps input[type=number]').value === '9'")
+    page.wait_for_function("document.querySelector('#most-steps [type=number]')?.value === '9'")
     page.click("#run")
     wait_for_phase(page, "failure")
     page.wait_for_selector(".result-card[data-run]")

@@ -255,7 +255,7 @@ def test_a_finger_draws_the_slider_and_opens_the_episode(browser: Any, address: 
         box = slider.bounding_box()
         assert box["height"] >= 44
         page.touchscreen.tap(box["x"] + 2, box["y"] + box["height"] / 2)
-        page.wait_for_function("document.querySelector('.cp-ghost svg').dataset.step === '0'")
+        page.wait_for_function("document.querySelector('.cp-ghost svg')?.dataset.step === '0'")
         link = page.locator(".cp-ghost .cp-verdict").first
         assert link.bounding_box()["height"] >= 44
         link.tap()

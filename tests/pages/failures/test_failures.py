@@ -230,7 +230,7 @@ def test_a_finger_stops_a_clip(browser: Any, url: str) -> None:
     page.wait_for_selector(".ec[data-clip]")
     page.wait_for_function("!document.querySelector('.ec-clip').paused")
     page.locator(".ec-stage").first.tap()
-    page.wait_for_function("document.querySelector('.ec-clip').paused")
+    page.wait_for_function("document.querySelector('.ec-clip')?.paused")
     page.locator("[data-look='drawings']").tap()
     page.wait_for_function("!document.querySelector('.ec-clip')")
     context.close()

@@ -177,7 +177,7 @@ def test_maps_are_chosen_with_their_worth_and_dragging_over_them_asks_nobody(
 def test_what_was_predicted_is_told_beside_what_was_done(inspected: Any) -> None:
     inspected.keyboard.press(".")
     wait_for_step(inspected, 4)
-    inspected.wait_for_function("document.querySelector('.iv-now').innerText.includes('step 4')")
+    inspected.wait_for_function("document.querySelector('.iv-now')?.innerText.includes('step 4')")
     # The arm of this episode never moved.
     assert "4 of 4 actions carried out since step 4" in inspected.inner_text(".iv-now")
     titles = inspected.locator(".iv-lanes title")

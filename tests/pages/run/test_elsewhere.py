@@ -60,7 +60,7 @@ def test_eight_scenes_fill_a_strip_whose_pictures_open_their_episodes(page: Any)
         page.wait_for_selector("li[data-state='now']")
         page.click("#stop")
         page.wait_for_selector("li[data-state='stopped']")
-        page.wait_for_function("document.querySelector('#stop').disabled")
+        page.wait_for_function("document.querySelector('#stop')?.disabled")
         states = [item.get_attribute("data-state") for item in page.locator(".es-scenes li").all()]
         assert states[-1] == "stopped" and states.count("stopped") == 1 and len(states) < 8
         page.wait_for_function("!document.querySelector('#elsewhere').disabled")

@@ -46,7 +46,7 @@ def test_a_mistake_in_the_middle_of_a_run_ends_it_with_a_sentence(page: Any) -> 
             wait_for_phase(page, "error")
             said = "The episode was ended by a mistake in the program (RuntimeError: device lost)."
             assert said in page.inner_text(".lv-note")
-            page.wait_for_function("document.querySelector('#stop').disabled")
+            page.wait_for_function("document.querySelector('#stop')?.disabled")
             assert page.is_enabled("#run")
             assert simulators.busy == 0
 
@@ -170,7 +170,7 @@ def test_what_is_chosen_before_a_slow_browser_hears_of_the_page_stays(page: Any)
         page.wait_for_function("document.querySelector('#agent input')?.value !== ''")
         assert agent.input_value().startswith(second)
         held[0].continue_()
-        page.wait_for_function("document.querySelector('.lv-note').innerText.includes('live')")
+        page.wait_for_function("document.querySelector('.lv-note')?.innerText.includes('live')")
         # Gradio repeats what a stream said last.
         page.wait_for_timeout(1_000)
         assert agent.input_value().startswith(second)

@@ -49,7 +49,7 @@ def test_what_is_deleted_cut_or_pasted_is_read_again(run_page: Any) -> None:
     )
     run_page.keyboard.press("Control+a")
     run_page.keyboard.press("Control+x")
-    run_page.wait_for_function("document.querySelector('.rl').innerText === ''")
+    run_page.wait_for_function("document.querySelector('.rl')?.innerText === ''")
     run_page.keyboard.press("Control+v")
     run_page.keyboard.insert_text("bowl")
     run_page.wait_for_function(

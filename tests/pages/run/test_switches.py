@@ -25,7 +25,7 @@ def test_it_is_blinded_and_told_of_another_object_in_mid_run(
         sentence = page.input_value("#instruction textarea")
         page.click("#run")
         page.click("#blind:not([disabled])")
-        page.wait_for_function("document.querySelector('.lv-note').innerText.includes('blind')")
+        page.wait_for_function("document.querySelector('.lv-note')?.innerText.includes('blind')")
         page.click("#swap:not([disabled])")
         page.wait_for_function(
             "asked => document.querySelector('.lv-instruction').innerText !== asked", arg=sentence
