@@ -17,6 +17,7 @@ from torch import nn
 from tests import waiting
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
+from vlm4vla.train.loop import state
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.loop.state import TrainingState, load_state, save_state
 from vlm4vla.train.loop.train import Watch, check_finished, train
@@ -336,6 +337,28 @@ def test_a_loss_that_is_no_number_leaves_the_last_state(tmp_path, value):
     with pytest.raises(UserError, match=f"loss became {value} at step 3"):
         train(lesson, replace(RECIPE, save_every=1), tmp_path, device="cpu")
     assert load_state(tmp_path).step == 3
+
+
+def test_slow_steps_are_saved_by_the_clock(tmp_path, monkeypatch):
+    """Saved after 5 minutes, and once a save takes one, not before 20 minutes after it."""
+    now = [0.0]
+    monkeypatch.setattr(state, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    saved = {}
+
+    def kept(folder, found):
+        saved[found.step] = now[0]
+        save_state(folder, found)
+        now[0] += 60
+
+    class Slow(Objective):
+        def batch(self, index, rank=0, ranks=1):
+            now[0] += 100
+            return super().batch(index)
+
+    monkeypatch.setattr(state, "save_state", kept)
+    train(Slow(), replace(RECIPE, save_every=1_000), tmp_path, device="cpu")
+    assert saved == {3: 300.0, 15: 1_560.0, 24: 2_520.0}
+    assert load_state(tmp_path).step == 24
 
 
 def test_an_interrupt_ends_the_step_and_saves(tmp_path):

@@ -23,7 +23,7 @@ class Recipe:
         clip: largest norm of the gradient without the action query's, 0 for no clipping.
         ema: decay of the running average of the weights that the stage hands on; 0 for none.
         seed: of batches and of new weights.
-        save_every: steps between saved states.
+        save_every: steps between saved states; slow steps are saved by the clock, too.
     """
 
     steps: int

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,36 @@ _SHA256: Final = "sha256"
 _LARGE: Final = 10**9
 """Bytes from which on tensors have no checksum: it costs 1.2 s a gigabyte of one core, at each save
 and again at each load, and states of 8 billion weights have a hundred."""
+
+
+_LATEST: Final = 300.0
+"""Seconds of learning that a killed run loses at most, unless saving is dear."""
+
+_DEAR: Final = 20.0
+"""Times a save's own seconds that pass before the clock asks for the next one."""
+
+
+class Saves:
+    """When a run's state is due: after so many steps, and by the clock for slow ones.
+
+    Args:
+        every: steps between saved states.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.next = time.monotonic() + _LATEST
+
+    def due(self, done: int) -> bool:
+        """Whether to save after so many steps."""
+        return done % self.every == 0 or time.monotonic() >= self.next
+
+    def save(self, run: Path, state: "TrainingState") -> None:
+        """Saves it, as `save_state` does, and sets the clock anew."""
+        began = time.monotonic()
+        save_state(run, state)
+        saved = time.monotonic()
+        self.next = saved + max(_LATEST, _DEAR * (saved - began))
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,12 @@ from vlm4vla.train.loop.precision import precision
 from vlm4vla.train.loop.progress import Progress, deferred_interrupt
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.loop.state import (
+    Saves,
     TrainingState,
     lacking,
     load_state,
     random_state,
     restore_random_state,
-    save_state,
 )
 
 RECIPE: Final = "recipe.json"
@@ -134,6 +134,7 @@ def train(
     start, history = _resume(learner, run, recipe, about or {}, accelerator.is_main_process)
     clipped = [parameter for name, parameter in learning if name != objective.query]
     progress = Progress(recipe, start) if accelerator.is_main_process else None
+    saves = Saves(recipe.save_every)
     batches = prefetched(
         partial(objective.batch, rank=rank, ranks=ranks),
         range(start * recipe.accumulation, recipe.steps * recipe.accumulation),
@@ -180,9 +181,9 @@ def train(
                         history.append({"step": done, **values})
                     module.train()
             stop = _anyone(accelerator, interrupt.wanted)
-            if progress and (done % recipe.save_every == 0 or last or stop):
+            if progress and (saves.due(done) or last or stop):
                 facts = {"recipe": asdict(recipe), "about": about or {}, "history": history}
-                save_state(run, _state(done, learner, facts))
+                saves.save(run, _state(done, learner, facts))
                 write_json(run / _HISTORY, history)
             accelerator.log(values, step=done)
             if stop:
