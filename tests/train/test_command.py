@@ -18,6 +18,7 @@ from vlm4vla.commands import train as command
         ("dagger", ["--init", "vlm"], "grounding, tokens, imitation"),
         ("dagger", ["--data", "/nope"], "grounding, tokens, imitation, all"),
         ("language", ["--init", "scratch"], "grounding, tokens, imitation"),
+        ("language", ["--words", "a"], "grounding, tokens, imitation"),
         ("language", ["--tasks", "pick"], "grounding, tokens, imitation, dagger, all"),
         ("language", ["--data", "/nope"], "grounding, tokens, imitation, all"),
     ],

@@ -46,6 +46,7 @@ _OF_ONE_PROCESS: Final = (ALL, "dagger")
 
 _OF_ONE_STAGE: Final = (
     "source",
+    "words",
     "datasets",
     "rounds",
     "episodes",
@@ -61,6 +62,7 @@ _ON_FRAMES: Final = ("grounding", "tokens", "imitation")
 
 _TAKEN_BY: Final = {
     "init": _ON_FRAMES,
+    "words": _ON_FRAMES,
     "data": (*_ON_FRAMES, ALL),
     "tasks": (*_ON_FRAMES, "dagger", ALL),
     "datasets": ("dagger",),
@@ -107,6 +109,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--init",
         choices=INITS,
         help="its weights, random ones, or random ones as the tiny VLMs' pretraining began",
+    )
+    parser.add_argument(
+        "--words",
+        metavar="VLM",
+        help="grounding, tokens, imitation: read with this VLM's tokenizer; words that both have "
+        "keep their embeddings (default: the one of --from)",
     )
     parser.add_argument("--data", type=Path, help="training cache (default: cache/frames)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], help="only these tasks")
@@ -319,8 +327,8 @@ def _learn(job: Run, recipe: Any, args: argparse.Namespace) -> Path:
         before = _run_of("grounding") / CHECKPOINT
     query = "zero" if args.preset == "paper" else "embedding"
     before = args.source or before
-    job = replace(job, start=identity_of(before, args.init))
-    policy = start_policy(before, args.init, args.device, query, recipe.loop.seed)
+    job = replace(job, start=identity_of(before, args.init, args.words))
+    policy = start_policy(before, args.init, args.device, query, recipe.loop.seed, args.words)
     set_trainable(policy, args.train)
     if args.stage == "grounding":
         return run_grounding(job, recipe, policy, cache, args.tasks)

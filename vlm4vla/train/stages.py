@@ -27,6 +27,7 @@ from vlm4vla.model.groups import GROUPS, describe_trainable, set_trainable
 from vlm4vla.model.load import accelerator, chosen_device, load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import Vlm, save_vlm
+from vlm4vla.model.vocabulary import take_words
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.train.auxiliary.patch_words import PatchWordLoss
@@ -313,7 +314,7 @@ def run_language(
     return run_stage(run, stage, policy)
 
 
-def identity_of(source: Path | str, init: str = "vlm") -> str:
+def identity_of(source: Path | str, init: str = "vlm", words: Path | str | None = None) -> str:
     """Which weights a run starts from, the same wherever their folder lies.
 
     A run that was begun on one machine goes on on another, and one whose folder holds other
@@ -322,10 +323,12 @@ def identity_of(source: Path | str, init: str = "vlm") -> str:
     Args:
         source: a checkpoint folder, a VLM folder, a preset or a Hub id.
         init: one of `INITS`; with another than "vlm" the architecture alone is taken over.
+        words: the VLM whose tokenizer it reads with; None for its own.
 
     Returns:
         The first sixteen hexadecimal digits of the SHA-256 of a folder's safetensors, in the
-        order of their names, or what has none as it was given; then the init, if not "vlm".
+        order of their names, or what has none as it was given; then the init, if not "vlm"; then
+        the same digits of what the words are from.
     """
     name = str(source)
     if files := sorted(Path(source).glob("*.safetensors")):
@@ -334,7 +337,8 @@ def identity_of(source: Path | str, init: str = "vlm") -> str:
             with open(file, "rb") as content:
                 found.update(hashlib.file_digest(content, "sha256").digest())
         name = found.hexdigest()[:16]
-    return name if init == "vlm" else f"{name}, {init}"
+    begun = name if init == "vlm" else f"{name}, {init}"
+    return begun if words is None else f"{begun}, words of {identity_of(words)}"
 
 
 def start_policy(
@@ -343,6 +347,7 @@ def start_policy(
     device: str | None,
     query_init: str = "embedding",
     seed: int = 0,
+    words: Path | str | None = None,
 ) -> Policy:
     """The policy that a robot stage starts from.
 
@@ -355,11 +360,21 @@ def start_policy(
         device: "cpu", "cuda", or None.
         query_init: "embedding" or, as in the paper, "zero"; a checkpoint keeps its own query.
         seed: of new weights, the head's among them.
+        words: a VLM whose tokenizer it shall read with; None for its own.
 
     Raises:
         UserError: the source is not there or does not fit, or its language model cannot have the
-            start "mimetic".
+            start "mimetic", or the words are of another family.
     """
+    policy = _weights_to_start_from(source, init, device, query_init, seed)
+    if words is not None:
+        take_words(policy.vlm, load_vlm(words, torch.float32, torch.device("cpu")).tokenizer)
+    return policy
+
+
+def _weights_to_start_from(
+    source: Path | str, init: str, device: str | None, query_init: str, seed: int
+) -> Policy:
     if init == "vlm" and (Path(source) / MANIFEST).is_file():
         return Policy.from_pretrained(source, device, dtype=torch.float32)
     # New weights are drawn on the CPU: a seed's are then the same wherever they learn.
