@@ -227,7 +227,7 @@ def test_a_machine_that_rounds_otherwise_is_not_another_version():
         rounding.count(f"{number}", True)
     for number in range(57, 60):
         rounding.count(f"{number}", False)
-    with pytest.raises(UserError, match="Episode 60 moves .*: 4 of 61 such episodes"):
+    with pytest.raises(UserError, match="4 of 61 such episodes"):
         rounding.count("60", False)
     # Two of two may be chance.
     rounding = Rounding()
