@@ -223,7 +223,12 @@ def test_impossible_wishes_are_refused_before_anything_starts(complete, tmp_path
     refuse("Unknown task 'fly'", settings=Settings(("fly",), 1_000_000, "expert"))
     refuse("Nothing to record", episodes=0)
     refuse("named twice", settings=Settings(("pick", "reach", "pick"), 1_000_000, "expert"))
-    refuse("not all for training", settings=Settings(("pick",), 0, "expert"))
+    refuse(
+        "Seeds 1 to 11 are not all for training. Choose a first seed from 1000000 to 99999988:",
+        settings=Settings(("pick",), 0, "expert"),
+    )
+    last = Settings(("pick",), 99_999_989, "expert")
+    refuse("Seeds 99999990 to 100000000 are not", settings=last)
     refuse("finished dataset with other settings", out=complete, episodes=4)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

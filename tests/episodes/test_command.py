@@ -122,6 +122,7 @@ def test_looking_where_nothing_is_makes_nothing(home, capsys) -> None:
 
 
 def test_mistakes_are_told(table, capsys) -> None:
+    assert "There is no file /nope.parquet." in told(capsys, "import", "/nope.parquet")
     assert "The limit is a number from 1 to" in told(capsys, "list", "--limit", "0")
     for text in ("{", "[]", '"x"', '{"color": 1}'):
         assert "condition" in told(capsys, "list", "--condition", text)

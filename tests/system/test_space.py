@@ -116,6 +116,8 @@ def test_nothing_is_overwritten_and_nothing_too_large_is_written(
     assert precious.read_text() == "years of work"
     with pytest.raises(UserError, match="is a file"):
         space.write_space(precious, [])
+    with pytest.raises(UserError, match="lies in the checkout"):
+        space.write_space(space.ROOT / "space", [])
     monkeypatch.setattr(space, "MOST_BYTES", 1_000_000)
     with pytest.raises(UserError, match="are the most"):
         space.write_space(tmp_path / "out", [])

@@ -135,31 +135,35 @@ def run(args: argparse.Namespace) -> int:
         TABLETOP.spec(args.task or "pick", seed, Condition(KNOWN))
         for seed in dict.fromkeys(args.seeds)
     ]
+    wanted = []
+    for spec in [stored.spec] if stored is not None else drawn:
+        settings = {
+            "checkpoint": agent.identity.digest,
+            "episode": stored.id if stored is not None else episode_id(spec, span, versions),
+            "asked_step": args.step,
+            "method": args.method,
+            "target": args.target,
+            "cover": "mean",
+            "stride": STRIDE,
+            "random_orders": RANDOM_ORDERS,
+        }
+        if args.layer is not None:
+            settings["layer"] = args.layer
+        if changes:
+            settings["perturbations"] = [one.to_json() for one in changes]
+        what = f"{spec.task}-{spec.seed:06d}"
+        if stored is not None:
+            what = f"{stored.id}-{args.step:03d}"
+        layer = f"-{args.layer}" if args.layer is not None else ""
+        base = args.out / f"{what}-{args.method}{layer}-{args.target}"
+        told = read_matching(base.with_suffix(".json"), settings)
+        if told is None:
+            _check_nobody_elses(base.with_suffix(".json"), settings["checkpoint"])
+        wanted.append((spec, settings, base, told))
     environment = None
     try:
-        for spec in [stored.spec] if stored is not None else drawn:
-            settings = {
-                "checkpoint": agent.identity.digest,
-                "episode": stored.id if stored is not None else episode_id(spec, span, versions),
-                "asked_step": args.step,
-                "method": args.method,
-                "target": args.target,
-                "cover": "mean",
-                "stride": STRIDE,
-                "random_orders": RANDOM_ORDERS,
-            }
-            if args.layer is not None:
-                settings["layer"] = args.layer
-            if changes:
-                settings["perturbations"] = [one.to_json() for one in changes]
-            what = f"{spec.task}-{spec.seed:06d}"
-            if stored is not None:
-                what = f"{stored.id}-{args.step:03d}"
-            layer = f"-{args.layer}" if args.layer is not None else ""
-            base = args.out / f"{what}-{args.method}{layer}-{args.target}"
-            told = read_matching(base.with_suffix(".json"), settings)
+        for spec, settings, base, told in wanted:
             if told is None:
-                _check_nobody_elses(base.with_suffix(".json"), settings["checkpoint"])
                 environment = environment or EnvironmentProcess(TABLETOP)
                 painter, inference = _inference(environment, spec, stored, args.step)
                 told = _explain(agent, painter, inference, settings, base)

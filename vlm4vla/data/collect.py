@@ -89,7 +89,9 @@ def _check(settings: Settings, total: int) -> None:
     if min(drawn) not in seeds.TRAIN or max(drawn) not in seeds.TRAIN:
         raise UserError(
             f"Seeds {min(drawn)} to {max(drawn)} are not all for training.",
-            f"Choose a first seed of at least {seeds.TRAIN.start}: models may only learn there.",
+            f"Choose a first seed from {seeds.TRAIN.start} to "
+            f"{seeds.TRAIN.stop - (max(drawn) - settings.first_seed) - 1}: models may only learn "
+            "there.",
         )
 
 

@@ -330,12 +330,14 @@ def import_(path: Path, table: EpisodeTable) -> int:
         table: where they go.
 
     Raises:
-        UserError: the file is none of `export`, is damaged, or a newer version wrote it; or see
-            `EpisodeTable.put_all`.
+        UserError: there is no such file, it is none of `export`, is damaged, or a newer version
+            wrote it; or see `EpisodeTable.put_all`.
     """
     import pyarrow
     import pyarrow.parquet
 
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.", "Name one of `vlm4vla episodes export`.")
     came = number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:

@@ -39,13 +39,19 @@ def write_space(out: Path, policies: Iterable[Path], *, root: Path = ROOT) -> in
         Bytes of all files.
 
     Raises:
-        UserError: this is no checkout, something else is at or in `out`, or it would be too large.
+        UserError: this is no checkout, `out` lies in it, something else is at or in `out`, or it
+            would be too large.
     """
     missing = [name for name in (*_FILES, *_FOLDERS) if not (root / name).exists()]
     if missing:
         raise UserError(
             f"A Space is made of a checkout, and {root} has no {', '.join(missing)}.",
             "Clone the repository and run the command there.",
+        )
+    if out.resolve().is_relative_to(root):
+        raise UserError(
+            f"{out} lies in the checkout, which would then hold the app twice.",
+            "Choose a folder outside of it.",
         )
     refuse_others(out, {*_FILES, *_FOLDERS, "checkpoints", _REQUIREMENTS, _ATTRIBUTES}, "Space")
     files = {root / name: Path(name) for name in _FILES}

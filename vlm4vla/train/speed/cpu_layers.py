@@ -16,7 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from vlm4vla.errors import UserError
 from vlm4vla.model.groups import inside
 from vlm4vla.model.policy import Policy
-from vlm4vla.train.speed.packed import packed_layers, why_not_packed
+from vlm4vla.train.speed.packed import compiling, packed_layers, why_not_packed
 
 _WHOLE: Final = "whole_flash"
 """Vision towers hand over all pictures at once only to implementations named like this."""
@@ -144,8 +144,6 @@ def chosen_layers(policy: Policy, compiled: bool) -> Iterator[None]:
     if not compiled:
         yield
         return
-    import torch._dynamo  # takes a second
-
     layers = [
         module
         for name, module in policy.base.named_modules()
@@ -156,7 +154,7 @@ def chosen_layers(policy: Policy, compiled: bool) -> Iterator[None]:
         layer.compile(dynamic=True)
     try:
         # Layers share their code, and each counts as a recompilation of it.
-        with torch._dynamo.config.patch(recompile_limit=_VARIANTS):
+        with compiling(_VARIANTS):
             yield
     finally:
         for layer in layers:

@@ -8,7 +8,7 @@ one compiled form. Sizes are symbols in it: what a batch gives does not depend o
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -160,6 +160,22 @@ def why_not_packed(policy: Policy) -> str | None:
     return None
 
 
+def compiling(variants: int) -> AbstractContextManager[None]:
+    """How layers are compiled one by one, in one process or in several.
+
+    Where several train, torch would cut what it compiles at places where gradients are sent; a
+    layer is smaller than that, and one with symbols for sizes fails there (torch 2.13).
+
+    Args:
+        variants: compiled forms of one piece of code, at most.
+    """
+    import torch._dynamo  # takes a second
+
+    settings = {"recompile_limit": variants, "optimize_ddp": False}
+    context: AbstractContextManager[None] = torch._dynamo.config.patch(settings)
+    return context
+
+
 @contextmanager
 def packed_layers(policy: Policy, compiled: bool = False) -> Iterator[None]:
     """Trains with these layers while it lasts; what needs no gradient takes the model's own.
@@ -168,7 +184,6 @@ def packed_layers(policy: Policy, compiled: bool = False) -> Iterator[None]:
         policy: one for which `why_not_packed` gives None.
         compiled: whether they are compiled, which takes a minute.
     """
-    import torch._dynamo
     import torch.fx.experimental._config
 
     wrap: Callable[..., Any] = partial(torch.compile, dynamic=True) if compiled else _as_it_is
@@ -179,7 +194,7 @@ def packed_layers(policy: Policy, compiled: bool = False) -> Iterator[None]:
     _PACKED[policy] = parts
     try:
         with (
-            torch._dynamo.config.patch(recompile_limit=_VARIANTS),
+            compiling(_VARIANTS),
             # Sizes that are equal in the first batch by chance are not the same size.
             torch.fx.experimental._config.patch(use_duck_shape=False),  # type: ignore[attr-defined]
         ):
