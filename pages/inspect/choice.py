@@ -2,28 +2,32 @@
 
 import html
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from vlm4vla.episodes.archive import Archive
 from vlm4vla.episodes.filters import Filter
+from vlm4vla.episodes.rates import facets
 from vlm4vla.episodes.rows import Row
 from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.suites.tabletop.suite import NAME
 
 _SHOWN: Final = 12
-_OF_EACH_TASK: Final = 3
+_POLICIES: Final = 4
+"""Policies of which a failure in each task is shown."""
 
 
 def choice(archive: Archive, recordings: Archive) -> str:
     """Recent episodes, failures of evaluations, and recordings, as links."""
     recent = archive.table.query(Filter(suite=NAME, source=("live", "rollout")), limit=_SHOWN)
+    failures = Filter(suite=NAME, success=False, kind="evaluation", agent_kind="policy")
+    counted = facets(archive.table, failures, ["agent"])["agent"]
+    policies = sorted(counted, key=lambda agent: -counted[agent])[:_POLICIES]
     failed = [
         row
         for task in TASKS
-        for row in archive.table.query(
-            Filter(suite=NAME, task=task, success=False, kind="evaluation", agent_kind="policy"),
-            limit=_OF_EACH_TASK,
-        )
+        for policy in policies
+        for row in archive.table.query(replace(failures, task=task, agent=policy), limit=1)
     ]
     recorded = recordings.table.query(limit=_SHOWN)
     parts = [
