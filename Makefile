@@ -2,6 +2,8 @@
 # their nature. Everything else is in vlm4vla/system/bootstrap.py.
 export HOST ?= 127.0.0.1
 export PORT ?= 7860
+# Test files at a time; those of the pages share a browser and a simulator, and follow one by one.
+JOBS ?= 2
 
 supported := import sys; (3, 11) <= sys.version_info[:2] <= (3, 12) and print(sys.executable)
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell $(p) -c '$(supported)' 2>/dev/null)))
@@ -23,7 +25,8 @@ test:
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy $(typed)
-	$(bin)/pytest
+	OMP_NUM_THREADS=1 $(bin)/pytest --numprocesses $(JOBS) --dist loadfile --ignore tests/pages
+	$(bin)/pytest tests/pages
 
 test-long:
 	@$(PYTHON) -m vlm4vla.system.bootstrap test

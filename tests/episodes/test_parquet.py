@@ -210,7 +210,7 @@ def turned(outcome: str) -> str:
         (cut, "cannot be read"),
         (altered, "is not what its id says"),
         (lambda path: path.write_text("no parquet"), "cannot be read"),
-        (lambda path: None, "cannot be read"),
+        (lambda path: None, "There is no file"),
     ],
 )
 def test_a_file_that_cannot_be_brought_in_is_told(tmp_path: Path, make, told: str) -> None:
