@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def free_port():
         return server.getsockname()[1]
 
 
-def launch(run, stop=-1, ranks=2):
+def launch(run, stop=-1, ranks=2, further=(), seconds=200):
     """Runs the ranks over gloo, as `accelerate launch` would."""
     run.mkdir(exist_ok=True)
     port = str(free_port())
@@ -50,9 +51,10 @@ def launch(run, stop=-1, ranks=2):
             str(run),
             str(stop),
             str(rank),
+            *further,
         ]
         processes.append(subprocess.Popen(command, env=environment))
-    assert [process.wait(timeout=200) for process in processes] == [0] * ranks
+    assert [process.wait(timeout=seconds) for process in processes] == [0] * ranks
     return load_file(run / "weights.safetensors")
 
 
@@ -85,6 +87,14 @@ def test_two_processes_learn_what_one_does_and_one_goes_on_where_two_stopped(tmp
     launch(tmp_path / "changed", stop=4)
     assert load_state(tmp_path / "changed").step == 3
     assert_alike(learn(tmp_path / "changed"), whole, start)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiling needs a C++ compiler")
+def test_two_processes_with_compiled_layers_learn_what_one_does(tmp_path, exact):
+    start = learn(tmp_path / "start", stop=0)
+    whole = learn(tmp_path / "one")
+    assert_alike(launch(tmp_path / "two", further=["compiled"], seconds=900), whole, start)
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path, monkeypatch):
