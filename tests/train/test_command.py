@@ -53,3 +53,16 @@ def test_all_is_told_what_is_usual(tmp_path, monkeypatch):
     words = ["--data", "a", "--tasks", "pick", "--drawings", "b", "--out", str(tmp_path)]
     assert cli.main(["train", "all", *words]) == 0
     assert (told[0].init, told[0].family) == ("vlm", "qwen3-vl")
+
+
+@pytest.mark.parametrize(
+    ("words", "seed"),
+    [([], 0), (["--preset", "paper"], 123), (["--preset", "paper", "--seed", "0"], 0)],
+)
+def test_a_seed_that_is_not_given_is_the_presets(words, seed, tmp_path, monkeypatch):
+    learned = []
+    monkeypatch.setattr(
+        command, "_learn", lambda job, recipe, args: learned.append(recipe) or job.folder
+    )
+    assert cli.main(["train", "imitation", *words, "--out", str(tmp_path)]) == 0
+    assert learned[0].loop.seed == seed

@@ -157,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, help="pictures a batch")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--accumulation", type=int, help="batches a step")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="default: the preset's, 0 or the paper's 123")
     parser.add_argument("--check-every", type=int, default=250, help="steps between measurements")
     parser.add_argument(
         "--compile",
