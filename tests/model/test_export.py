@@ -5,7 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vlm4vla.agents.catalogue import SHIPPED
 from vlm4vla.cli import main
+from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.load import load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import save_vlm
@@ -29,6 +31,11 @@ def test_a_policy_is_handed_on_in_half_precision_and_acts_alike(
     arms = [one(pictures, words).arm.detach() for one in (policy, again)]
     assert torch.allclose(*arms, atol=5e-3)
     assert "It was never trained." in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_shipped_policy_is_handed_on_by_its_name(tmp_path):
+    assert main(["export", "paligemma-tiny", "--out", str(tmp_path / "out")]) == 0
+    assert checkpoint_hash(tmp_path / "out") == checkpoint_hash(SHIPPED / "paligemma-tiny")
 
 
 def test_a_vlm_keeps_what_it_has_been_through(policy, tmp_path, capsys):

@@ -13,7 +13,9 @@ from vlm4vla.system.space import write_space
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("source", type=Path, nargs="?", help="folder of a VLM or a checkpoint")
+    parser.add_argument(
+        "source", nargs="?", help="folder of a VLM or a checkpoint, or a checkpoint's name"
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--out", type=Path, help="where it goes")
     where.add_argument(
@@ -42,19 +44,23 @@ def run(args: argparse.Namespace) -> int:
     from vlm4vla.model.vlm import save_vlm
     from vlm4vla.train.provenance import lineage
 
-    if not (args.source / MANIFEST).is_file():
+    source = Path(args.source)
+    catalogue = AgentCatalogue()
+    if not source.exists() and args.source in catalogue.names():
+        source = catalogue.folder(args.source)
+    if not (source / MANIFEST).is_file():
         if args.execute is not None:
-            raise UserError(f"{args.source} is a VLM, which executes nothing.", "Drop --execute.")
+            raise UserError(f"{source} is a VLM, which executes nothing.", "Drop --execute.")
         if args.out.exists() and not (args.out / "config.json").is_file():
             raise UserError(f"{args.out} is there and is no VLM.", "Choose another folder.")
-        vlm = load_vlm(args.source, torch.float32, "cpu")
+        vlm = load_vlm(source, torch.float32, "cpu")
         vlm.base.half()
         with replacing_folder(args.out) as folder:
             save_vlm(vlm, folder)
         print(args.out)
         return 0
-    manifest = verify(args.source)
-    policy = Policy.from_pretrained(args.source, "cpu")
+    manifest = verify(source)
+    policy = Policy.from_pretrained(source, "cpu")
     if args.execute is not None:
         policy.spec = replace(policy.spec, execute=args.execute)
     if lineage(policy.vlm):
