@@ -61,3 +61,9 @@ def test_words_of_another_family_are_refused(policy):
     with pytest.raises(UserError, match="has the number"):
         take_words(policy.vlm, make_tiny(KNOWN, "paligemma").tokenizer)
     assert policy.vlm.tokenizer is before
+
+
+def test_action_tokens_are_not_lost(policy):
+    policy.vlm.tokenizer.add_special_tokens(["<action 0>"])
+    with pytest.raises(UserError, match=r"'<action 0>' has the number \d+ in .* none"):
+        take_words(policy.vlm, make_tiny(BROAD).tokenizer)

@@ -19,16 +19,18 @@ def take_words(vlm: Vlm, tokenizer: Tokenizer) -> None:
         tokenizer: what it shall read with, of the same family.
 
     Raises:
-        UserError: a special token has another number in it, so that the model's config would name
-            another token.
+        UserError: a special token has another number in it or none, so that the model's config
+            would name another token, or action tokens would be lost.
     """
     before = vlm.tokenizer
-    for token in vlm.family.special:
-        old, new = before.token_to_id(token), tokenizer.token_to_id(token)
-        if old != new:
+    for old, token in before.get_added_tokens_decoder().items():
+        new = tokenizer.token_to_id(token.content)
+        # The config names those of the family by their numbers.
+        lost = old != new if token.content in vlm.family.special else new is None
+        if token.special and lost:
             raise UserError(
-                f"The token {token!r} has the number {old} in {vlm.source} and {new} in the new "
-                "tokenizer.",
+                f"The token {token.content!r} has the number {old} in {vlm.source} and "
+                f"{'none' if new is None else new} in the new tokenizer.",
                 "Take the words of a VLM of the same family that was made in the same way.",
             )
     known = vlm.words.detach().clone()
