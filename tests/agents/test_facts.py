@@ -122,9 +122,9 @@ def test_parameters_are_counted_from_headers(tmp_path: Path) -> None:
 def test_the_app_begins_with_the_published_checkpoint_and_the_expert_is_last(
     tmp_path: Path,
 ) -> None:
-    for name in ("internvl-tiny", "qwen3vl-tiny", "zebra"):
+    for name in ("internvl-tiny", "qwen3vl-broad-tiny", "zebra"):
         folder(tmp_path / name, policy={"family": name})
     catalogue = AgentCatalogue(roots=[tmp_path])
-    assert catalogue.names() == ["qwen3vl-tiny", "internvl-tiny", "zebra", "expert"]
+    assert catalogue.names() == ["qwen3vl-broad-tiny", "internvl-tiny", "zebra", "expert"]
     assert catalogue.facts("zebra").family == "zebra"
     assert catalogue.facts("expert") == Facts()

@@ -19,7 +19,7 @@ from vlm4vla.errors import UserError
 from vlm4vla.system import space
 
 ROOT = Path(__file__).resolve().parents[2]
-POLICIES = {"qwen3vl-tiny", "internvl-tiny", "paligemma-tiny"}
+POLICIES = {"qwen3vl-broad-tiny", "qwen3vl-tiny", "internvl-tiny", "paligemma-tiny"}
 
 
 @pytest.fixture(scope="module")

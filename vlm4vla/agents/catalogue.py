@@ -18,7 +18,7 @@ from vlm4vla.errors import UserError
 SHIPPED: Final = Path(__file__).resolve().parents[2] / "checkpoints"
 """Checkpoints that come with the repository."""
 
-FIRST: Final = "qwen3vl-tiny"
+FIRST: Final = "qwen3vl-broad-tiny"
 """The checkpoint to begin with, where it is there."""
 
 _MANIFEST: Final = "policy.json"
