@@ -23,13 +23,13 @@ def take_words(vlm: Vlm, tokenizer: Tokenizer) -> None:
             would name another token, or action tokens would be lost.
     """
     before = vlm.tokenizer
-    for old, token in before.get_added_tokens_decoder().items():
-        new = tokenizer.token_to_id(token.content)
+    for old, added in before.get_added_tokens_decoder().items():
+        new = tokenizer.token_to_id(added.content)
         # The config names those of the family by their numbers.
-        lost = old != new if token.content in vlm.family.special else new is None
-        if token.special and lost:
+        lost = old != new if added.content in vlm.family.special else new is None
+        if added.special and lost:
             raise UserError(
-                f"The token {token.content!r} has the number {old} in {vlm.source} and "
+                f"The token {added.content!r} has the number {old} in {vlm.source} and "
                 f"{'none' if new is None else new} in the new tokenizer.",
                 "Take the words of a VLM of the same family that was made in the same way.",
             )
