@@ -161,6 +161,54 @@ def test_a_file_without_tables_is_an_empty_table(tmp_path: Path, wal: bool) -> N
     assert filled(tmp_path).count() == 3
 
 
+def test_a_table_that_is_made_between_two_questions_is_nobody_else_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+    asked: list[str] = []
+
+    class Asked(database._Connection):
+        def execute(self, sql: str, *values: object) -> sqlite3.Cursor:  # type: ignore[override]
+            asked.append(sql)
+            if len(asked) == 3:
+                # After the first of two questions whose table this is.
+                filled(tmp_path).close()
+            return super().execute(sql, *values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(database, "_Connection", Asked)
+    assert EpisodeTable(tmp_path).count() == 3
+
+
+@pytest.mark.parametrize("refused", [3, 1_000])
+def test_a_reader_that_a_writer_kept_out_sees_what_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    """SQLite cannot open a file at the moment when a writer makes or removes those beside it."""
+    filled(tmp_path).close()
+    connect, left = database._connect, [refused]
+
+    class Refusing(database._Connection):
+        def execute(self, *_: object) -> sqlite3.Cursor:  # type: ignore[override]
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorname = "SQLITE_CANTOPEN"
+            raise error
+
+    def refusing(path: Path, how: str) -> database._Connection:
+        if how == "mode=ro" and left[0]:
+            left[0] -= 1
+            return sqlite3.connect(":memory:", factory=Refusing)
+        return connect(path, how)
+
+    monkeypatch.setattr(database, "_connect", refusing)
+    monkeypatch.setattr(database, "_PAUSE_SECONDS", 0)
+    table = EpisodeTable(tmp_path)
+    assert table.count() == 3
+    left[0] = 0
+    filled(tmp_path, 5).close()
+    assert table.count() == 5
+
+
 def test_a_damaged_table_is_told(tmp_path: Path) -> None:
     filled(tmp_path, 60).close()
     whole = (tmp_path / FILE).read_bytes()

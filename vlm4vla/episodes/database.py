@@ -4,6 +4,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from vlm4vla.errors import UserError
 
 _PATIENCE_SECONDS: Final = 30.0
 """How long to wait for another process that writes."""
+
+_TRIES: Final = 20
+_PAUSE_SECONDS: Final = 0.05
+"""How often, and with what pause, a reader tries to open a file that a writer is making."""
 
 _CACHE_KIBIBYTES: Final = 256
 """Pages that a connection keeps. By default it is 2 MB, of each of a server's forty threads twice;
@@ -47,9 +52,11 @@ class _Connection(sqlite3.Connection):
 
     Attributes:
         writes: whether it was opened to write.
+        fixed: whether it never sees what others write from now on.
     """
 
     writes: bool = False
+    fixed: bool = False
 
 
 class Database:
@@ -171,7 +178,9 @@ class Database:
                 f"{self.path} is of an older version ({found}, here {VERSION}).",
                 "Whatever writes into it brings it up to date: `vlm4vla episodes rebuild` does.",
             )
-        self._own.reader = self._remember(connection)
+        # Where somebody can write, the next question may be answered by what was written.
+        if not (connection.fixed and _writable(self.path)):
+            self._own.reader = self._remember(connection)
         return connection
 
     def _writer(self) -> sqlite3.Connection:
@@ -202,8 +211,9 @@ class Database:
         return os.getpid(), (status.st_dev, status.st_ino)
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        found = connection.execute("PRAGMA application_id").fetchone()[0]
+        # In this order: its first writer may give it both at once between the two questions.
         count = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        found = connection.execute("PRAGMA application_id").fetchone()[0]
         if found != APPLICATION_ID and (found or count):
             raise UserError(
                 f"{self.path} is a database of another program.", "Move it away and try again."
@@ -268,18 +278,31 @@ def _connect(path: Path, how: str) -> _Connection:
 
 
 def _connect_to_read(path: Path) -> _Connection:
-    connection = _connect(path, "mode=ro")
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master")
-        return connection
-    except sqlite3.OperationalError as error:
-        connection.close()
-        beside = path.with_name(path.name + "-wal")
-        unread = beside.exists() and beside.stat().st_size > 0
-        if unread or _kind(error) not in _FORBIDDEN:
-            raise
+    for tries_left in reversed(range(_TRIES)):
+        connection = _connect(path, "mode=ro")
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+            return connection
+        except sqlite3.OperationalError as error:
+            connection.close()
+            # A writer that comes or goes makes and removes files beside the database.
+            if _kind(error) in _FORBIDDEN and tries_left and _writable(path):
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            beside = path.with_name(path.name + "-wal")
+            unread = beside.exists() and beside.stat().st_size > 0
+            if unread or _kind(error) not in _FORBIDDEN:
+                raise
+            break
     # WAL wants files beside the database. Where none can be made, nobody here writes either.
-    return _connect(path, "immutable=1")
+    connection = _connect(path, "immutable=1")
+    connection.fixed = True
+    return connection
+
+
+def _writable(path: Path) -> bool:
+    """Whether files can be made beside the database, as far as the system tells."""
+    return os.access(path.parent, os.W_OK)
 
 
 def _in_memory() -> sqlite3.Connection:
