@@ -49,8 +49,9 @@ _A_FEW: Final = 3
 """Episodes from which on other values are judged: fewer may be chance."""
 
 _ROUNDED: Final = 0.05
-"""Share of repeated episodes whose values rounding may change. Where contacts round otherwise than
-where `assets/rounds` was recorded, it was 1 of about 1,000; another version changes most."""
+"""Share of repeated episodes whose values rounding may change. On another kind of processor than
+the one that recorded `assets/rounds`, the first such episode was the 2,060th or so, with some before
+it that did not repeat at all; another version changes most."""
 
 
 def restore(
