@@ -50,8 +50,8 @@ _A_FEW: Final = 3
 
 _ROUNDED: Final = 0.05
 """Share of repeated episodes whose values rounding may change. On another kind of processor than
-the one that recorded `assets/rounds`, the first such episode was the 2,060th or so, with some before
-it that did not repeat at all; another version changes most."""
+the one that recorded `assets/rounds`, the first such episode was the 2,060th or so, with some
+before it that did not repeat at all; another version changes most."""
 
 
 def restore(
