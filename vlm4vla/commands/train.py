@@ -55,10 +55,12 @@ _OF_ONE_STAGE: Final = (
     "sight_steps",
     "learning_rate",
     "shuffled",
+    "comparisons",
 )
 """What only one stage can be told, as the parser calls it."""
 
 _ON_FRAMES: Final = ("grounding", "tokens", "imitation")
+_COMPARING: Final = ("grounding", "imitation")
 
 _TAKEN_BY: Final = {
     "init": _ON_FRAMES,
@@ -70,6 +72,7 @@ _TAKEN_BY: Final = {
     "episodes": ("dagger",),
     "family": ("language", ALL),
     "keep": ("language",),
+    "comparisons": _COMPARING,
     "drawings": ("language", ALL),
 }
 """What not every stage makes use of, as the parser calls it, and the stages that do."""
@@ -154,6 +157,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="tokens: answer with those of other frames, as a control",
     )
+    parser.add_argument(
+        "--comparisons",
+        type=float,
+        help="grounding, imitation: how many times as often broad sentences compare things "
+        "(leftmost, nearest to, other than) as where they are measured (default: 1)",
+    )
     parser.add_argument("--batch", type=int, help="pictures a batch")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--accumulation", type=int, help="batches a step")
@@ -215,6 +224,12 @@ def _check_numbers(args: argparse.Namespace) -> None:
             f"With --learning-rate {rate:g} nothing can be learned.",
             "Give --learning-rate a positive number, such as 6e-4.",
         )
+    often = args.comparisons
+    if often is not None and not 0 <= often < inf:
+        raise UserError(
+            f"--comparisons {often:g} is no number of times.",
+            "Give --comparisons a number from 0 on; 1 draws them as often as they are measured.",
+        )
 
 
 def _check_taken(args: argparse.Namespace) -> None:
@@ -259,6 +274,8 @@ def _train(job: Run, args: argparse.Namespace) -> Path:
     recipe = replace(recipe, loop=replace(recipe.loop, **given))
     if args.stage in _SIGHT:
         recipe = _with_sight(recipe, args)
+    if args.comparisons is not None:
+        recipe = replace(recipe, comparisons=args.comparisons)
     if args.stage != "language":
         return _learn(job, recipe, args)
     if set(args.train) != set(GROUPS):

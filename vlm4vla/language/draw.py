@@ -9,6 +9,7 @@ import numpy as np
 
 from vlm4vla.errors import UserError
 from vlm4vla.language.kinds import (
+    COMPARISONS,
     KIND_OF_RELATION,
     SHARES,
     held_out,
@@ -88,7 +89,10 @@ def sentences(
 
 
 def taught(
-    goal: tuple[str, str, str | None], things: Sequence[Thing], rng: np.random.Generator
+    goal: tuple[str, str, str | None],
+    things: Sequence[Thing],
+    rng: np.random.Generator,
+    comparisons: float = 1.0,
 ) -> Iterator[Sentence]:
     """Draws broad sentences for training: none of the known sentences' held-out paraphrases.
 
@@ -98,13 +102,17 @@ def taught(
         goal: (task, object, target).
         things: everything on the table, where it stands now.
         rng: what is drawn from.
+        comparisons: how many times as often as `SHARES` says a kind of `COMPARISONS` is drawn.
 
     Raises:
         UserError: see `sentences`.
     """
     key = goal_key(*goal)
     kept = {fill(template, key.object, key.target) for template in TEMPLATES[key.task].held_out}
-    return (one for one in sentences(goal, things, "broad", rng) if one.text not in kept)
+    shares = {
+        kind: share * (comparisons if kind in COMPARISONS else 1) for kind, share in SHARES.items()
+    }
+    return (one for one in sentences(goal, things, "broad", rng, shares) if one.text not in kept)
 
 
 def goal_key(task: str, thing: str, target: str | None) -> GoalKey:

@@ -46,6 +46,9 @@ SHARES: Final[dict[str, float]] = {
 }
 """Kinds of reference, and how often training draws each where the scene allows all of them."""
 
+COMPARISONS: Final = tuple(dict.fromkeys(KIND_OF_RELATION.values()))
+"""Kinds of reference that compare a thing with others: by where they are, or by exclusion."""
+
 COMBINATIONS_HELD_OUT: Final = 5
 """One combination in so many is kept from training."""
 

@@ -1,8 +1,8 @@
 """Robot frames as batches: pictures, several instructions a picture, and what is true of each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +132,7 @@ class Frames:
         rng: np.random.Generator,
         *,
         weighted: bool = False,
-        held_out: bool = False,
+        comparisons: float = 1.0,
         rank: int = 0,
         ranks: int = 1,
     ) -> FrameBatch:
@@ -145,7 +145,7 @@ class Frames:
             weighted: draw frames near contact and gripper switches more often, and among the
                 instructions of each the one that was followed. In what others ask for such frames
                 are rarely the decisive ones.
-            held_out: take sentences from the held-out paraphrases.
+            comparisons: see `vlm4vla.language.draw.taught`.
             rank: which part of the frames is wanted.
             ranks: of how many parts.
         """
@@ -161,14 +161,13 @@ class Frames:
             self._some_goals(int(frame), instructions, draw, weighted)
             for frame, draw in zip(chosen, draws, strict=True)
         ]
-        return self._batch(chosen, picked, draws, held_out)
+        spoken = partial(self._taught, comparisons=comparisons)
+        return self._batch(chosen, picked, draws, spoken)
 
-    def every_goal(
-        self, numbers: NDArray[np.int64], rng: np.random.Generator, *, held_out: bool = True
-    ) -> FrameBatch:
-        """The given frames with one sentence for each of their valid goals."""
+    def every_goal(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> FrameBatch:
+        """The given frames with a held-out paraphrase for each of their valid goals."""
         picked = [self._goals(int(frame)) for frame in numbers]
-        return self._batch(numbers, picked, [rng] * len(numbers), held_out)
+        return self._batch(numbers, picked, [rng] * len(numbers), _held_out)
 
     def views(self, numbers: NDArray[np.int64], side: int) -> PatchWords:
         """What each of `side` x `side` image tokens of the given frames shows."""
@@ -224,11 +223,10 @@ class Frames:
             left = [group for group in left if group]
         return chosen
 
-    def _sentence(self, goal: Goal, frame: int, rng: np.random.Generator, held_out: bool) -> str:
+    def _taught(self, goal: Goal, frame: int, rng: np.random.Generator, comparisons: float) -> str:
         """A sentence that means this goal and no other as things stand in the frame."""
-        if held_out or rng.random() >= _BROAD:
-            options = paraphrases(goal, held_out=held_out)
-            return options[int(rng.integers(len(options)))]
+        if rng.random() >= _BROAD:
+            return _known(goal, rng, held_out=False)
         info = self.cache.episodes[int(self.cache.episode[frame])]
         things = [
             Thing(name, colour_of(name), kind_of(name), float(x), float(y), i < info.movable)
@@ -236,19 +234,20 @@ class Frames:
                 zip(info.things, self.cache.positions[frame], strict=False)
             )
         ]
-        return next(taught((goal.task, goal.object, goal.target), things, rng)).text
+        key = (goal.task, goal.object, goal.target)
+        return next(taught(key, things, rng, comparisons)).text
 
     def _batch(
         self,
         numbers: NDArray[np.int64],
         picked: Sequence[Sequence[int]],
         draws: Sequence[np.random.Generator],
-        held_out: bool,
+        spoken: Callable[[Goal, int, np.random.Generator], str],
     ) -> FrameBatch:
         cache = self.cache
         index: list[int] = []
         goals: list[Goal] = []
-        spoken: list[str] = []
+        sentences: list[str] = []
         things, places, others, chunks = [], [], [], []
         drawn = zip(numbers, picked, draws, strict=True)
         for row, (frame, chosen, rng) in enumerate(drawn):
@@ -262,7 +261,7 @@ class Frames:
                 goal = valid[i]
                 index.append(row)
                 goals.append(goal)
-                spoken.append(self._sentence(goal, frame, rng, held_out))
+                sentences.append(spoken(goal, int(frame), rng))
                 things.append(centres[info.things.index(goal.object)])
                 places.append(
                     centres[info.things.index(goal.target)] if goal.target else np.zeros(3)
@@ -273,7 +272,7 @@ class Frames:
         return FrameBatch(
             numbers=np.asarray(numbers, np.int64),
             image_index=np.array(index, np.int64),
-            instructions=tuple(spoken),
+            instructions=tuple(sentences),
             goals=tuple(goals),
             tcp=np.ascontiguousarray(cache.state[frames, :3]),
             thing=np.array(things, np.float32),
@@ -283,3 +282,12 @@ class Frames:
             chunks=np.array(chunks, np.float32),
             is_first=cache.step[frames] == 0,
         )
+
+
+def _known(goal: Goal, rng: np.random.Generator, *, held_out: bool) -> str:
+    options = paraphrases(goal, held_out=held_out)
+    return options[int(rng.integers(len(options)))]
+
+
+def _held_out(goal: Goal, frame: int, rng: np.random.Generator) -> str:
+    return _known(goal, rng, held_out=True)

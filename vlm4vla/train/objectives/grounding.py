@@ -127,6 +127,8 @@ class GroundingRecipe:
         sight_steps: steps at the start with the vision tower alone.
         alignment: weight of the patch words and of the hand's place afterwards; 0 leaves both out.
         names: weight of the places of names; 0 leaves them out.
+        comparisons: how many times as often a broad sentence compares a thing with others as
+            where policies are measured.
     """
 
     loop: Recipe
@@ -134,6 +136,7 @@ class GroundingRecipe:
     sight_steps: int = 1_500
     alignment: float = 0.3
     names: float = 0.5
+    comparisons: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,14 @@ class GroundingObjective:
         rng = np.random.default_rng([recipe.loop.seed, index, 4])
         seeing = recipe.alignment and index < recipe.sight_steps * recipe.loop.accumulation
         instructions = 0 if seeing else recipe.instructions
-        frames = self.frames.draw(recipe.loop.batch, instructions, rng, rank=rank, ranks=ranks)
+        frames = self.frames.draw(
+            recipe.loop.batch,
+            instructions,
+            rng,
+            comparisons=recipe.comparisons,
+            rank=rank,
+            ranks=ranks,
+        )
         return draw_frames(self.frames, frames, self.grounding.sight, self.grounding.names)
 
 

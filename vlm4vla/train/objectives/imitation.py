@@ -44,6 +44,8 @@ class ImitationRecipe:
         names: weight of the places of names beside all that; 0 leaves them out.
         alignment: weight of what patches show and of the hand's place; 0 leaves both out.
         brightness: largest change of brightness and contrast, as a share.
+        comparisons: how many times as often a broad sentence compares a thing with others as
+            where policies are measured.
     """
 
     loop: Recipe
@@ -53,6 +55,7 @@ class ImitationRecipe:
     names: float = 0.05
     alignment: float = 0.05
     brightness: float = 0.15
+    comparisons: float = 1.0
 
 
 def vary(images: Tensor, factors: Tensor) -> Tensor:
@@ -139,11 +142,25 @@ def _generators(seed: int, index: int) -> tuple[np.random.Generator, np.random.G
 
 
 def frames_of(
-    frames: Frames, loop: Recipe, instructions: int, index: int, rank: int, ranks: int
+    frames: Frames,
+    loop: Recipe,
+    instructions: int,
+    index: int,
+    rank: int,
+    ranks: int,
+    comparisons: float = 1.0,
 ) -> FrameBatch:
     """A rank's part of the frames and instructions of an index, decisive frames more often."""
     rng, _ = _generators(loop.seed, index)
-    return frames.draw(loop.batch, instructions, rng, weighted=True, rank=rank, ranks=ranks)
+    return frames.draw(
+        loop.batch,
+        instructions,
+        rng,
+        weighted=True,
+        comparisons=comparisons,
+        rank=rank,
+        ranks=ranks,
+    )
 
 
 def factors_of(
@@ -196,7 +213,8 @@ class ImitationObjective:
     def draw(self, index: int, rank: int = 0, ranks: int = 1) -> DrawnFrames:
         """What is shown and said in a batch."""
         recipe = self.recipe
-        frames = frames_of(self.frames, recipe.loop, recipe.instructions, index, rank, ranks)
+        part = (index, rank, ranks)
+        frames = frames_of(self.frames, recipe.loop, recipe.instructions, *part, recipe.comparisons)
         return draw_frames(self.frames, frames, self.imitation.sight, self.imitation.names)
 
 
