@@ -6,6 +6,7 @@ import pytest
 from vlm4vla.errors import UserError
 from vlm4vla.language.draw import sentences, taught
 from vlm4vla.language.kinds import (
+    COMPARISONS,
     SHARES,
     all_words,
     held_out_kind,
@@ -125,3 +126,20 @@ def test_what_is_taught_is_never_a_held_out_paraphrase() -> None:
     assert kept & {one.text for one in broad}
     drawn = islice(taught(goal, things, np.random.default_rng(0)), 3000)
     assert not kept & {one.text for one in drawn}
+
+
+def test_comparisons_can_be_taught_more_often() -> None:
+    scene = sample_scene(LAYOUT_OF_TASK["pick"], 3)
+    goal = next((g.task, g.object, g.target) for g in scene.goals() if g.task == "pick")
+
+    def share(times: float) -> tuple[float, set[str]]:
+        drawn = taught(goal, things(scene), np.random.default_rng(0), times)
+        kinds = [one.kind for one in islice(drawn, 1500)]
+        return float(np.mean([kind in COMPARISONS for kind in kinds])), set(kinds)
+
+    usual, kinds = share(1.0)
+    compared = sum(SHARES[kind] for kind in kinds if kind in COMPARISONS)
+    others = sum(SHARES[kind] for kind in kinds if kind not in COMPARISONS)
+    assert usual == pytest.approx(compared / (compared + others), abs=0.04)
+    assert share(6.0)[0] == pytest.approx(6 * compared / (6 * compared + others), abs=0.04)
+    assert share(0.0)[0] == 0

@@ -19,6 +19,7 @@ from vlm4vla.commands import train as command
         ("dagger", ["--data", "/nope"], "grounding, tokens, imitation, all"),
         ("language", ["--init", "scratch"], "grounding, tokens, imitation"),
         ("language", ["--words", "a"], "grounding, tokens, imitation"),
+        ("tokens", ["--comparisons", "6"], "grounding, imitation"),
         ("language", ["--tasks", "pick"], "grounding, tokens, imitation, dagger, all"),
         ("language", ["--data", "/nope"], "grounding, tokens, imitation, all"),
     ],
@@ -66,3 +67,17 @@ def test_a_seed_that_is_not_given_is_the_presets(words, seed, tmp_path, monkeypa
     )
     assert cli.main(["train", "imitation", *words, "--out", str(tmp_path)]) == 0
     assert learned[0].loop.seed == seed
+
+
+@pytest.mark.parametrize("stage", ["grounding", "imitation"])
+def test_comparisons_are_drawn_as_often_as_is_asked(stage, tmp_path, monkeypatch, capsys):
+    learned = []
+    monkeypatch.setattr(
+        command, "_learn", lambda job, recipe, args: learned.append(recipe) or job.folder
+    )
+    words = ["train", stage, "--out", str(tmp_path)]
+    assert cli.main(words) == 0
+    assert cli.main([*words, "--comparisons", "6"]) == 0
+    assert [recipe.comparisons for recipe in learned] == [1, 6]
+    assert cli.main([*words, "--comparisons", "-1"]) == 2
+    assert "--comparisons -1 is no number of times." in capsys.readouterr().err

@@ -28,6 +28,15 @@ def frames(cache):
     return Frames(cache, np.arange(len(cache)))
 
 
+@pytest.mark.parametrize(("times", "low", "high"), [(0, 0, 0), (1e6, 0.35, 0.6)])
+def test_half_compare_things_at_most(frames, times, low, high):
+    batch = frames.draw(60, 3, np.random.default_rng(0), comparisons=times)
+    compare = {"leftmost", "left", "nearest", "closest", "farthest", "furthest", "behind", "other"}
+    compare |= {"rightmost", "right", "between", "front", "not", "except", "but"}
+    share = np.mean([bool(compare & set(text.split())) for text in batch.instructions])
+    assert low <= share <= high
+
+
 def test_rows_hold_what_is_true_of_their_frame_and_goal(cache, frames):
     batch = frames.draw(6, 3, np.random.default_rng(0))
     assert batch.numbers.shape == (6,)
