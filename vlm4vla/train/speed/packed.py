@@ -91,6 +91,40 @@ class _Sizes(NamedTuple):
     length: int
 
 
+class _Layout(NamedTuple):
+    """How a batch is laid out, the same for every layer.
+
+    Attributes:
+        sizes: of all.
+        moves: of rows' own tokens.
+        cos: (P + B * T + C, 1, d / 2) of the rotary positions.
+        sin: likewise.
+        eps: of the norms.
+        dtype: of products.
+    """
+
+    sizes: _Sizes
+    moves: _Moves
+    cos: Tensor
+    sin: Tensor
+    eps: float
+    dtype: torch.dtype
+
+
+class _Reading(NamedTuple):
+    """The M tokens whose states somebody reads, at most Q a row.
+
+    Attributes:
+        moves: between the M tokens and Q places a row.
+        taking: how they are taken from rows' own tokens, see `_take`.
+        positions: (N, Q) the place of each in its row.
+    """
+
+    moves: _Moves
+    taking: tuple[Tensor, Tensor, Tensor]
+    positions: Tensor
+
+
 class _Weights(NamedTuple):
     """Of one layer of the language model."""
 
@@ -228,25 +262,22 @@ def packed_states(
     model = base.language_model
     pictures, tokens, width = features.tokens.shape
     own = rows.attention[:, column:].bool()
-    read = rows.is_query[:, column:].clone()
-    read[:, :-1] |= rows.is_answer[:, column + 1 :]
     slot, most = _slots(image_index)
     owner, place = own.nonzero(as_tuple=True)
-    reader, position = read.nonzero(as_tuple=True)
     sizes = _Sizes(column - tokens, pictures, tokens, most, own.shape[1])
-    count = pictures * most
-    moves = _moves(slot[owner] * sizes.length + place, count * sizes.length)
-    nth = read.cumsum(1)[reader, position] - 1
-    reads = int(read.sum(1).max())
-    queries = _moves(slot[reader] * reads + nth, count * reads)
-    index = own.flatten().cumsum(0)[reader * sizes.length + position] - 1
-    is_read = torch.zeros(len(owner), dtype=torch.bool)
-    is_read[index] = True
-    reading = (index, is_read.cumsum(0).sub(1).clamp(min=0), is_read)
-
+    cos, sin = _turns(policy, rows, column, sizes, (owner, place))
+    layout = _Layout(
+        sizes,
+        _moves(slot[owner] * sizes.length + place, pictures * most * sizes.length),
+        cos,
+        sin,
+        float(base.config.text_config.rms_norm_eps),
+        _product_type(),
+    )
+    read = rows.is_query[:, column:].clone()
+    read[:, :-1] |= rows.is_answer[:, column + 1 :]
     ids = torch.cat([rows.ids[0, : sizes.prefix], rows.ids[:, column:][own]])
     words = base.get_input_embeddings()(ids[None])[0]
-    dtype = _product_type()
     with torch.autocast("cpu", enabled=False):
         x = torch.cat(
             [
@@ -255,31 +286,40 @@ def packed_states(
                 words[sizes.prefix :].float(),
             ]
         )
-        cos, sin = _turns(policy, rows, column, sizes, (owner, place))
-        eps = float(base.config.text_config.rms_norm_eps)
         for number, layer in enumerate(model.layers[:-1]):
-            x = parts.layer(x, cos, sin, moves, sizes, _Weights.of(layer), eps, dtype)
+            x = parts.layer(x, layout, _Weights.of(layer))
             _tell(layer, x[sizes.prefix + pictures * tokens :], own)
             if number < len(features.deepstack):
                 level = features.deepstack[number].reshape(-1, width)
                 before, seen, after = x.split([sizes.prefix, len(level), len(owner)])
                 x = torch.cat([before, seen + level, after])
-        where = torch.zeros(count * reads, dtype=torch.long)
-        where[queries.packed] = position
-        found = parts.last(
-            x,
-            cos,
-            sin,
-            moves,
-            sizes,
-            _Weights.of(model.layers[-1]),
-            eps,
-            dtype,
-            (queries, reading, where.view(count, reads)),
-            model.norm.weight,
-        )
+        last = _Weights.of(model.layers[-1])
+        found = parts.last(x, layout, last, _reading(read, own, slot, sizes), model.norm.weight)
         states = found.new_zeros(*own.shape, width)
-        return states.index_put((reader, position), found)
+        return states.index_put(read.nonzero(as_tuple=True), found)
+
+
+def _reading(read: Tensor, own: Tensor, slot: Tensor, sizes: _Sizes) -> _Reading:
+    """The tokens that are read.
+
+    Args:
+        read: (R, S) bool, which.
+        own: (R, S) bool, which places hold a token.
+        slot: (R,) of each row.
+        sizes: of all.
+    """
+    reader, position = read.nonzero(as_tuple=True)
+    reads = int(read.sum(1).max())
+    places = sizes.pictures * sizes.rows * reads
+    nth = read.cumsum(1)[reader, position] - 1
+    moves = _moves(slot[reader] * reads + nth, places)
+    index = own.flatten().cumsum(0)[reader * sizes.length + position] - 1
+    is_read = torch.zeros(int(own.sum()), dtype=torch.bool)
+    is_read[index] = True
+    where = torch.zeros(places, dtype=torch.long)
+    where[moves.packed] = position
+    taking = (index, is_read.cumsum(0).sub(1).clamp(min=0), is_read)
+    return _Reading(moves, taking, where.view(-1, reads))
 
 
 def _tell(layer: nn.Module, own_states: Tensor, own: Tensor) -> None:
@@ -401,26 +441,18 @@ def _block(
     return (x + F.linear(inner, down.to(dtype), down_bias.to(dtype))).to(x.dtype)
 
 
-def _layer(
-    x: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    moves: _Moves,
-    sizes: _Sizes,
-    w: _Weights,
-    eps: float,
-    dtype: torch.dtype,
-) -> Tensor:
+def _layer(x: Tensor, layout: _Layout, w: _Weights) -> Tensor:
     """A layer over the prefix, the pictures and rows' own tokens, (P + B * T + C, D) float32."""
-    prefix, pictures, tokens, _, length = sizes
+    prefix, pictures, tokens, _, length = layout.sizes
+    moves, eps, dtype = layout.moves, layout.eps, layout.dtype
     d = w.query_norm.shape[0]
     normed = _normed(x, w.before, eps).to(dtype)
     wide = torch.cat([w.query, w.key, w.value]).to(dtype)
     q, k, v = F.linear(normed, wide).view(len(x), 3, -1, d).unbind(1)
     heads = q.shape[1]
-    q = (_rotated(_normed(q, w.query_norm, eps), cos, sin) * d**-0.5).to(dtype)
-    k = _rotated(_normed(k, w.key_norm, eps), cos, sin).to(dtype)
-    memory = _memory(k, v, moves, sizes)
+    q = (_rotated(_normed(q, w.query_norm, eps), layout.cos, layout.sin) * d**-0.5).to(dtype)
+    k = _rotated(_normed(k, w.key_norm, eps), layout.cos, layout.sin).to(dtype)
+    memory = _memory(k, v, layout)
     first, seen, own = q.split([prefix, pictures * tokens, len(x) - prefix - pictures * tokens])
 
     key, value = memory.prefix
@@ -436,63 +468,47 @@ def _layer(
     seen = seen.transpose(1, 2).reshape(pictures * tokens, -1)
 
     positions = torch.arange(length).view(1, length)
-    own = moves.repack(_attend(moves.unpack(own), memory, positions, sizes, length, dtype))
+    own = moves.repack(_attend(moves.unpack(own), memory, positions, layout))
     found = torch.cat([first, seen, own])
-    return _mlp(x + F.linear(found, w.output.to(dtype)), w, eps, dtype)
+    return _mlp(x + F.linear(found, w.output.to(dtype)), w, layout)
 
 
-def _last_layer(
-    x: Tensor,
-    cos: Tensor,
-    sin: Tensor,
-    moves: _Moves,
-    sizes: _Sizes,
-    w: _Weights,
-    eps: float,
-    dtype: torch.dtype,
-    reading: tuple[_Moves, tuple[Tensor, Tensor, Tensor], Tensor],
-    norm: Tensor,
-) -> Tensor:
+def _last_layer(x: Tensor, layout: _Layout, w: _Weights, reading: _Reading, norm: Tensor) -> Tensor:
     """The last layer and the norm after it, for the tokens that are read alone.
 
     Args:
-        x: see `_layer`, as is everything up to `dtype`.
-        cos: see x.
-        sin: see x.
-        moves: see x.
-        sizes: see x.
-        w: see x.
-        eps: see x.
-        dtype: see x.
-        reading: between the M tokens that are read and Q a row; how these are taken from rows' own
-            tokens; and the place (N, Q) of each in its row.
+        x: see `_layer`.
+        layout: of the batch.
+        w: weights of the layer.
+        reading: what is read.
         norm: weight of the final norm.
 
     Returns:
         (M, D) float32.
     """
-    queries, taking, positions = reading
+    moves, taking, positions = reading
+    sizes, eps, dtype = layout.sizes, layout.eps, layout.dtype
     d = w.query_norm.shape[0]
     start = sizes.prefix + sizes.pictures * sizes.tokens
     parts = [start, len(x) - start]
     normed = _normed(x, w.before, eps).to(dtype)
     k, v = F.linear(normed, torch.cat([w.key, w.value]).to(dtype)).view(len(x), 2, -1, d).unbind(1)
-    k = _rotated(_normed(k, w.key_norm, eps), cos, sin).to(dtype)
-    memory = _memory(k, v, moves, sizes)
+    k = _rotated(_normed(k, w.key_norm, eps), layout.cos, layout.sin).to(dtype)
+    memory = _memory(k, v, layout)
     q = F.linear(_take(normed.split(parts)[1], *taking), w.query.to(dtype)).view(
         len(taking[0]), -1, d
     )
-    cos, sin = cos.split(parts)[1][taking[0]], sin.split(parts)[1][taking[0]]
+    cos, sin = (table.split(parts)[1][taking[0]] for table in (layout.cos, layout.sin))
     q = (_rotated(_normed(q, w.query_norm, eps), cos, sin) * d**-0.5).to(dtype)
-    found = _attend(queries.unpack(q), memory, positions, sizes, positions.shape[1], dtype)
+    found = _attend(moves.unpack(q), memory, positions, layout)
     own = _take(x.split(parts)[1], *taking)
-    own = own + F.linear(queries.repack(found), w.output.to(dtype))
-    return _normed(_mlp(own, w, eps, dtype), norm, eps)
+    own = own + F.linear(moves.repack(found), w.output.to(dtype))
+    return _normed(_mlp(own, w, layout), norm, eps)
 
 
-def _memory(k: Tensor, v: Tensor, moves: _Moves, sizes: _Sizes) -> _Memory:
+def _memory(k: Tensor, v: Tensor, layout: _Layout) -> _Memory:
     """Keys and values (P + B * T + C, H, d) as they are attended to."""
-    prefix, pictures, tokens, rows, length = sizes
+    prefix, pictures, tokens, rows, length = layout.sizes
     heads, d = k.shape[1:]
     parts = [prefix, pictures * tokens, len(k) - prefix - pictures * tokens]
 
@@ -500,35 +516,27 @@ def _memory(k: Tensor, v: Tensor, moves: _Moves, sizes: _Sizes) -> _Memory:
         first, seen, own = z.split(parts)
         shown = [first.expand(pictures, -1, -1, -1), seen.view(pictures, tokens, heads, d)]
         picture = torch.cat(shown, 1).transpose(1, 2).reshape(-1, prefix + tokens, d)
-        padded = moves.unpack(own).view(pictures * rows, length, heads, d)
+        padded = layout.moves.unpack(own).view(pictures * rows, length, heads, d)
         return first, picture, padded.transpose(1, 2).reshape(-1, length, d)
 
     keys, values = of(k), of(v)
     return _Memory((keys[0], values[0]), (keys[1], values[1]), (keys[2], values[2]))
 
 
-def _attend(
-    q: Tensor,
-    memory: _Memory,
-    positions: Tensor,
-    sizes: _Sizes,
-    queries: int,
-    dtype: torch.dtype,
-) -> Tensor:
+def _attend(q: Tensor, memory: _Memory, positions: Tensor, layout: _Layout) -> Tensor:
     """What Q queries a row find in their picture and in their own row up to themselves.
 
     Args:
         q: (B * R * Q, H, d).
         memory: keys and values.
         positions: (B * R, Q) or (1, Q) place of each query in its row.
-        sizes: of all.
-        queries: Q.
-        dtype: of products.
+        layout: of the batch.
 
     Returns:
         (B * R * Q, H * d).
     """
-    _, pictures, _, rows, length = sizes
+    _, pictures, _, rows, length = layout.sizes
+    dtype, queries = layout.dtype, positions.shape[1]
     heads, d = q.shape[1:]
     q = q.view(pictures, rows, queries, heads, d)
     key, value = memory.picture
@@ -556,8 +564,9 @@ def _attend(
     return found.reshape(pictures * rows * queries, heads * d)
 
 
-def _mlp(x: Tensor, w: _Weights, eps: float, dtype: torch.dtype) -> Tensor:
-    both = F.linear(_normed(x, w.after, eps).to(dtype), torch.cat([w.gate, w.up]).to(dtype))
+def _mlp(x: Tensor, w: _Weights, layout: _Layout) -> Tensor:
+    dtype = layout.dtype
+    both = F.linear(_normed(x, w.after, layout.eps).to(dtype), torch.cat([w.gate, w.up]).to(dtype))
     gate, up = both.chunk(2, -1)
     inner = (F.silu(gate.float()) * up.float()).to(dtype)
     return x + F.linear(inner, w.down.to(dtype))
