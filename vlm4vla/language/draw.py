@@ -115,6 +115,24 @@ def taught(
     return (one for one in sentences(goal, things, "broad", rng, shares) if one.text not in kept)
 
 
+def comparing(
+    goal: tuple[str, str, str | None], things: Sequence[Thing], rng: np.random.Generator
+) -> Sentence | None:
+    """Draws a broad sentence that compares a thing with others; None if the scene allows none.
+
+    Args:
+        goal: (task, object, target).
+        things: everything on the table, where it stands now.
+        rng: what is drawn from.
+
+    Raises:
+        UserError: the task is unknown.
+    """
+    shares = {kind: SHARES[kind] for kind in COMPARISONS}
+    drawer = _Drawer(goal_key(*goal), things, "broad", rng, shares)
+    return drawer.draw() if drawer.kinds else None
+
+
 def goal_key(task: str, thing: str, target: str | None) -> GoalKey:
     """A goal as a key.
 

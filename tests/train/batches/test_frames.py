@@ -5,7 +5,9 @@ import pytest
 from synthetic import make_cache
 
 from vlm4vla.errors import UserError
+from vlm4vla.language.reading import read_in_scene
 from vlm4vla.suites.tabletop.instructions import paraphrases
+from vlm4vla.suites.tabletop.scene import things
 from vlm4vla.train.batches.frames import Frames
 
 
@@ -172,3 +174,23 @@ def test_ranks_draw_disjoint_parts_of_one_batch(frames):
         assert part.numbers.tolist() == whole.numbers[rank::2].tolist()
         mine = np.isin(whole.image_index, np.arange(rank, 6, 2))
         assert part.instructions == tuple(np.array(whole.instructions)[mine])
+
+
+def test_comparing_sentences_mean_their_goals_by_comparison(cache, frames):
+    numbers = np.arange(len(cache))[::3]
+    batch = frames.comparing(numbers, np.random.default_rng(0))
+    assert {goal.task for goal in batch.goals} == {"reach", "pick"}
+    told = set()
+    for row, goal in enumerate(batch.goals):
+        scene = frames.scene(int(cache.episode[numbers[batch.image_index[row]]]))
+        goals = [(g.task, g.object, g.target) for g in scene.goals()]
+        reading = read_in_scene(batch.instructions[row], things(scene), goals)
+        assert reading.goal == (goal.task, goal.object, None)
+        told.update(batch.instructions[row].split())
+    assert told & {"leftmost", "rightmost"} and told & {"nearest", "closest"}
+
+
+def test_where_nothing_can_be_compared_no_sentence_is_drawn(cache):
+    frames = Frames(cache, np.arange(len(cache)), ["push", "place", "stack"])
+    batch = frames.comparing(np.arange(len(cache)), np.random.default_rng(0))
+    assert not batch.instructions and not len(batch.image_index)

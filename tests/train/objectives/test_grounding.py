@@ -140,13 +140,22 @@ def test_errors_on_unseen_frames_are_millimetres():
     # Most goals have no place, and theirs is not measured.
     assert batch.has_place.mean() < 0.5
     found[~batch.has_place, 2] = 5
+    relating = frames.comparing(numbers, np.random.default_rng(0))
+    compared = points_of(relating).metres
+    # No two things stand within 5 mm of each other.
+    compared[::4, 1] = relating.others[::4, 0] + np.float32([0.005, 0, 0])
+    first = np.linalg.norm(relating.others[:, 0] - relating.thing, axis=-1) == 0
+    right = 1 - np.mean((np.arange(len(first)) % 4 == 0) & ~first)
+    answers = iter([found, compared])
 
     class Knowing(GroundingHead):
         def places(self, logits):
-            return torch.from_numpy(found)
+            return torch.from_numpy(next(answers))
 
     grounded = measure_grounding(policy, Knowing(policy.vlm.width), frames, numbers)
-    expected = {"gripper_mm": 50, "thing_mm": 13, "place_mm": 10, "first_mm": 17, "bound": 1}
+    assert 0.7 < right < 1
+    expected = {"gripper_mm": 50, "thing_mm": 13, "place_mm": 10, "first_mm": 17}
+    expected |= {"bound": 1, "compared": right}
     assert grounded.metrics() == pytest.approx(expected, rel=1e-3)
 
 
@@ -180,7 +189,9 @@ def test_frames_to_measure_on_begin_with_first_frames():
 
 
 def test_every_point_has_its_gate_and_the_place_where_there_is_one():
-    grounded = Grounded(gripper=9.0, thing=4.0, place=7.0, first=8.0, bound=0.9)
+    grounded = Grounded(gripper=9.0, thing=4.0, place=7.0, first=8.0, bound=0.9, compared=0.5)
     assert [gate.passed for gate in grounded.gates()] == [True, True, False, True]
-    placeless = Grounded(gripper=8.1, thing=4.0, place=float("nan"), first=8.0, bound=0.9)
+    placeless = Grounded(
+        gripper=8.1, thing=4.0, place=float("nan"), first=8.0, bound=0.9, compared=0.5
+    )
     assert [gate.passed for gate in placeless.gates()] == [True, True, False]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vlm4vla.data.cache import Cache
 from vlm4vla.errors import UserError
-from vlm4vla.language.draw import taught
+from vlm4vla.language.draw import comparing, taught
 from vlm4vla.language.things import Thing
 from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
 from vlm4vla.suites.tabletop.scene import Scene
@@ -169,6 +169,27 @@ class Frames:
         picked = [self._goals(int(frame)) for frame in numbers]
         return self._batch(numbers, picked, [rng] * len(numbers), _held_out)
 
+    def comparing(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> FrameBatch:
+        """The given frames with a comparing sentence for each goal that has an object alone.
+
+        Goals whose object nothing but its looks tells apart are left out.
+        """
+        found: dict[tuple[int, Goal], str] = {}
+        picked: list[list[int]] = []
+        for frame in map(int, numbers):
+            goals = self.scene(int(self.cache.episode[frame])).goals()
+            picked.append([])
+            for i in self._goals(frame):
+                key = (goals[i].task, goals[i].object, None)
+                if goals[i].target is None and (
+                    sentence := comparing(key, self._things(frame), rng)
+                ):
+                    found[frame, goals[i]] = sentence.text
+                    picked[-1].append(i)
+        return self._batch(
+            numbers, picked, [rng] * len(numbers), lambda goal, frame, _: found[frame, goal]
+        )
+
     def views(self, numbers: NDArray[np.int64], side: int) -> PatchWords:
         """What each of `side` x `side` image tokens of the given frames shows."""
         labelled = [
@@ -227,15 +248,19 @@ class Frames:
         """A sentence that means this goal and no other as things stand in the frame."""
         if rng.random() >= _BROAD:
             return _known(goal, rng, held_out=False)
+        key = (goal.task, goal.object, goal.target)
+        return next(taught(key, self._things(frame), rng, comparisons)).text
+
+    def _things(self, frame: int) -> list[Thing]:
+        """What stands on the table in a frame, and where."""
         info = self.cache.episodes[int(self.cache.episode[frame])]
-        things = [
+        # Positions have room for more things than most scenes hold.
+        return [
             Thing(name, colour_of(name), kind_of(name), float(x), float(y), i < info.movable)
             for i, (name, (x, y, _)) in enumerate(
                 zip(info.things, self.cache.positions[frame], strict=False)
             )
         ]
-        key = (goal.task, goal.object, goal.target)
-        return next(taught(key, things, rng, comparisons)).text
 
     def _batch(
         self,

@@ -289,6 +289,8 @@ class Grounded:
         place: to the goal place, where there is one.
         first: to the named object, in first frames only, where no motion gives the goal away.
         bound: share of rows whose point is nearer to the named object than to any other.
+        compared: the same where a comparison tells which object is meant ("the leftmost cube",
+            "the thing nearest to the bowl"); NaN where no goal has one.
     """
 
     gripper: float
@@ -296,10 +298,12 @@ class Grounded:
     place: float
     first: float
     bound: float
+    compared: float
 
     def metrics(self) -> dict[str, float]:
         """The metrics flat, for a log."""
-        return {f"{name}_mm" if name != "bound" else name: v for name, v in vars(self).items()}
+        shares = ("bound", "compared")
+        return {name if name in shares else f"{name}_mm": v for name, v in vars(self).items()}
 
     def gates(self) -> list[Gate]:
         """What the grounding stage must reach; the goal place only where a task has one."""
@@ -320,6 +324,8 @@ def measure_grounding(
 ) -> Grounded:
     """Measures the given frames under every valid instruction, in held-out words.
 
+    Comparing sentences are broad ones that training may hold.
+
     Args:
         policy: the policy.
         head: the stage's head.
@@ -327,26 +333,24 @@ def measure_grounding(
         numbers: frame numbers; hold some first frames.
         seed: of the choice of words.
     """
-    rng = np.random.default_rng([seed, 5])
+    rng, comparing = np.random.default_rng([seed, 5]), np.random.default_rng([seed, 15])
     apart: list[NDArray[np.float32]] = []
     bound: list[NDArray[np.bool_]] = []
+    compared: list[NDArray[np.bool_]] = []
     first: list[NDArray[np.bool_]] = []
     has_place: list[NDArray[np.bool_]] = []
     for start in range(0, len(numbers), 32):
-        batch = frames.every_goal(numbers[start : start + 32], rng)
-        points = torch.from_numpy(points_of(batch).metres).to(policy.device)
-        asked = to_tensors(ask_frames(policy.vlm, batch), policy.device)
-        with autocast(policy.device):
-            features = policy.encode(frames.cache.images[batch.numbers])
-            states, column = row_states(policy, features, asked)
-            found = head.places(head(query_of(policy, states, asked, column)))
-        apart.append((found - points).norm(dim=-1).cpu().numpy() * 1000)
-        thing = found[:, None, 1].cpu().numpy()
-        nearest = np.linalg.norm(batch.others - thing, axis=-1).argmin(-1)
-        wanted = np.linalg.norm(batch.others - batch.thing[:, None], axis=-1).argmin(-1)
-        bound.append(nearest == wanted)
+        some = numbers[start : start + 32]
+        batch = frames.every_goal(some, rng)
+        found = _pointed_at(policy, head, frames, batch)
+        apart.append(np.linalg.norm(found - points_of(batch).metres, axis=-1) * 1000)
+        bound.append(_is_nearest_to_its_thing(found, batch))
         first.append(batch.is_first)
         has_place.append(batch.has_place)
+        relating = frames.comparing(some, comparing)
+        if relating.instructions:
+            found = _pointed_at(policy, head, frames, relating)
+            compared.append(_is_nearest_to_its_thing(found, relating))
     distances = np.concatenate(apart)
     return Grounded(
         gripper=float(np.median(distances[:, 0])),
@@ -354,7 +358,29 @@ def measure_grounding(
         place=_median(distances[np.concatenate(has_place), 2]),
         first=_median(distances[np.concatenate(first), 1]),
         bound=float(np.concatenate(bound).mean()),
+        compared=float(np.concatenate(compared).mean()) if compared else float("nan"),
     )
+
+
+def _pointed_at(
+    policy: Policy, head: GroundingHead, frames: Frames, batch: FrameBatch
+) -> NDArray[np.float32]:
+    """(R, 3, 3) metres, in the order of `POINTS`."""
+    asked = to_tensors(ask_frames(policy.vlm, batch), policy.device)
+    with autocast(policy.device):
+        features = policy.encode(frames.cache.images[batch.numbers])
+        states, column = row_states(policy, features, asked)
+        places = head.places(head(query_of(policy, states, asked, column)))
+    found: NDArray[np.float32] = places.cpu().numpy()
+    return found
+
+
+def _is_nearest_to_its_thing(found: NDArray[np.float32], batch: FrameBatch) -> NDArray[np.bool_]:
+    """(R,) whether a row points nearer to its object than to any other of the frame."""
+    nearest = np.linalg.norm(batch.others - found[:, 1:2], axis=-1).argmin(-1)
+    wanted = np.linalg.norm(batch.others - batch.thing[:, None], axis=-1).argmin(-1)
+    right: NDArray[np.bool_] = nearest == wanted
+    return right
 
 
 def _median(values: NDArray[np.float32]) -> float:
