@@ -17,7 +17,7 @@ from vlm4vla.train.dagger import DaggerRecipe, Recorder, budget, failure_rates, 
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.objectives.imitation import ImitationRecipe
 from vlm4vla.train.objectives.language import make_backbone
-from vlm4vla.train.stages import Run
+from vlm4vla.train.run import Run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 import fake_environment

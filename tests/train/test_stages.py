@@ -1,10 +1,7 @@
 """Each stage in miniature, from start to checkpoint, on pictures that need no simulator."""
 
-import inspect
 import json
-import os
 import shutil
-import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,17 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from synthetic import make_cache
 
-from tests import waiting
 from vlm4vla import action, cli
 from vlm4vla.errors import UserError
-from vlm4vla.files import held
 from vlm4vla.model.load import load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.train import stages
 from vlm4vla.train.batches.frames import Frames
 from vlm4vla.train.batches.pictures import draw_pool, mirrored
 from vlm4vla.train.batches.transfer import to_tensors
-from vlm4vla.train.dagger import run_dagger
 from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.loop.state import load_state
 from vlm4vla.train.objectives.grounding import GroundingObjective, GroundingRecipe, check_numbers
@@ -38,14 +32,15 @@ from vlm4vla.train.objectives.language import (
 from vlm4vla.train.objectives.tokens import TokensRecipe
 from vlm4vla.train.presets import PRESETS
 from vlm4vla.train.provenance import lineage
+from vlm4vla.train.run import Run
 from vlm4vla.train.stages import (
-    Run,
     learned_and_unseen,
     run_grounding,
     run_imitation,
     run_language,
     run_tokens,
 )
+from vlm4vla.train.start import identity_of, start_policy
 from vlm4vla.train.synthetic.questions import LOCATIONS
 
 SMALL = {
@@ -189,13 +184,14 @@ def test_an_epoch_holds_every_sample_once():
 
 
 def test_grounding_learns_and_says_which_gate_failed(language, cache, tmp_path):
-    policy = stages.start_policy(language / "vlm", "vlm", "cpu")
+    policy = start_policy(language / "vlm", "vlm", "cpu")
     loop = replace(LOOP, steps=30, warmup=4, ema=0.5)
     recipe = GroundingRecipe(loop, instructions=2, sight_steps=6)
     with pytest.raises(UserError, match="median error of the named object"):
         run_grounding(Run(tmp_path, device="cpu"), recipe, policy, cache, ["reach", "pick"])
     figures = json.loads((tmp_path / "grounding.json").read_text())
-    assert set(figures) == {"gripper_mm", "thing_mm", "place_mm", "first_mm", "bound"}
+    points = {"gripper_mm", "thing_mm", "place_mm", "first_mm"}
+    assert set(figures) == points | {"bound", "compared"}
     learned = load_state(tmp_path).tensors
     assert learned["weights/head.layers.0.weight"].shape == (192, 96)
     assert Policy.from_pretrained(tmp_path / "checkpoint", "cpu").spec == action.tiny()
@@ -241,7 +237,7 @@ def test_a_policy_of_other_actions_is_refused_before_it_learns(
 
 
 def test_imitation_learns_and_only_the_named_groups(language, cache, tmp_path):
-    policy = stages.start_policy(language / "vlm", "vlm", "cpu")
+    policy = start_policy(language / "vlm", "vlm", "cpu")
     before = {name: p.detach().clone() for name, p in policy.named_parameters()}
     frames = Frames(cache, cache.split().validation, ["reach"])
     numbers = check_numbers(frames, 4, 4)
@@ -272,9 +268,9 @@ def test_a_run_goes_on_from_the_same_weights_in_another_folder_and_from_no_other
     language, cache, tmp_path
 ):
     def learn(vlm):
-        run = Run(tmp_path / "run", device="cpu", start=stages.identity_of(vlm))
+        run = Run(tmp_path / "run", device="cpu", start=identity_of(vlm))
         recipe = ImitationRecipe(replace(LOOP, steps=2, warmup=0, batch=2), instructions=1)
-        return run_imitation(run, recipe, stages.start_policy(vlm, "vlm", "cpu"), cache, ["reach"])
+        return run_imitation(run, recipe, start_policy(vlm, "vlm", "cpu"), cache, ["reach"])
 
     elsewhere = shutil.copytree(language / "vlm", tmp_path / "elsewhere")
     learn(language / "vlm")
@@ -284,33 +280,6 @@ def test_a_run_goes_on_from_the_same_weights_in_another_folder_and_from_no_other
     save_file(weights, elsewhere / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"another recipe \(start differ\)"):
         learn(elsewhere)
-
-
-def test_a_start_is_named_by_its_weights_or_as_it_was_given(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"abc")
-    # sha256 of sha256(b"abc"), by sha256sum.
-    assert stages.identity_of(tmp_path) == "4f8b42c22dd3729b"
-    assert stages.identity_of(tmp_path, "scratch") == "4f8b42c22dd3729b, scratch"
-    assert stages.identity_of("qwen3-vl:tiny") == "qwen3-vl:tiny"
-
-
-def test_scratch_keeps_the_architecture_and_nothing_else(language):
-    kept = stages.start_policy(language / "vlm", "vlm", "cpu")
-    fresh = stages.start_policy(language / "vlm", "scratch", "cpu")
-    assert [entry["stage"] for entry in lineage(kept.vlm)] == ["language"]
-    assert lineage(fresh.vlm) == []
-    pairs = zip(kept.named_parameters(), fresh.named_parameters(), strict=True)
-    for (name, one), (other, two) in pairs:
-        assert (name, one.shape) == (other, two.shape)
-    words = "base.language_model.embed_tokens.weight"
-    assert not torch.allclose(
-        dict(kept.named_parameters())[words], dict(fresh.named_parameters())[words]
-    )
-
-
-def test_the_papers_query_starts_at_zero(language):
-    policy = stages.start_policy(language / "vlm", "vlm", "cpu", "zero")
-    assert not policy.query.any()
 
 
 def test_the_paper_preset_has_the_published_settings_of_bridge():
@@ -351,40 +320,6 @@ def test_a_damaged_account_is_named(account):
     vlm = SimpleNamespace(source="runs/vlm", extras={"training.json": account})
     with pytest.raises(UserError, match=r"training\.json of runs/vlm cannot be read.* delete"):
         lineage(vlm)
-
-
-@pytest.fixture
-def in_progress(tmp_path):
-    """A run's folder that somebody else holds."""
-    out, release, holding = tmp_path / "run", threading.Event(), threading.Event()
-
-    def hold():
-        with held(out):
-            holding.set()
-            release.wait(60)
-
-    other = threading.Thread(target=hold)
-    other.start()
-    assert holding.wait(60)
-    yield out
-    release.set()
-    waiting.join([other], 60)
-
-
-def test_a_run_in_progress_is_left_alone(in_progress, capsys):
-    before = {path.name for path in in_progress.iterdir()}
-    assert cli.main(["train", "grounding", "--out", str(in_progress)]) == 2
-    assert {path.name for path in in_progress.iterdir()} == before
-    told = capsys.readouterr().err
-    assert f"{in_progress} is in use by process {os.getpid()} on " in told
-    assert "Wait until it has ended, or choose another folder." in told
-
-
-@pytest.mark.parametrize("begin", [run_language, run_grounding, run_imitation, run_dagger])
-def test_whoever_begins_a_run_has_its_folder_alone(in_progress, begin):
-    wanted = len(inspect.signature(begin).parameters) - 1
-    with pytest.raises(UserError, match="is in use by process"):
-        begin(Run(in_progress), *[None] * wanted)
 
 
 @pytest.mark.parametrize(
@@ -462,27 +397,6 @@ def test_a_number_that_is_too_small_is_refused_before_anything_is_there(
 def test_a_learning_rate_that_teaches_nothing_is_refused(rate, capsys):
     assert cli.main(["train", "imitation", "--learning-rate", rate]) == 2
     assert "Give --learning-rate a positive number" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("stage", ["all", "dagger"])
-def test_several_processes_are_told_which_stages_they_can_divide(
-    stage, capsys, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
-        assert cli.main(["train", stage, "--out", str(tmp_path / "run")]) == 2
-        told = capsys.readouterr().err
-        assert f"`vlm4vla train {stage}` trains in one process, and 2 were started." in told
-        assert "language, grounding, tokens and imitation" in told
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("stage", ["language", "imitation"])
-def test_several_processes_may_divide_one_stage(stage, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("vlm4vla.commands.train._train", lambda job, args: job.folder)
-    assert cli.main(["train", stage, "--out", str(tmp_path / "run")]) == 0
 
 
 def test_compiling_without_a_compiler_is_refused_at_once(capsys, monkeypatch):

@@ -18,7 +18,7 @@ from vlm4vla.train.loop.recipe import Recipe
 from vlm4vla.train.objectives.grounding import GroundingRecipe
 from vlm4vla.train.objectives.imitation import ImitationRecipe
 from vlm4vla.train.objectives.language import LanguageRecipe
-from vlm4vla.train.stages import Run
+from vlm4vla.train.run import Run
 
 LOOP = Recipe(steps=2, batch=4, learning_rate=1e-3, warmup=1, save_every=1, ema=0.5)
 RECIPES = {

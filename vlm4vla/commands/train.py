@@ -19,23 +19,19 @@ from vlm4vla.paths import home
 from vlm4vla.suites.tabletop.scene import TASKS
 from vlm4vla.train.dagger import DaggerRecipe, Recorder, run_dagger
 from vlm4vla.train.presets import PRESETS, STAGES
+from vlm4vla.train.run import Run, alone, require_one_process
 from vlm4vla.train.speed.cpu_layers import require_compiler
 from vlm4vla.train.stages import (
     CHECKPOINT,
-    INITS,
     VLM,
-    Run,
-    alone,
-    identity_of,
     learned_and_unseen,
     open_frames,
-    require_one_process,
     run_grounding,
     run_imitation,
     run_language,
     run_tokens,
-    start_policy,
 )
+from vlm4vla.train.start import INITS, identity_of, start_policy
 from vlm4vla.train.whole import WHOLE, run_whole
 
 ALL: Final = "all"

@@ -33,7 +33,7 @@ class Start:
         family: of the VLM.
         source: a folder below `checkpoints/`, any other folder, or a Hub id.
         digest: of its weights, see `digest_of`; "" for a Hub id.
-        init: see `vlm4vla.train.stages.INITS`.
+        init: see `vlm4vla.train.start.INITS`.
     """
 
     family: str

@@ -37,7 +37,7 @@ from vlm4vla.studies.measures import (
 )
 from vlm4vla.studies.trained import RUN, VLM, account, checkpoint_of, folder_of, vlm_of
 from vlm4vla.studies.views import Asked, Views
-from vlm4vla.train.stages import start_policy
+from vlm4vla.train.start import start_policy
 
 Tell = Callable[[str], None]
 Grams = dict[str, Gram]

@@ -25,15 +25,9 @@ from vlm4vla.seeds import TRAIN
 from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.train.loop.train import check_finished
 from vlm4vla.train.objectives.imitation import ImitationRecipe
-from vlm4vla.train.stages import (
-    CHECKPOINT,
-    Run,
-    about_stage,
-    identity_of,
-    one_at_a_time,
-    run_imitation,
-    start_policy,
-)
+from vlm4vla.train.run import Run, one_at_a_time
+from vlm4vla.train.stages import CHECKPOINT, about_stage, run_imitation
+from vlm4vla.train.start import identity_of, start_policy
 
 _FIRST_SEED = TRAIN.start + 20_000_000
 _SEEDS_A_ROUND = 1_000_000

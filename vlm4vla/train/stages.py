@@ -4,15 +4,11 @@ A run's folder holds its recipe, its newest state, its gates, and at the end `vl
 tokens) or `checkpoint` (the others), from which the next stage starts.
 """
 
-import contextlib
-import functools
-import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -21,13 +17,12 @@ from accelerate import PartialState
 from vlm4vla import action
 from vlm4vla.data.cache import Cache, open_cache
 from vlm4vla.errors import UserError
-from vlm4vla.files import held, replacing_folder, write_json
-from vlm4vla.model.checkpoint import MANIFEST, Provenance
+from vlm4vla.files import replacing_folder, write_json
+from vlm4vla.model.checkpoint import Provenance
 from vlm4vla.model.groups import GROUPS, describe_trainable, set_trainable
-from vlm4vla.model.load import accelerator, chosen_device, load_vlm
+from vlm4vla.model.load import chosen_device, load_vlm
 from vlm4vla.model.policy import Policy
 from vlm4vla.model.vlm import Vlm, save_vlm
-from vlm4vla.model.vocabulary import take_words
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.train.auxiliary.patch_words import PatchWordLoss
@@ -35,7 +30,6 @@ from vlm4vla.train.batches.frames import Frames
 from vlm4vla.train.batches.pictures import Pool, draw_pool, kept_pool
 from vlm4vla.train.gates import Gate, check_gates, record_gates
 from vlm4vla.train.loop.train import Objective, Watch, check_same, train
-from vlm4vla.train.mimetic_init import start_as_pretrained
 from vlm4vla.train.objectives.grounding import (
     GroundingObjective,
     GroundingRecipe,
@@ -55,12 +49,11 @@ from vlm4vla.train.objectives.tokens import (
     add_words,
     measure_tokens,
 )
-from vlm4vla.train.provenance import command, forget, lineage, remember
+from vlm4vla.train.provenance import command, lineage, remember
+from vlm4vla.train.run import Run, one_at_a_time
 from vlm4vla.train.speed.cpu_layers import chosen_layers, fast_layers
+from vlm4vla.train.start import identity_of
 from vlm4vla.train.vqa import Skill, measure_skill
-
-_More = ParamSpec("_More")
-_Result = TypeVar("_Result")
 
 VLM = "vlm"
 """The folder inside a language or tokens run that holds the trained VLM."""
@@ -69,87 +62,8 @@ CHECKPOINT = "checkpoint"
 """The folder inside a robot run that holds the trained policy."""
 
 
-INITS = ("vlm", "scratch", "mimetic")
-"""Where a policy's weights start: "vlm" has the VLM's, "scratch" random ones as its class draws
-them, and "mimetic" those of the start that our tiny VLMs' pretraining had."""
-
-
 NEW: Final = "random weights"
 """What a language stage starts from that goes on from no other."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What every stage is told about its run.
-
-    Attributes:
-        folder: where everything of the run is written.
-        check_every: steps between measurements on unseen scenes, 0 for only at the end.
-        track: project name for trackio, or None.
-        device: "cpu", "cuda", or None for the accelerator if there is one.
-        compiled: compile the language model's layers, which takes a minute and gives a fifth more
-            samples a second afterwards.
-        workers: processes that prepare batches; None for one a core beside this one where an
-            accelerator does the rest, and none elsewhere.
-        start: what its policy starts from, as `identity_of` names it.
-    """
-
-    folder: Path
-    check_every: int = 0
-    track: str | None = None
-    device: str | None = None
-    compiled: bool = False
-    workers: int | None = None
-    start: str = ""
-
-    @property
-    def preparing(self) -> int:
-        """How many processes prepare batches."""
-        if self.workers is not None:
-            return self.workers
-        if (self.device or accelerator()) == "cpu":
-            return 0
-        return max(1, (os.cpu_count() or 1) - 1)
-
-
-def alone(run: Run) -> contextlib.AbstractContextManager[None]:
-    """Keeps other processes out of a run's folder.
-
-    Of the processes that `accelerate launch` starts, the first one writes, and holds it for all.
-    """
-    first = int(os.environ.get("RANK", "0")) == 0
-    return held(run.folder) if first else contextlib.nullcontext()
-
-
-def require_one_process(stage: str) -> None:
-    """Refuses a stage that several processes cannot divide, before any of them begins it.
-
-    Args:
-        stage: as `vlm4vla train` calls it.
-
-    Raises:
-        UserError: `accelerate launch` started several.
-    """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count > 1:
-        raise UserError(
-            f"`vlm4vla train {stage}` trains in one process, and {count} were started.",
-            "Start it without `accelerate launch`, which language, grounding, tokens and imitation "
-            "can be started with, one at a time.",
-        )
-
-
-def one_at_a_time(
-    begin: Callable[Concatenate[Run, _More], _Result],
-) -> Callable[Concatenate[Run, _More], _Result]:
-    """A way of running whose folder is its own, whoever calls it."""
-
-    @functools.wraps(begin)
-    def begun(run: Run, /, *args: _More.args, **kwargs: _More.kwargs) -> _Result:
-        with alone(run):
-            return begin(run, *args, **kwargs)
-
-    return begun
 
 
 class Measured(Protocol):
@@ -312,85 +226,6 @@ def run_language(
         keep=keep,
     )
     return run_stage(run, stage, policy)
-
-
-def identity_of(source: Path | str, init: str = "vlm", words: Path | str | None = None) -> str:
-    """Which weights a run starts from, the same wherever their folder lies.
-
-    A run that was begun on one machine goes on on another, and one whose folder holds other
-    weights by now does not.
-
-    Args:
-        source: a checkpoint folder, a VLM folder, a preset or a Hub id.
-        init: one of `INITS`; with another than "vlm" the architecture alone is taken over.
-        words: the VLM whose tokenizer it reads with; None for its own.
-
-    Returns:
-        The first sixteen hexadecimal digits of the SHA-256 of a folder's safetensors, in the
-        order of their names, or what has none as it was given; then the init, if not "vlm"; then
-        the same digits of what the words are from.
-    """
-    name = str(source)
-    if files := sorted(Path(source).glob("*.safetensors")):
-        found = hashlib.sha256()
-        for file in files:
-            with open(file, "rb") as content:
-                found.update(hashlib.file_digest(content, "sha256").digest())
-        name = found.hexdigest()[:16]
-    begun = name if init == "vlm" else f"{name}, {init}"
-    return begun if words is None else f"{begun}, words of {identity_of(words)}"
-
-
-def start_policy(
-    source: Path | str,
-    init: str,
-    device: str | None,
-    query_init: str = "embedding",
-    seed: int = 0,
-    words: Path | str | None = None,
-) -> Policy:
-    """The policy that a robot stage starts from.
-
-    Its weights are float32, whatever they were stored in: steps of a usual learning rate are
-    smaller than what half precision tells apart.
-
-    Args:
-        source: a checkpoint folder, a VLM folder, a preset or a Hub id.
-        init: one of `INITS`.
-        device: "cpu", "cuda", or None.
-        query_init: "embedding" or, as in the paper, "zero"; a checkpoint keeps its own query.
-        seed: of new weights, the head's among them.
-        words: a VLM whose tokenizer it shall read with; None for its own.
-
-    Raises:
-        UserError: the source is not there or does not fit, or its language model cannot have the
-            start "mimetic", or the words are of another family.
-    """
-    policy = _weights_to_start_from(source, init, device, query_init, seed)
-    if words is not None:
-        take_words(policy.vlm, load_vlm(words, torch.float32, torch.device("cpu")).tokenizer)
-    return policy
-
-
-def _weights_to_start_from(
-    source: Path | str, init: str, device: str | None, query_init: str, seed: int
-) -> Policy:
-    if init == "vlm" and (Path(source) / MANIFEST).is_file():
-        return Policy.from_pretrained(source, device, dtype=torch.float32)
-    # New weights are drawn on the CPU: a seed's are then the same wherever they learn.
-    there = chosen_device(device)
-    at_first = there if init == "vlm" else torch.device("cpu")
-    weights = "vlm" if init == "vlm" else "scratch"
-    vlm = load_vlm(source, torch.float32, at_first, weights, seed=seed)
-    if init == "mimetic":
-        start_as_pretrained(vlm, seed)
-    if init != "vlm":
-        forget(vlm)
-    vlm.base.to(there)
-    with torch.random.fork_rng(devices=[]):
-        # Two runs of one seed would else begin with different heads.
-        torch.manual_seed(seed)
-        return Policy.from_vlm(vlm, action.tiny(), query_init=query_init)
 
 
 @one_at_a_time

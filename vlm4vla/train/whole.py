@@ -12,18 +12,17 @@ from vlm4vla.suites.tabletop.instructions import Task
 from vlm4vla.train.gates import FILE as GATES
 from vlm4vla.train.gates import GateFailed
 from vlm4vla.train.loop.train import check_finished
+from vlm4vla.train.run import Run
 from vlm4vla.train.stages import (
     CHECKPOINT,
     NEW,
     VLM,
-    Run,
     about_stage,
-    identity_of,
     run_grounding,
     run_imitation,
     run_language,
-    start_policy,
 )
+from vlm4vla.train.start import identity_of, start_policy
 
 WHOLE: Final = ("language", "grounding", "imitation")
 """The stages, in order."""

@@ -29,7 +29,9 @@ from vlm4vla.train.objectives.tokens import (
     add_words,
 )
 from vlm4vla.train.provenance import lineage, remember
-from vlm4vla.train.stages import Run, learned_and_unseen, run_tokens, start_policy
+from vlm4vla.train.run import Run
+from vlm4vla.train.stages import learned_and_unseen, run_tokens
+from vlm4vla.train.start import start_policy
 
 SIZES = {
     "qwen3-vl": {

@@ -9,7 +9,7 @@ from vlm4vla.model.vlm import save_vlm
 from vlm4vla.train.mimetic_init import start_language_model
 from vlm4vla.train.objectives.language import make_backbone
 from vlm4vla.train.provenance import lineage, remember
-from vlm4vla.train.stages import start_policy
+from vlm4vla.train.start import identity_of, start_policy
 
 SMALL = {"vision_layers": 3, "vision_width": 48, "language_layers": 2, "language_width": 48}
 UP = "base.language_model.layers.1.mlp.up_proj.weight"
@@ -85,3 +85,30 @@ def test_shared_key_heads_cannot_have_the_mimetic_start():
         setattr(layer.mlp, name, torch.nn.Linear(8, 8))
     with pytest.raises(UserError, match="--init scratch"):
         start_language_model(layer, 0)
+
+
+def test_a_start_is_named_by_its_weights_or_as_it_was_given(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    # sha256 of sha256(b"abc"), by sha256sum.
+    assert identity_of(tmp_path) == "4f8b42c22dd3729b"
+    assert identity_of(tmp_path, "scratch") == "4f8b42c22dd3729b, scratch"
+    assert identity_of("qwen3-vl:tiny") == "qwen3-vl:tiny"
+
+
+def test_scratch_keeps_the_architecture_and_nothing_else(vlm):
+    kept = start_policy(vlm, "vlm", "cpu")
+    fresh = start_policy(vlm, "scratch", "cpu")
+    assert [entry["stage"] for entry in lineage(kept.vlm)] == ["language"]
+    assert lineage(fresh.vlm) == []
+    pairs = zip(kept.named_parameters(), fresh.named_parameters(), strict=True)
+    for (name, one), (other, two) in pairs:
+        assert (name, one.shape) == (other, two.shape)
+    words = "base.language_model.embed_tokens.weight"
+    assert not torch.allclose(
+        dict(kept.named_parameters())[words], dict(fresh.named_parameters())[words]
+    )
+
+
+def test_the_papers_query_starts_at_zero(vlm):
+    policy = start_policy(vlm, "vlm", "cpu", "zero")
+    assert not policy.query.any()
