@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import av
 import pytest
@@ -10,9 +11,10 @@ from vlm4vla.commands import eval as eval_command
 from vlm4vla.commands import rollout as rollout_command
 from vlm4vla.commands.eval import membership
 from vlm4vla.core.condition import Condition
-from vlm4vla.core.episode import AgentId
+from vlm4vla.core.episode import AgentId, Outcome
 from vlm4vla.episodes.filters import Filter, Membership
 from vlm4vla.episodes.table import EpisodeTable
+from vlm4vla.language.kinds import training_words
 from vlm4vla.model.checkpoint import checkpoint_hash
 from vlm4vla.model.policy import Policy
 from vlm4vla.suites.registry import TABLETOP
@@ -82,6 +84,30 @@ def test_episodes_are_kept_under_the_name_that_was_asked_for(monkeypatch):
     asked = AgentId("policy", "ab" * 8, "cell 0123456789ab")
     eval_command.run_missing(rows, [spec], asked, lambda: None, 1)
     assert [row.agent.name for row in rows.query()] == ["cell 0123456789ab"]
+
+
+def test_eval_tells_new_words_from_new_combinations(checkpoint, tmp_path, monkeypatch, capsys):
+    agent = AgentId("policy", checkpoint_hash(checkpoint), "checkpoint")
+
+    def evaluate(suite, specs, make_agent, workers, report):
+        for one in specs:
+            known = training_words().issuperset(one.instruction.split())
+            ended = Outcome("success" if known else "out of time", "It ended.")
+            report(replace(outcome(agent, one), outcome=ended))
+
+    monkeypatch.setattr(eval_command, "evaluate", evaluate)
+    command = ["eval", "--checkpoint", str(checkpoint), "--tasks", "reach", "--episodes", "30"]
+    assert main([*command, "--words", "held-out", "--out", str(tmp_path), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = {why: row["rate"] for why, row in answer["held_out"].items()}
+    assert found == {"combination": 1.0, "word": 0.0}
+    counts = [row["n"] for row in answer["held_out"].values()]
+    assert min(counts) >= 3 and sum(counts) == 30
+    assert main([*command, "--words", "held-out", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "combination held out" in told and "word held out" in told
+    assert main([*command, "--words", "broad", "--out", str(tmp_path), "--json"]) == 0
+    assert "held_out" not in json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,14 @@ from vlm4vla.eval.evaluate import evaluate
 from vlm4vla.eval.metrics import describe, summarise, table
 from vlm4vla.suites.registry import TABLETOP
 from vlm4vla.suites.tabletop.scene import TASKS
-from vlm4vla.suites.tabletop.suite import BROAD, HELD_OUT, KNOWN, TRAINED, reference_kind
+from vlm4vla.suites.tabletop.suite import (
+    BROAD,
+    HELD_OUT,
+    KNOWN,
+    TRAINED,
+    reference_kind,
+    why_held_out,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +112,9 @@ def run(args: argparse.Namespace) -> int:
     found = {task: summarise([one for one in done if one.spec.task == task]) for task in tasks}
     answer = {"checkpoint": identity.digest, "first_seed": args.first_seed, "tasks": found}
     if condition.words in (BROAD, HELD_OUT):
-        answer["kinds"] = _by_kind(done)
+        answer["kinds"] = _grouped(done, reference_kind)
+    if condition.words == HELD_OUT:
+        answer["held_out"] = _grouped(done, why_held_out)
     if args.record:
         _record(checkpoint, answer, condition)
     if args.json:
@@ -115,15 +124,19 @@ def run(args: argparse.Namespace) -> int:
             print(line)
         for kind, row in answer.get("kinds", {}).items():
             print(describe(kind, row))
+        for why, row in answer.get("held_out", {}).items():
+            print(describe(f"{why} held out", row))
     return 0
 
 
-def _by_kind(episodes: Sequence[Episode]) -> dict[str, dict[str, Any]]:
-    """The metrics by how the sentences refer to things."""
-    kinds: dict[str, list[Episode]] = {}
+def _grouped(
+    episodes: Sequence[Episode], group_of: Callable[[EpisodeSpec], str]
+) -> dict[str, dict[str, Any]]:
+    """The metrics by what their specifications have in common."""
+    groups: dict[str, list[Episode]] = {}
     for episode in episodes:
-        kinds.setdefault(reference_kind(episode.spec), []).append(episode)
-    return {kind: summarise(kinds[kind]) for kind in sorted(kinds)}
+        groups.setdefault(group_of(episode.spec), []).append(episode)
+    return {group: summarise(groups[group]) for group in sorted(groups)}
 
 
 def run_missing(

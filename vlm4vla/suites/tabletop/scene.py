@@ -182,12 +182,14 @@ class Episode:
         goal: what is asked for.
         instruction: how.
         kind: how the sentence refers to things: "known", or a kind of `vlm4vla.language.kinds`.
+        held_out: see `vlm4vla.language.draw.Sentence`.
     """
 
     scene: Scene
     goal: Goal
     instruction: str
     kind: str = "known"
+    held_out: str = ""
 
 
 def sample_episode(
@@ -222,7 +224,7 @@ def sample_episode(
     if words != "known":
         key = (goal.task, goal.object, goal.target)
         drawn = next(sentences(key, things(scene), words, rng))
-        return Episode(scene, goal, drawn.text, drawn.kind)
+        return Episode(scene, goal, drawn.text, drawn.kind, drawn.held_out)
     texts = paraphrases(goal, held_out=held_out)
     return Episode(scene, goal, texts[int(rng.integers(len(texts)))])
 

@@ -105,6 +105,11 @@ def reference_kind(spec: EpisodeSpec) -> str:
     return _draw(spec.task, spec.seed, spec.condition).kind
 
 
+def why_held_out(spec: EpisodeSpec) -> str:
+    """What training never holds of a drawn sentence: "word", "combination", or "" for nothing."""
+    return _draw(spec.task, spec.seed, spec.condition).held_out
+
+
 def _draw(task: str, seed: int, condition: Condition) -> Draw:
     known = next((one for one in TASKS if one == task), None)
     if known is None:
