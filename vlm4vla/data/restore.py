@@ -14,13 +14,14 @@ round otherwise; if many do, it is this version that labels otherwise, and they 
 it does not, or a renderer rounds otherwise, the episode is kept and counted.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlm4vla import seeds
 from vlm4vla.core.environment import Environment, Pose
@@ -127,31 +128,49 @@ def restored(rig: Rig, episode: Episode) -> tuple[Recording, bool]:
     poses = [Pose(joints, objects) for joints, objects in trace]
     same, states = _repeat(rig.environment, episode, poses)
     frames = same + [_drawn(rig.environment, episode, pose) for pose in poses[len(same) : steps]]
+    recording = labelled(
+        spec,
+        name_of(episode.agent),
+        rig.plan,
+        _with_velocities(frames, states, episode.actions),
+        actions=episode.actions,
+        noisy=noisy_steps(spec, steps),
+        events=_events_of_steps(episode),
+        success=episode.outcome.success,
+    )
+    return recording, len(same) == steps
+
+
+def _with_velocities(
+    frames: Sequence[Frame], states: Sequence[State], actions: NDArray[np.float32]
+) -> list[Frame]:
+    """The frames with the finger tips' velocity, the repetition's while that is near.
+
+    Args:
+        frames: T frames, whose velocities are not known yet.
+        states: T states of the repetition.
+        actions: (T, 7) executed ones.
+    """
+    known: list[Frame] = []
     velocity = np.zeros(3)
     for step, (frame, state) in enumerate(zip(frames, states, strict=True)):
         if np.abs(state.tcp - frame.state.tcp).max() <= NEAR:
             velocity = state.velocity.astype(np.float64)
         elif step:
-            before = frames[step - 1].state
-            tip, action = before.tcp.astype(np.float64), episode.actions[step - 1, :3]
+            tip, action = frames[step - 1].state.tcp.astype(np.float64), actions[step - 1, :3]
             velocity = controller.respond(tip, velocity, action.astype(np.float64))[1]
         seen = replace(frame.state, velocity=velocity.astype(np.float32))
-        frames[step] = frame._replace(state=seen)
-    events: list[set[str]] = [set() for _ in range(steps)]
+        known.append(frame._replace(state=seen))
+    return known
+
+
+def _events_of_steps(episode: Episode) -> list[set[str]]:
+    """What happened in each step."""
+    events: list[set[str]] = [set() for _ in episode.actions]
     for step, name in episode.events:
         if step:  # what is so before the first action is nobody's doing
             events[step - 1].add(name)
-    recording = labelled(
-        spec,
-        name_of(episode.agent),
-        rig.plan,
-        frames,
-        actions=episode.actions,
-        noisy=noisy_steps(spec, steps),
-        events=events,
-        success=episode.outcome.success,
-    )
-    return recording, len(same) == steps
+    return events
 
 
 def _repeat(
