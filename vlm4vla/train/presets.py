@@ -41,7 +41,9 @@ _PAPER_IMITATION: Final = ImitationRecipe(
     names=0.0,
     alignment=0.0,
     brightness=0.2,
+    from_start=False,
 )
+"""Cells of studies learned sentences that are true of each frame, and repeat from them."""
 
 Preset = LanguageRecipe | GroundingRecipe | TokensRecipe | ImitationRecipe | DaggerRecipe
 
@@ -58,7 +60,9 @@ PRESETS: Final[dict[str, dict[str, Preset]]] = {
     # scripts name files of 4,000 iterations.
     "paper": {
         "language": _LANGUAGE,
-        "grounding": GroundingRecipe(_PAPER, instructions=1, alignment=0.0, names=0.0),
+        "grounding": GroundingRecipe(
+            _PAPER, instructions=1, alignment=0.0, names=0.0, from_start=False
+        ),
         "tokens": TokensRecipe(replace(_PAPER, steps=4_000)),
         "imitation": _PAPER_IMITATION,
         "dagger": DaggerRecipe(_PAPER_IMITATION),

@@ -13,6 +13,7 @@ from vlm4vla.language.draw import comparing, taught
 from vlm4vla.language.things import Thing
 from vlm4vla.suites.tabletop.instructions import Goal, Task, paraphrases
 from vlm4vla.suites.tabletop.scene import Scene
+from vlm4vla.suites.tabletop.scene import things as things_of
 from vlm4vla.suites.tabletop.vocabulary import ROBOT, colour_of, kind_of
 from vlm4vla.train.auxiliary.noun_positions import TIPS
 from vlm4vla.train.auxiliary.patch_words import PatchWords, label_patches
@@ -133,6 +134,7 @@ class Frames:
         *,
         weighted: bool = False,
         comparisons: float = 1.0,
+        from_start: bool = False,
         rank: int = 0,
         ranks: int = 1,
     ) -> FrameBatch:
@@ -146,6 +148,9 @@ class Frames:
                 instructions of each the one that was followed. In what others ask for such frames
                 are rarely the decisive ones.
             comparisons: see `vlm4vla.language.draw.taught`.
+            from_start: a broad sentence means its goal as things stood when the episode began, as
+                where policies are measured; else as they stand in the frame. "The leftmost cube"
+                is another one once it has been carried to the right.
             rank: which part of the frames is wanted.
             ranks: of how many parts.
         """
@@ -161,7 +166,7 @@ class Frames:
             self._some_goals(int(frame), instructions, draw, weighted)
             for frame, draw in zip(chosen, draws, strict=True)
         ]
-        spoken = partial(self._taught, comparisons=comparisons)
+        spoken = partial(self._taught, comparisons=comparisons, from_start=from_start)
         return self._batch(chosen, picked, draws, spoken)
 
     def every_goal(self, numbers: NDArray[np.int64], rng: np.random.Generator) -> FrameBatch:
@@ -182,7 +187,7 @@ class Frames:
             for i in self._goals(frame):
                 key = (goals[i].task, goals[i].object, None)
                 if goals[i].target is None and (
-                    sentence := comparing(key, self._things(frame), rng)
+                    sentence := comparing(key, self._at_the_start(frame), rng)
                 ):
                     found[frame, goals[i]] = sentence.text
                     picked[-1].append(i)
@@ -244,12 +249,25 @@ class Frames:
             left = [group for group in left if group]
         return chosen
 
-    def _taught(self, goal: Goal, frame: int, rng: np.random.Generator, comparisons: float) -> str:
-        """A sentence that means this goal and no other as things stand in the frame."""
+    def _taught(
+        self,
+        goal: Goal,
+        frame: int,
+        rng: np.random.Generator,
+        *,
+        comparisons: float,
+        from_start: bool,
+    ) -> str:
+        """A sentence that means this goal and no other; see `draw`."""
         if rng.random() >= _BROAD:
             return _known(goal, rng, held_out=False)
         key = (goal.task, goal.object, goal.target)
-        return next(taught(key, self._things(frame), rng, comparisons)).text
+        there = self._at_the_start(frame) if from_start else self._things(frame)
+        return next(taught(key, there, rng, comparisons)).text
+
+    def _at_the_start(self, frame: int) -> tuple[Thing, ...]:
+        """What stands on the table when a frame's episode begins, and where."""
+        return things_of(self.scene(int(self.cache.episode[frame])))
 
     def _things(self, frame: int) -> list[Thing]:
         """What stands on the table in a frame, and where."""

@@ -129,6 +129,7 @@ class GroundingRecipe:
         names: weight of the places of names; 0 leaves them out.
         comparisons: how many times as often a broad sentence compares a thing with others as
             where policies are measured.
+        from_start: broad sentences mean their goals as things stood when the episode began.
     """
 
     loop: Recipe
@@ -137,6 +138,7 @@ class GroundingRecipe:
     alignment: float = 0.3
     names: float = 0.5
     comparisons: float = 1.0
+    from_start: bool = True
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,7 @@ class GroundingObjective:
             instructions,
             rng,
             comparisons=recipe.comparisons,
+            from_start=recipe.from_start,
             rank=rank,
             ranks=ranks,
         )

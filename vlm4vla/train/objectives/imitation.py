@@ -46,6 +46,7 @@ class ImitationRecipe:
         brightness: largest change of brightness and contrast, as a share.
         comparisons: how many times as often a broad sentence compares a thing with others as
             where policies are measured.
+        from_start: broad sentences mean their goals as things stood when the episode began.
     """
 
     loop: Recipe
@@ -56,6 +57,7 @@ class ImitationRecipe:
     alignment: float = 0.05
     brightness: float = 0.15
     comparisons: float = 1.0
+    from_start: bool = True
 
 
 def vary(images: Tensor, factors: Tensor) -> Tensor:
@@ -149,6 +151,7 @@ def frames_of(
     rank: int,
     ranks: int,
     comparisons: float = 1.0,
+    from_start: bool = False,
 ) -> FrameBatch:
     """A rank's part of the frames and instructions of an index, decisive frames more often."""
     rng, _ = _generators(loop.seed, index)
@@ -158,6 +161,7 @@ def frames_of(
         rng,
         weighted=True,
         comparisons=comparisons,
+        from_start=from_start,
         rank=rank,
         ranks=ranks,
     )
@@ -213,8 +217,16 @@ class ImitationObjective:
     def draw(self, index: int, rank: int = 0, ranks: int = 1) -> DrawnFrames:
         """What is shown and said in a batch."""
         recipe = self.recipe
-        part = (index, rank, ranks)
-        frames = frames_of(self.frames, recipe.loop, recipe.instructions, *part, recipe.comparisons)
+        frames = frames_of(
+            self.frames,
+            recipe.loop,
+            recipe.instructions,
+            index,
+            rank,
+            ranks,
+            comparisons=recipe.comparisons,
+            from_start=recipe.from_start,
+        )
         return draw_frames(self.frames, frames, self.imitation.sight, self.imitation.names)
 
 
