@@ -194,3 +194,22 @@ def test_where_nothing_can_be_compared_no_sentence_is_drawn(cache):
     frames = Frames(cache, np.arange(len(cache)), ["push", "place", "stack"])
     batch = frames.comparing(np.arange(len(cache)), np.random.default_rng(0))
     assert not batch.instructions and not len(batch.image_index)
+
+
+@pytest.mark.parametrize("from_start", [True, False])
+def test_broad_sentences_mean_their_goals_as_things_stood_at_the_start(cache, from_start):
+    # Left and right change places after an episode's first frame.
+    turned = np.where((cache.step > 0)[:, None, None], [1.0, -1.0, 1.0], 1.0)
+    later = replace(cache, positions=(cache.positions * turned).astype(np.float32))
+    frames = Frames(later, np.flatnonzero(cache.step > 0))
+    batch = frames.draw(40, 3, np.random.default_rng(0), comparisons=1e6, from_start=from_start)
+    meant = {True: 0, False: 0}
+    for row, (text, goal) in enumerate(zip(batch.instructions, batch.goals, strict=True)):
+        scene = frames.scene(int(cache.episode[batch.numbers[batch.image_index[row]]]))
+        keys = [(g.task, g.object, g.target) for g in scene.goals()]
+        began = things(scene)
+        for start, there in (True, began), (False, [replace(t, y=-t.y) for t in began]):
+            reading = read_in_scene(text, there, keys)
+            meant[start] += reading.goal == (goal.task, goal.object, goal.target)
+    assert meant[from_start] == len(batch.goals)
+    assert meant[not from_start] < 0.9 * len(batch.goals)
