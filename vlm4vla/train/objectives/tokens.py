@@ -182,7 +182,7 @@ class TokensObjective:
             )
 
     def batch(self, index: int, rank: int = 0, ranks: int = 1) -> TokensBatch:
-        """The batch of an index: the frames, sentences and pictures that imitation would take."""
+        """The batch of an index: the frames and pictures that imitation would take."""
         recipe, part = self.recipe, (index, rank, ranks)
         drawn = frames_of(self.frames, recipe.loop, recipe.instructions, *part)
         chunks = self._of_others(drawn, *part) if recipe.shuffled else drawn.chunks
