@@ -63,7 +63,7 @@ def sentences(
 
     Args:
         goal: (task, object, target).
-        things: everything on the table, where it stands now.
+        things: everything on the table, where it stands when the sentence is said.
         split: "known" draws from the training templates, "broad" from everything that training
             may hold, "held-out" sentences with a word or a combination that it never holds.
         rng: what is drawn from.
@@ -100,7 +100,7 @@ def taught(
 
     Args:
         goal: (task, object, target).
-        things: everything on the table, where it stands now.
+        things: everything on the table, where it stands when the sentence is said.
         rng: what is drawn from.
         comparisons: how many times as often as `SHARES` says a kind of `COMPARISONS` is drawn.
 
@@ -122,7 +122,7 @@ def comparing(
 
     Args:
         goal: (task, object, target).
-        things: everything on the table, where it stands now.
+        things: everything on the table, where it stands when the sentence is said.
         rng: what is drawn from.
 
     Raises:
