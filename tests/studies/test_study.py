@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from vlm4vla.model.groups import GROUPS
+from vlm4vla.studies.cell import SINCE
 from vlm4vla.studies.registry import PAPER, STUDIES, TINY
 from vlm4vla.studies.study import studies
 from vlm4vla.train.presets import PRESETS
@@ -93,6 +94,8 @@ def same_but_for_options(training, stage, own=frozenset()):
     told = preset.pop("loop") | preset
     for name in {"seed", "save_every"} | own:
         del told[name]
+    for name, value in SINCE.items():
+        assert told.pop(name, value) == value
     options = {"steps", "batch", "learning_rate"}
     assert told.keys() == training.constants.keys()
     assert {k: v for k, v in told.items() if k not in options} == {

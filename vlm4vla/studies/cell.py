@@ -19,6 +19,10 @@ WEIGHTS: Final = "model.safetensors"
 OPTIONS: Final = ("steps", "batch", "learning_rate")
 """Constants that the training command is told; it takes the others from the preset."""
 
+SINCE: Final = {"comparisons": 1.0, "from_start": False}
+"""Numbers that recipes have since the first cells were named. All cells have these values, which
+are what was done before, so they stand in no name."""
+
 
 def digest_of(vlm: Path) -> str:
     """The first sixteen hexadecimal digits of the SHA-256 of a folder's weights."""

@@ -10,7 +10,7 @@ from vlm4vla import paths
 from vlm4vla.episodes.start import SHIPPED
 from vlm4vla.errors import UserError
 from vlm4vla.files import write_json
-from vlm4vla.studies.cell import Cell, Training, VlmStep, digest_of
+from vlm4vla.studies.cell import SINCE, Cell, Training, VlmStep, digest_of
 from vlm4vla.studies.same_data import same_data
 
 FILE: Final = "cell.json"
@@ -154,6 +154,7 @@ def _check_recipe(training: Training, run: Path, more: Mapping[str, Any] | None 
     wanted = {**training.constants, "seed": training.seed, "tasks": list(training.tasks)}
     wanted |= more or {}
     other = [name for name, value in wanted.items() if recipe.get(name) != value]
+    other += [name for name, value in SINCE.items() if recipe.get(name, value) != value]
     data = str(recipe.get("data"))
     if not same_data(data, str(recipe.get("asked")), training.data):
         other.append("data")
